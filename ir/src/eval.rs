@@ -1,0 +1,1 @@
+pub type Tensor = ndarray::ArrayD<f64>;

@@ -1,0 +1,21 @@
+//! The dataflow IR of `fcdm`: static-shaped, channels-last, pure SSA functions.
+//!
+//! - [`types`]: element and tensor types; [`function`]: values, instructions, functions, the builder;
+//! - [`ops`]: the one table of ops, each with its shape rule, meaning, gradient and cost;
+//! - [`text`]: the text form, which prints and parses to the same thing; [`verify`]: every rule, all errors;
+//! - [`eval`]: the reference evaluator (f64 on `ndarray`); [`vjp`]: gradients of a straight line of ops;
+//! - [`graph`]: a function as a `petgraph` graph, and DOT for people.
+#![forbid(unsafe_code)]
+
+pub mod eval;
+pub mod function;
+pub mod graph;
+pub mod ops;
+pub mod text;
+pub mod types;
+pub mod verify;
+pub mod vjp;
+
+pub use function::{Builder, Def, Function, Inst, Module, Value};
+pub use ops::{Cost, Op};
+pub use types::{DType, Type, TypeError};

@@ -1,0 +1,58 @@
+//! Printing and parsing of attributes. A number prints as the shortest text that reads back as itself.
+
+use crate::types::DType;
+
+/// A type that an attribute of an op may have.
+pub trait Attr: Sized {
+    /// As in the text form.
+    fn print(&self) -> String;
+    /// Reads what [`Attr::print`] wrote.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl Attr for usize {
+    fn print(&self) -> String {
+        self.to_string()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Attr for f64 {
+    fn print(&self) -> String {
+        // Debug switches to an exponent where Display would write many zeros: 1e-6.
+        format!("{self:?}")
+    }
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|v: &f64| v.is_finite())
+    }
+}
+
+impl Attr for DType {
+    fn print(&self) -> String {
+        self.name().to_owned()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        DType::from_name(text)
+    }
+}
+
+impl Attr for Vec<usize> {
+    fn print(&self) -> String {
+        format!("[{}]", self.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+    }
+    fn parse(text: &str) -> Option<Self> {
+        let inner = text.strip_prefix('[')?.strip_suffix(']')?.trim();
+        if inner.is_empty() {
+            return Some(Vec::new());
+        }
+        inner.split(',').map(|d| d.trim().parse().ok()).collect()
+    }
+}
+
+/// Attribute `attr` of op `op` as `find` has it.
+pub(super) fn find<A: Attr>(op: &str, attr: &str, find: &mut dyn FnMut(&str) -> Option<String>) -> Result<A, String> {
+    let text = find(attr).ok_or_else(|| format!("`{op}` needs the attribute `{attr}`"))?;
+    A::parse(&text).ok_or_else(|| format!("`{op}`: `{attr}={text}` is not a {}", std::any::type_name::<A>()))
+}

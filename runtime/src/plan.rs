@@ -1,0 +1,275 @@
+//! The plan: what the compiler hands to the runtime. A list of steps per entry point, over one arena whose
+//! offsets were fixed at compile time. It is data: serialised as JSON into the artifact, checked in full when
+//! loaded ([`crate::check`]), and never able to do more than run the kernels below on memory it was given.
+//!
+//! Tensors are dense, row-major, channels last. Every operand states its own shape, which need not be the shape
+//! under which another step sees the same bytes: a reshape costs nothing.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the plan's format. A reader refuses every other.
+pub const VERSION: u32 = 1;
+
+/// Output channels of one panel of a packed weight matrix, on every CPU.
+pub const PANEL: usize = 32;
+
+/// Alignment in bytes of tensors in the artifact and of operands in the arena.
+pub const ALIGN: usize = 64;
+
+/// All entry points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The entry points; the pair of name and rows is unique.
+    pub entries: Vec<Entry>,
+}
+
+/// One function at one size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name of the function: `condition`, `denoise`.
+    pub name: String,
+    /// Batch size: the first extent of every input and output.
+    pub rows: usize,
+    /// What the caller provides.
+    pub inputs: Vec<Port>,
+    /// What the caller receives.
+    pub outputs: Vec<Port>,
+    /// Bytes of arena needed.
+    pub arena_bytes: usize,
+    /// Bytes of the largest set of values alive at one time: no plan without recomputation needs less.
+    pub arena_lower_bound: usize,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A named tensor at the boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name in the IR.
+    pub name: String,
+    /// Element type.
+    pub dtype: Element,
+    /// Extents, `rows` first.
+    pub shape: Vec<usize>,
+}
+
+/// Element types of operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// binary32.
+    F32,
+    /// Class labels.
+    I32,
+}
+
+/// Where an operand's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// At this byte offset in the arena, a multiple of [`ALIGN`].
+    Arena(usize),
+    /// The entry's input of that index.
+    Input(usize),
+    /// The entry's output of that index.
+    Output(usize),
+    /// The artifact's tensor of that name.
+    Weight(String),
+}
+
+/// A tensor that a step reads or writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operand {
+    /// Where it is.
+    pub at: Place,
+    /// Element type.
+    pub dtype: Element,
+    /// Extents as this step sees them. For packed weights: the packed extents, `[panels, K, 32]`.
+    pub shape: Vec<usize>,
+}
+
+impl Operand {
+    /// Number of elements.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One call of a kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Name of the IR value that it computes; for people and profiles.
+    pub label: String,
+    /// Which kernel, with its attributes.
+    pub kernel: Kernel,
+    /// What it reads, in the kernel's order.
+    pub inputs: Vec<Operand>,
+    /// What it writes. Never overlaps an input, nor another output.
+    pub outputs: Vec<Operand>,
+}
+
+/// Elementwise functions of one operand; formulas as for the IR ops of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Unary {
+    Neg,
+    Scale { by: f32 },
+    Offset { by: f32 },
+    Exp,
+    Log,
+    Sqrt,
+    Erf,
+    Sigmoid,
+    Silu,
+    Gelu,
+    Tanh,
+    Relu,
+    LeakyRelu { slope: f32 },
+    Clamp { min: f32, max: f32 },
+    Step,
+}
+
+/// Elementwise functions of two operands of equal shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    DivNoNan,
+}
+
+/// The kernels. `->` separates inputs from outputs. A matrix written `W[O,K]` is packed in panels of
+/// [`PANEL`] output channels: operand shape `[ceil(O/32), K, 32]`, element `(o, k)` at `[o/32][k][o%32]`, zero
+/// where `o >= O`. A vector over O beside it (bias) is dense `[O]`. Attributes are as in the IR op named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// `-> y`: every element is `value`.
+    Fill {
+        /// The value.
+        value: f32,
+    },
+    /// `x -> y`, equal counts.
+    Unary(Unary),
+    /// `a, b -> y`, equal counts.
+    Binary(Binary),
+    /// `x -> y`: sum over `axes` of x's shape, which has extent 1 there in y's, times `scale`.
+    Sum {
+        /// Axes summed over.
+        axes: Vec<usize>,
+        /// Factor on the sum; `1/count` makes it a mean.
+        scale: f32,
+    },
+    /// `x -> y`: element `i` of the index space `extents` goes from `x[from + i . x_strides]` to
+    /// `y[to + i . y_strides]`. Transposes, concatenates, splits, slices, flips, broadcasts, shuffles pixels,
+    /// upsamples. It may leave parts of y untouched (another step writes them).
+    Copy {
+        /// The index space, at most 6 axes.
+        extents: Vec<usize>,
+        /// Element of x at index 0.
+        from: usize,
+        /// Step in x per axis.
+        x_strides: Vec<isize>,
+        /// Element of y at index 0.
+        to: usize,
+        /// Step in y per axis.
+        y_strides: Vec<isize>,
+    },
+    /// `x [..,K], W[O,K], b[O]? -> y [..,O]`.
+    Linear,
+    /// `a [B,M,K], b [B,K,N] -> y [B,M,N]`.
+    Matmul,
+    /// `x [N,H,W,I], W[O, KH*KW*I], b[O]? -> y [N,OH,OW,O]`; k runs over kh, kw, i (i fastest).
+    Conv2d {
+        /// Kernel height and width.
+        kernel: [usize; 2],
+        /// Of both axes.
+        stride: usize,
+        /// Top, left, bottom, right.
+        pad: [usize; 4],
+    },
+    /// `x [N,H,W,I], w [I,KH,KW,O] dense, b[O]? -> y [N,OH,OW,O]`.
+    ConvTranspose2d {
+        /// Of both axes.
+        stride: usize,
+        /// Top, left, bottom, right.
+        pad: [usize; 4],
+    },
+    /// `x [N,H,W,I], dy [N,OH,OW,O] -> dw [O,KH,KW,I]`.
+    Conv2dWeightGrad {
+        /// Of both axes.
+        stride: usize,
+        /// Top, left, bottom, right.
+        pad: [usize; 4],
+    },
+    /// `x [N,H,W,C], w [KH,KW,C] dense, b[C]? -> y [N,OH,OW,C]`, stride 1.
+    DwConv2d {
+        /// On all four sides.
+        pad: usize,
+    },
+    /// `x [N,H,W,C], dy [N,OH,OW,C] -> dw [KH,KW,C]`.
+    DwConv2dWeightGrad {
+        /// On all four sides.
+        pad: usize,
+    },
+    /// `x [N,H,W,C] -> y [N,C]`: sum over H and W of x^2, reduced in an order that does not depend on threads.
+    SumSquares,
+    /// `ss [N,C], gamma [C] -> a [N,C]`: `1 + gamma * G / (mean_c G + eps)`, `G = sqrt(ss)`.
+    GrnScale {
+        /// Added to the mean of G.
+        eps: f32,
+    },
+    /// `x [N,H,W,C], gamma [C], beta [C] -> y`.
+    Grn {
+        /// Added to the mean of G.
+        eps: f32,
+    },
+    /// `x -> y` over the last axis.
+    Softmax,
+    /// `x -> y` over the last axis, no affine part.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x [N,H,W,C], gamma [C], beta [C] -> y`.
+    GroupNorm {
+        /// Number of groups; divides C.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x [N,..,C], shift [N,C], scale [N,C] -> x * (1 + scale) + shift`.
+    Modulate,
+    /// `x [N,..,C], h as x, gate [N,C] -> x + gate * h`.
+    GatedAdd,
+    /// `x [N,..,C], a [N,C] -> x * a`.
+    ScaleChannels,
+    /// `t [N] -> [N,dim]`.
+    TimestepEmbedding,
+    /// `table [R,W], y [N] i32 -> [N,W]`. A label outside the table is the caller's error, refused before `run`.
+    Embedding,
+    /// `y [N] i32 -> [N,depth]`.
+    OneHot,
+    /// `x [N,..,C], shift [N,C], scale [N,C] -> modulate(layer_norm(x), shift, scale)`.
+    NormModulate {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x [N,H,W,C], w [KH,KW,C], b [C], shift [N,C], scale [N,C] -> y [N,H,W,C]`, stride 1.
+    DwConvNormModulate {
+        /// On all four sides.
+        pad: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x [N,H,W,K], W[O,K], b[O] -> h [N,H,W,O], ss [N,O]`.
+    LinearGeluSumsq,
+    /// `h [N,H,W,K], a [N,K], W[O,K], b[O], gate [N,O], x [N,H,W,O] -> x + gate * (W (a * h) + b)`.
+    ScaleLinearGatedAdd,
+}
