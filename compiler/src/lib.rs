@@ -1,1 +1,13 @@
-//! Placeholder.
+//! From checkpoints and IR to artifacts.
+//!
+//! - [`checkpoint`]: importers of trained weights;
+//! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
+//!   [`checker`]: proves that the places are right, without sharing code with what chose them;
+//! - [`weights`]: where tensors come from, and their packed forms; [`assemble`]: the artifact.
+#![forbid(unsafe_code)]
+
+pub mod allocate;
+pub mod assemble;
+pub mod checker;
+pub mod lower;
+pub mod weights;

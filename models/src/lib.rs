@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The networks that `fcdm` knows, as builders of IR, and what surrounds them: configurations, parameters as
+//! checkpoints name them, the way from a checkpoint to an artifact, and pictures.
+#![forbid(unsafe_code)]
+
+pub mod fcdm;

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Rewritings of the IR: one pass a file, pure functions, verified after each run.
+//!
+//! A pass of a function goes through [`rewrite`], the one primitive: it walks the instructions in order, asks a
+//! rule, and copies what the rule leaves alone. Hash-consing in the builder removes common subexpressions,
+//! liveness removes dead code. Passes of a module (hoisting) split functions by what they depend on.
+//! Pipelines are lists in [`pipeline`].
+#![forbid(unsafe_code)]
+
+pub mod partition;
+pub mod pipeline;
+pub mod rewrite;
+
+mod eliminate_dead_code;
+mod fold_grn_bias;
+mod fold_weights;
+mod fuse_dwconv_norm_modulate;
+mod fuse_linear_gelu_sumsq;
+mod fuse_norm_modulate;
+mod fuse_scale_linear_gated_add;
+mod hoist_condition;
+mod simplify;
+
+pub use pipeline::{OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, find, run};

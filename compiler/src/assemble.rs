@@ -1,0 +1,128 @@
+//! From optimised functions to what an artifact holds: the plan, the list of tensors, the values of each.
+
+use std::collections::BTreeMap;
+
+use fcdm_ir::eval::{Tensor, evaluate};
+use fcdm_ir::{Builder, Def, Function, Module, text};
+use fcdm_passes::partition::Copier;
+use fcdm_runtime::plan::{self, Plan};
+use thiserror::Error;
+
+use crate::allocate::allocate;
+use crate::checker::{CheckError, check};
+use crate::lower::{LowerError, lower};
+use crate::weights::{WeightError, WeightSource, WeightUse};
+
+/// A function at one batch size.
+pub struct EntryPoint {
+    /// The function; its name is the entry's.
+    pub function: Function,
+    /// Batch size.
+    pub rows: usize,
+}
+
+/// Functions that cannot become a plan.
+#[derive(Debug, Error)]
+pub enum AssembleError {
+    /// An instruction that the runtime has no kernel for.
+    #[error("{entry}: {source}")]
+    Lower {
+        /// The function.
+        entry: String,
+        /// Why.
+        source: LowerError,
+    },
+    /// The planner placed buffers wrongly: a bug, found before it could do harm.
+    #[error("{entry}: the plan is wrong: {source}")]
+    Check {
+        /// The function.
+        entry: String,
+        /// The rule that does not hold.
+        source: CheckError,
+    },
+    /// Two functions disagree on a weight.
+    #[error("weight `{0}` has different types in different functions")]
+    WeightType(String),
+}
+
+/// Plan, tensors and text of an artifact; the tensors' values are made one at a time by [`Assembly::values`].
+pub struct Assembly {
+    /// The plan.
+    pub plan: Plan,
+    /// What the artifact holds, by tensor name.
+    pub tensors: BTreeMap<String, WeightUse>,
+    /// The functions as text: `@weights`, then every entry as `@name.rows`.
+    pub ir: String,
+    derived: Option<Function>,
+}
+
+/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one.
+///
+/// # Errors
+/// See [`AssembleError`].
+pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>) -> Result<Assembly, AssembleError> {
+    let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
+    let mut placed = Vec::new();
+    for e in &entries {
+        let entry = e.function.name().to_owned();
+        let program = lower(&e.function).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let place = allocate(&program, &entry, e.rows);
+        check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
+        placed.push(place);
+        for usage in program.weights {
+            let known = tensors.entry(usage.tensor_name()).or_insert_with(|| usage.clone());
+            if *known != usage {
+                return Err(AssembleError::WeightType(usage.weight));
+            }
+        }
+    }
+    let renamed = |e: EntryPoint| rename(&e.function, &format!("{}.{}", e.function.name(), e.rows));
+    let functions = weights.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
+    let ir = text::print_module(&Module { functions });
+    Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, tensors, ir, derived: weights.cloned() })
+}
+
+/// A copy under another name.
+fn rename(f: &Function, name: &str) -> Function {
+    let mut b = Builder::new(name);
+    let mut copier = Copier::new(f);
+    for &v in f.inputs() {
+        let data = f.value(v);
+        let new = b.input(&data.name, data.ty.clone());
+        copier.bind(v, new);
+    }
+    let results = f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut b, *v))).collect();
+    b.finish(results)
+}
+
+impl Assembly {
+    /// The values of a tensor as the artifact holds it.
+    ///
+    /// # Errors
+    /// When a weight that it is made of cannot be had.
+    pub fn values(&self, usage: &WeightUse, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
+        let derived = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?)));
+        let values = match derived {
+            None => source.load(&usage.weight)?,
+            Some((f, v)) => {
+                let mut b = Builder::new("one");
+                let result = Copier::new(f).copy(&mut b, v);
+                evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?
+            }
+        };
+        Ok(usage.pack(values))
+    }
+}
+
+/// Evaluates a function of weights alone, with one result.
+fn evaluate_weights(f: &Function, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
+    let mut loaded: BTreeMap<&str, Tensor> = BTreeMap::new();
+    for (_, data) in f.weights() {
+        debug_assert_eq!(data.def, Def::Weight);
+        let values = source.load(&data.name)?.into_iter().map(f64::from).collect();
+        let tensor = Tensor::from_shape_vec(data.ty.shape.clone(), values).map_err(|e| WeightError::Read(format!("{}: {e}", data.name)))?;
+        loaded.insert(&data.name, tensor);
+    }
+    let results = evaluate(f, &[], &mut |name| loaded.remove(name)).map_err(|e| WeightError::Read(e.to_string()))?;
+    Ok(results[0].iter().map(|&v| v as f32).collect())
+}

@@ -1,0 +1,15 @@
+//! FCDM, the fully convolutional diffusion model (arXiv 2603.09408): a U-shaped network of ConvNeXt-style blocks.
+//!
+//! - [`config`]: sizes, named or read off the shapes of a checkpoint;
+//! - [`parameters`]: every tensor under its checkpoint name, its shape there and in the IR;
+//! - [`network`]: the IR builder;
+//! - [`cost`]: parameters by part and multiply-accumulates by stage.
+
+pub mod config;
+pub mod cost;
+pub mod network;
+pub mod parameters;
+
+pub use config::{Config, ConfigError, Preset};
+pub use network::{Size, network};
+pub use parameters::{Layout, Parameter, parameters};

@@ -1,0 +1,36 @@
+//! PNG files that say how they were made.
+
+use std::io;
+use std::path::Path;
+
+use fcdm_runtime::file::{FileError, replace_file};
+
+use super::Picture;
+
+/// A text chunk: keyword (1 to 79 Latin characters, as PNG wants) and text.
+pub type Text<'a> = (&'a str, &'a str);
+
+/// Writes a picture whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_png(path: &Path, picture: &Picture, texts: &[Text<'_>]) -> Result<(), FileError> {
+    replace_file(path, |file| {
+        let failed = |e: png::EncodingError| {
+            let e = match e {
+                png::EncodingError::IoError(e) => e,
+                other => io::Error::other(other.to_string()),
+            };
+            FileError::writing(path)(e)
+        };
+        let mut encoder = png::Encoder::new(file, picture.width as u32, picture.height as u32);
+        encoder.set_color(if picture.channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb });
+        encoder.set_depth(png::BitDepth::Eight);
+        for (keyword, text) in texts {
+            encoder.add_itxt_chunk((*keyword).to_owned(), (*text).to_owned()).map_err(failed)?;
+        }
+        let mut writer = encoder.write_header().map_err(failed)?;
+        writer.write_image_data(&picture.pixels).map_err(failed)?;
+        writer.finish().map_err(failed)
+    })
+}

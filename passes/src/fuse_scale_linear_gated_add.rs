@@ -1,0 +1,23 @@
+//! `gated_add(x, linear(scale_channels(h, a), W, b), gate)` -> `fused.scale_linear_gated_add`: GRN's factor is applied
+//! to the product's input, gate and residual in its epilogue. Legal only when neither the product nor its scaled
+//! input has another use and the layer has a bias.
+
+use fcdm_ir::ops::ScaleLinearGatedAdd;
+use fcdm_ir::{Function, Op};
+
+use crate::rewrite::rewrite;
+
+/// The pass.
+pub(crate) fn fuse_scale_linear_gated_add(f: &Function) -> Function {
+    rewrite(f, |r, inst| {
+        let (Op::GatedAdd(_), &[x, product, gate]) = (&inst.op, &inst.operands[..]) else { return None };
+        let ((), linear) = r.def(product, |op| matches!(op, Op::Linear(_)).then_some(()))?;
+        let &[scaled, w, bias] = &linear.operands[..] else { return None };
+        let ((), scale) = r.def(scaled, |op| matches!(op, Op::ScaleChannels(_)).then_some(()))?;
+        if !r.used_once(product) || !r.used_once(scaled) {
+            return None;
+        }
+        let operands = r.map_all(&[scale.operands[0], scale.operands[1], w, bias, gate, x]);
+        Some(r.b.emit(ScaleLinearGatedAdd {}, &operands))
+    })
+}

@@ -1,0 +1,158 @@
+//! The passes by name, the pipelines as lists, and the driver that verifies after every pass.
+
+use fcdm_ir::verify::{VerifyError, verify_module};
+use fcdm_ir::{Function, Module};
+
+use crate::eliminate_dead_code::eliminate_dead_code;
+use crate::fold_grn_bias::fold_grn_bias;
+use crate::fold_weights::fold_weights;
+use crate::fuse_dwconv_norm_modulate::fuse_dwconv_norm_modulate;
+use crate::fuse_linear_gelu_sumsq::fuse_linear_gelu_sumsq;
+use crate::fuse_norm_modulate::fuse_norm_modulate;
+use crate::fuse_scale_linear_gated_add::fuse_scale_linear_gated_add;
+use crate::hoist_condition::hoist_condition;
+use crate::simplify::simplify;
+
+/// What a pass rewrites.
+#[derive(Clone, Copy)]
+enum Body {
+    /// Every function by itself.
+    Function(fn(&Function) -> Function),
+    /// The module: functions are split.
+    Module(fn(&Module) -> Module),
+}
+
+/// A pass.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// Its name: of its file, its function and the folder of its file tests.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    body: Body,
+}
+
+impl Pass {
+    /// The module after this pass, unverified.
+    pub fn apply(&self, m: &Module) -> Module {
+        match self.body {
+            Body::Function(pass) => Module { functions: m.functions.iter().map(pass).collect() },
+            Body::Module(pass) => pass(m),
+        }
+    }
+}
+
+/// Every pass.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "simplify", about: "remove instructions that do nothing", body: Body::Function(simplify) },
+    Pass { name: "eliminate_dead_code", about: "remove what no result depends on", body: Body::Function(eliminate_dead_code) },
+    Pass { name: "fold_grn_bias", about: "GRN's beta into the next bias, its factor into a channel scale", body: Body::Function(fold_grn_bias) },
+    Pass {
+        name: "fuse_dwconv_norm_modulate",
+        about: "depthwise convolution, LayerNorm and modulation as one kernel",
+        body: Body::Function(fuse_dwconv_norm_modulate),
+    },
+    Pass { name: "fuse_norm_modulate", about: "LayerNorm and modulation as one kernel", body: Body::Function(fuse_norm_modulate) },
+    Pass {
+        name: "fuse_linear_gelu_sumsq",
+        about: "linear layer, GELU and GRN's statistic as one kernel",
+        body: Body::Function(fuse_linear_gelu_sumsq),
+    },
+    Pass {
+        name: "fuse_scale_linear_gated_add",
+        about: "channel scale, linear layer, gate and residual as one kernel",
+        body: Body::Function(fuse_scale_linear_gated_add),
+    },
+    Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
+    Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },
+];
+
+/// The least that an artifact needs: the split into condition and denoiser.
+pub const PLAIN: &[&str] = &["fold_weights", "hoist_condition"];
+
+/// Everything.
+pub const OPTIMISED: &[&str] = &[
+    "simplify",
+    // Before the fusions: it turns a GRN into the statistic and the scale that they look for.
+    "fold_grn_bias",
+    // The larger pattern first.
+    "fuse_dwconv_norm_modulate",
+    "fuse_norm_modulate",
+    "fuse_linear_gelu_sumsq",
+    "fuse_scale_linear_gated_add",
+    // Before hoisting: what needs no input at all must not become an input of the denoiser.
+    "fold_weights",
+    "hoist_condition",
+    "eliminate_dead_code",
+];
+
+/// The pass of that name.
+pub fn find(name: &str) -> Option<&'static Pass> {
+    PASSES.iter().find(|p| p.name == name)
+}
+
+/// One pass as it ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its name.
+    pub pass: &'static str,
+    /// Whether it changed anything.
+    pub fired: bool,
+    /// Instructions of the module before.
+    pub before: usize,
+    /// Instructions of the module after.
+    pub after: usize,
+}
+
+/// A pipeline as it ran.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Report {
+    /// The passes in order.
+    pub runs: Vec<Run>,
+}
+
+/// A pass that left an invalid module behind: a bug of the pass.
+#[derive(Debug)]
+pub struct PassError {
+    /// Which pass; `input` if the module was invalid before the first.
+    pub pass: &'static str,
+    /// What is wrong.
+    pub errors: Vec<VerifyError>,
+}
+
+impl std::fmt::Display for PassError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "invalid IR after `{}`", self.pass)?;
+        self.errors.iter().try_for_each(|e| write!(f, "; {e}"))
+    }
+}
+
+impl std::error::Error for PassError {}
+
+/// Runs passes in order and verifies the module before the first and after each. `observe` sees every pass's
+/// result.
+///
+/// # Errors
+/// The first pass whose result is invalid.
+///
+/// # Panics
+/// If a name is not that of a pass.
+pub fn run(
+    names: &[&str],
+    module: Module,
+    observe: &mut dyn FnMut(&'static Pass, &Module),
+) -> Result<(Module, Report), PassError> {
+    let mut module = module;
+    verify_module(&module).map_err(|errors| PassError { pass: "input", errors })?;
+    let mut report = Report::default();
+    let size = |m: &Module| m.functions.iter().map(|f| f.insts().len()).sum();
+    for name in names {
+        let pass = find(name).unwrap_or_else(|| panic!("there is no pass `{name}`"));
+        let next = pass.apply(&module);
+        verify_module(&next).map_err(|errors| PassError { pass: pass.name, errors })?;
+        report.runs.push(Run { pass: pass.name, fired: next != module, before: size(&module), after: size(&next) });
+        module = next;
+        observe(pass, &module);
+    }
+    Ok((module, report))
+}
