@@ -234,6 +234,14 @@ impl Builder {
         self.emit(op, operands)[0]
     }
 
+    /// As [`Builder::try_emit`], for an op with one operand and one result.
+    ///
+    /// # Errors
+    /// The constraint of the op that the operand's type violates.
+    pub fn try_one(&mut self, op: impl Into<Op>, operand: Value) -> Result<Value, TypeError> {
+        Ok(self.try_emit(op, &[operand])?[0])
+    }
+
     /// Suggests a name for a value; kept unless the value has one already.
     pub fn name(&mut self, v: Value, name: &str) -> Value {
         if !self.named[v.index()] {

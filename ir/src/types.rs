@@ -84,14 +84,14 @@ impl Type {
         self.shape.len()
     }
 
-    /// Number of elements.
+    /// Number of elements, saturating: a type read from a file may claim anything.
     pub fn count(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
     }
 
-    /// Bytes of a dense tensor of this type.
+    /// Bytes of a dense tensor of this type, saturating.
     pub fn bytes(&self) -> usize {
-        self.count() * self.dtype.size()
+        self.count().saturating_mul(self.dtype.size())
     }
 
     /// Extent of the last axis (the channels); 1 for a scalar.
@@ -131,7 +131,8 @@ impl std::error::Error for TypeError {}
 /// Returns `Err(TypeError)` from the enclosing function unless the condition holds.
 macro_rules! ensure {
     ($constraint:literal, $cond:expr, $($message:tt)+) => {
-        if !$cond {
+        let holds: bool = $cond;
+        if !holds {
             return Err($crate::types::TypeError { constraint: $constraint, message: format!($($message)+) });
         }
     };

@@ -1,1 +1,99 @@
-//! Placeholder.
+//! Reverse-mode gradients of what a builder holds, as more instructions of the same builder.
+//!
+//! A cotangent is `None` where it is zero for certain; sums of cotangents are `add`s.
+
+use crate::function::{Builder, Function, Value};
+use crate::ops::{Add, Fill};
+use crate::types::TypeError;
+
+/// Given the cotangents of some values, `(value, cotangent)`, the cotangents of the values `wrt`: the sums over all paths
+/// through the instructions emitted so far. `None` for a value that none of them depends on differentiably.
+///
+/// Gradients of values that depend on none of `wrt` are not emitted.
+pub fn backward(b: &mut Builder, cotangents: &[(Value, Value)], wrt: &[Value]) -> Vec<Option<Value>> {
+    let active = depends_on(b.so_far(), wrt);
+    let mut sums: Vec<Option<Value>> = vec![None; b.so_far().value_count()];
+    for &(v, dv) in cotangents {
+        accumulate(b, &mut sums[v.index()], dv);
+    }
+    for i in (0..b.so_far().insts().len()).rev() {
+        let inst = &b.so_far().insts()[i];
+        let reached = inst.results.iter().any(|r| sums[r.index()].is_some());
+        if !reached || !inst.results.iter().any(|r| active[r.index()]) {
+            continue;
+        }
+        let inst = inst.clone();
+        let dy: Vec<Value> = inst.results.iter().map(|&r| sums[r.index()].unwrap_or_else(|| zeros(b, r))).collect();
+        for (&x, dx) in inst.operands.iter().zip(inst.op.grad(b, &inst.operands, &inst.results, &dy)) {
+            if let Some(dx) = dx.filter(|_| active[x.index()]) {
+                accumulate(b, &mut sums[x.index()], dx);
+            }
+        }
+    }
+    wrt.iter().map(|v| sums[v.index()]).collect()
+}
+
+/// The vector-Jacobian product of `expand`, for an op that is defined by its expansion. The expansion is differentiated in a function
+/// of its own, where its operands are distinct inputs, and only what the cotangents of `x` need is copied into `b`.
+///
+/// # Panics
+/// If `expand` refuses operands of these types.
+pub fn through(
+    b: &mut Builder,
+    x: &[Value],
+    dy: &[Value],
+    expand: impl FnOnce(&mut Builder, &[Value]) -> Result<Vec<Value>, TypeError>,
+) -> Vec<Option<Value>> {
+    let mut inner = Builder::new("gradient");
+    let inputs: Vec<Value> = x.iter().map(|&v| inner.input("x", b.ty(v).clone())).collect();
+    let seeds: Vec<Value> = dy.iter().map(|&v| inner.input("dy", b.ty(v).clone())).collect();
+    let results = expand(&mut inner, &inputs).expect("the operands obey the op's shape rule");
+    let cotangents: Vec<(Value, Value)> = results.into_iter().zip(seeds).collect();
+    let grads = backward(&mut inner, &cotangents, &inputs);
+    let outer: Vec<Value> = x.iter().chain(dy).copied().collect();
+    copy_live(b, inner.so_far(), &outer, &grads)
+}
+
+/// Copies into `b` the instructions of `f` that `wanted` needs, with `inputs` for its inputs.
+fn copy_live(b: &mut Builder, f: &Function, inputs: &[Value], wanted: &[Option<Value>]) -> Vec<Option<Value>> {
+    let mut live = vec![false; f.value_count()];
+    wanted.iter().flatten().for_each(|v| live[v.index()] = true);
+    for inst in f.insts().iter().rev() {
+        if inst.results.iter().any(|r| live[r.index()]) {
+            inst.operands.iter().for_each(|v| live[v.index()] = true);
+        }
+    }
+    let mut copy: Vec<Option<Value>> = vec![None; f.value_count()];
+    f.inputs().iter().zip(inputs).for_each(|(v, &outer)| copy[v.index()] = Some(outer));
+    for inst in f.insts().iter().filter(|i| i.results.iter().any(|r| live[r.index()])) {
+        let operands: Vec<Value> = inst.operands.iter().map(|v| copy[v.index()].expect("defined before use")).collect();
+        for (r, outer) in inst.results.iter().zip(b.emit(inst.op.clone(), &operands)) {
+            copy[r.index()] = Some(outer);
+        }
+    }
+    wanted.iter().map(|v| v.map(|v| copy[v.index()].expect("live values are copied"))).collect()
+}
+
+/// By value index: whether it is, or is computed from, one of `roots`.
+fn depends_on(f: &Function, roots: &[Value]) -> Vec<bool> {
+    let mut on = vec![false; f.value_count()];
+    roots.iter().for_each(|v| on[v.index()] = true);
+    for inst in f.insts() {
+        if inst.operands.iter().any(|v| on[v.index()]) {
+            inst.results.iter().for_each(|r| on[r.index()] = true);
+        }
+    }
+    on
+}
+
+fn accumulate(b: &mut Builder, sum: &mut Option<Value>, more: Value) {
+    *sum = Some(match *sum {
+        Some(s) => b.one(Add {}, &[s, more]),
+        None => more,
+    });
+}
+
+fn zeros(b: &mut Builder, like: Value) -> Value {
+    let ty = b.ty(like).clone();
+    b.one(Fill { value: 0.0, dtype: ty.dtype, shape: ty.shape }, &[])
+}

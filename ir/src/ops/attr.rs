@@ -8,6 +8,8 @@ pub trait Attr: Sized {
     fn print(&self) -> String;
     /// Reads what [`Attr::print`] wrote.
     fn parse(text: &str) -> Option<Self>;
+    /// False for an infinity or NaN, which the text form can hold and [`Op::infer`](super::Op::infer) refuses.
+    fn is_finite(&self) -> bool;
 }
 
 impl Attr for usize {
@@ -17,6 +19,9 @@ impl Attr for usize {
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
     }
+    fn is_finite(&self) -> bool {
+        true
+    }
 }
 
 impl Attr for f64 {
@@ -25,7 +30,10 @@ impl Attr for f64 {
         format!("{self:?}")
     }
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().filter(|v: &f64| v.is_finite())
+        text.parse().ok()
+    }
+    fn is_finite(&self) -> bool {
+        f64::is_finite(*self)
     }
 }
 
@@ -35,6 +43,9 @@ impl Attr for DType {
     }
     fn parse(text: &str) -> Option<Self> {
         DType::from_name(text)
+    }
+    fn is_finite(&self) -> bool {
+        true
     }
 }
 
@@ -48,6 +59,9 @@ impl Attr for Vec<usize> {
             return Some(Vec::new());
         }
         inner.split(',').map(|d| d.trim().parse().ok()).collect()
+    }
+    fn is_finite(&self) -> bool {
+        true
     }
 }
 

@@ -1,1 +1,104 @@
-//! Placeholder.
+//! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
+
+use super::{
+    Broadcast, Cost, Div, DwConv2d, DwConvNormModulate, FusedDef, GatedAdd, Gelu, GrnScale, LayerNorm, Linear, LinearGeluSumsq, Modulate,
+    Mul, NormModulate, Offset, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Sqrt, Sum, SumSquares,
+};
+use crate::eval::{self, Tensor};
+use crate::function::{Builder, Function, Value};
+use crate::types::{Type, TypeError, ensure};
+use crate::vjp;
+
+impl FusedDef for GrnScale {
+    const OPERANDS: &'static [&'static str] = &["ss", "gamma"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let ss = b.ty(x[0]).clone();
+        ensure!("grn_scale.1", ss.rank() == 2, "ss must be [N,C], found {ss}");
+        ensure!("grn_scale.2", self.eps > 0.0, "eps must be positive, found {:?}", self.eps);
+        let c = ss.shape[1];
+        let norm = b.try_one(Sqrt {}, x[0])?;
+        let sum = b.try_one(Sum { axes: vec![1] }, norm)?;
+        let mean = b.try_one(Scale { by: 1.0 / c as f64 }, sum)?;
+        let guarded = b.try_one(Offset { by: self.eps }, mean)?;
+        let guarded = b.try_one(Broadcast { shape: ss.shape.clone() }, guarded)?;
+        let relative = b.try_emit(Div {}, &[norm, guarded])?[0];
+        let gamma = b.try_one(Reshape { shape: vec![1, c] }, x[1])?;
+        let gamma = b.try_one(Broadcast { shape: ss.shape }, gamma)?;
+        let product = b.try_emit(Mul {}, &[gamma, relative])?[0];
+        b.try_emit(Offset { by: 1.0 }, &[product])
+    }
+}
+
+impl FusedDef for DwConvNormModulate {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b", "shift", "scale"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(DwConv2d { pad: self.pad }, &x[..3])?[0];
+        let h = b.try_one(LayerNorm { eps: self.eps }, h)?;
+        b.try_emit(Modulate {}, &[h, x[3], x[4]])
+    }
+}
+
+impl FusedDef for LinearGeluSumsq {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Linear {}, x)?[0];
+        let h = b.try_one(Gelu {}, h)?;
+        let statistic = b.try_one(SumSquares {}, h)?;
+        Ok(vec![h, statistic])
+    }
+}
+
+impl FusedDef for ScaleLinearGatedAdd {
+    const OPERANDS: &'static [&'static str] = &["h", "a", "w", "b", "gate", "x"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(ScaleChannels {}, &x[..2])?[0];
+        let h = b.try_emit(Linear {}, &[h, x[2], x[3]])?[0];
+        b.try_emit(GatedAdd {}, &[x[5], h, x[4]])
+    }
+}
+
+impl FusedDef for NormModulate {
+    const OPERANDS: &'static [&'static str] = &["x", "shift", "scale"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_one(LayerNorm { eps: self.eps }, x[0])?;
+        b.try_emit(Modulate {}, &[h, x[1], x[2]])
+    }
+}
+
+/// The expansion as a function of its operands; results are named by position.
+fn expansion<F: FusedDef>(op: &F, x: impl IntoIterator<Item = Type>) -> Result<Function, TypeError> {
+    let mut b = Builder::new("expansion");
+    let inputs: Vec<Value> = x.into_iter().enumerate().map(|(i, ty)| b.input(&format!("x{i}"), ty)).collect();
+    let results = op.expand(&mut b, &inputs)?;
+    Ok(b.finish(results.into_iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect()))
+}
+
+/// Types of the expansion's results, or the constraint of the plain op that refuses.
+pub(super) fn infer<F: FusedDef>(op: &F, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
+    let f = expansion(op, x.iter().map(|&t| t.clone()))?;
+    Ok(f.results().iter().map(|&(_, v)| f.ty(v).clone()).collect())
+}
+
+/// Evaluates the expansion.
+pub(super) fn eval<F: FusedDef>(op: &F, x: &[&Tensor]) -> Vec<Tensor> {
+    // No fused op takes labels, and the evaluator does not round to the element type.
+    let f = expansion(op, x.iter().map(|t| Type::f32(t.shape()))).expect("operands obey `infer`");
+    let inputs: Vec<Tensor> = x.iter().map(|&t| t.clone()).collect();
+    eval::evaluate(&f, &inputs, &mut |_| None).expect("the expansion has no weights and no labels")
+}
+
+/// Differentiates the expansion.
+pub(super) fn grad<F: FusedDef>(op: &F, b: &mut Builder, x: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
+    vjp::through(b, x, dy, |b, x| op.expand(b, x))
+}
+
+/// Cost of all plain ops of the expansion.
+pub(super) fn cost<F: FusedDef>(op: &F, x: &[&Type]) -> Cost {
+    let f = expansion(op, x.iter().map(|&t| t.clone())).expect("operands obey `infer`");
+    crate::graph::cost(&f)
+}

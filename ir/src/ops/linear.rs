@@ -1,8 +1,10 @@
 //! Matrix products.
 
-use ndarray::{Array2, Axis, Ix2, Ix3};
+use ndarray::{Array2, Array3, Ix1, Ix2};
 
-use super::{Cost, Linear, Matmul, OpDef, Reshape, Sum, Transpose};
+use super::reduce::sum_channels;
+use super::rule;
+use super::{Cost, Linear, Matmul, OpDef, Reshape, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -12,10 +14,11 @@ impl OpDef for Linear {
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let (t, w) = (x[0], x[1]);
-        ensure!("linear.1", t.rank() >= 1 && t.dtype.is_float(), "x must be a float tensor of rank >= 1, found {t}");
-        ensure!("linear.2", w.rank() == 2 && w.shape[1] == t.channels(), "w must be [O,{}], found {w}", t.channels());
+        rule::rank_at_least("linear.1", "x", t, 1)?;
+        let fits = w.dtype == t.dtype && w.rank() == 2 && w.shape[1] == t.channels();
+        ensure!("linear.2", fits, "w must be {}[O,{}], found {w}", t.dtype, t.channels());
         let o = w.shape[0];
-        ensure!("linear.3", x.get(2).is_none_or(|b| b.shape == [o]), "b must be [{o}], found {}", x[2]);
+        rule::is_or_none("linear.3", "b", x.get(2), t.dtype, &[o])?;
         let mut shape = t.shape.clone();
         *shape.last_mut().expect("rank >= 1 by linear.1") = o;
         Ok(vec![t.with_shape(shape)])
@@ -25,7 +28,7 @@ impl OpDef for Linear {
         let w = x[1].view().into_dimensionality::<Ix2>().expect("rank 2 by linear.2");
         let mut y = rows(x[0]).dot(&w.t());
         if let Some(b) = x.get(2) {
-            y += &b.view().into_shape_with_order(w.nrows()).expect("[O] by linear.3");
+            y += &b.view().into_dimensionality::<Ix1>().expect("[O] by linear.3");
         }
         let mut shape = x[0].shape().to_vec();
         *shape.last_mut().expect("rank >= 1 by linear.1") = w.nrows();
@@ -34,7 +37,7 @@ impl OpDef for Linear {
 
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
         let (k, o) = (b.ty(x[1]).shape[1], b.ty(x[1]).shape[0]);
-        let count = b.ty(x[0]).count() / k.max(1);
+        let count = b.ty(x[0]).count() / k;
         let wt = b.one(Transpose { perm: vec![1, 0] }, &[x[1]]);
         let dx = b.one(Linear {}, &[dy[0], wt]);
         let flat_x = b.one(Reshape { shape: vec![count, k] }, &[x[0]]);
@@ -43,20 +46,64 @@ impl OpDef for Linear {
         let dw = b.one(Matmul {}, &[dyt, flat_x]);
         let mut grads = vec![Some(dx), Some(dw)];
         if x.len() == 3 {
-            let sum = b.one(Sum { axes: vec![0] }, &[flat_dy]);
-            grads.push(Some(b.one(Reshape { shape: vec![o] }, &[sum])));
+            grads.push(Some(sum_channels(b, flat_dy)));
         }
         grads
     }
 
     fn cost(&self, x: &[&Type], y: &[&Type]) -> Cost {
-        Cost::macs(y[0].count() * x[1].shape[1])
+        Cost::macs(y[0].count().saturating_mul(x[1].shape[1]))
     }
+}
+
+impl OpDef for Matmul {
+    const OPERANDS: &'static [&'static str] = &["a", "b"];
+
+    fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
+        let (a, b) = (x[0], x[1]);
+        rule::rank_at_least("matmul.1", "a", a, 2)?;
+        let lead = a.rank() - 2;
+        let alike = a.dtype == b.dtype && a.rank() == b.rank() && a.shape[..lead] == b.shape[..lead];
+        ensure!("matmul.2", alike, "operands differ in element type or leading axes: {a} vs {b}");
+        ensure!("matmul.3", a.shape[lead + 1] == b.shape[lead], "a's columns are not b's rows: {a} vs {b}");
+        let mut shape = a.shape.clone();
+        shape[lead + 1] = b.shape[lead + 1];
+        Ok(vec![a.with_shape(shape)])
+    }
+
+    fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
+        let (a, b) = (matrices(x[0]), matrices(x[1]));
+        let mut y = Array3::zeros((a.dim().0, a.dim().1, b.dim().2));
+        for ((mut y, a), b) in y.outer_iter_mut().zip(a.outer_iter()).zip(b.outer_iter()) {
+            y.assign(&a.dot(&b));
+        }
+        let mut shape = x[0].shape().to_vec();
+        *shape.last_mut().expect("rank >= 2 by matmul.1") = y.dim().2;
+        vec![y.into_shape_with_order(shape).expect("same count")]
+    }
+
+    fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
+        let rank = b.ty(x[0]).rank();
+        let perm: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
+        let at = b.one(Transpose { perm: perm.clone() }, &[x[0]]);
+        let bt = b.one(Transpose { perm }, &[x[1]]);
+        vec![Some(b.one(Matmul {}, &[dy[0], bt])), Some(b.one(Matmul {}, &[at, dy[0]]))]
+    }
+
+    fn cost(&self, x: &[&Type], y: &[&Type]) -> Cost {
+        Cost::macs(y[0].count().saturating_mul(x[0].channels()))
+    }
+}
+
+/// Any tensor of rank >= 2 as a batch of its matrices.
+fn matrices(x: &Tensor) -> Array3<f64> {
+    let (lead, last) = x.shape().split_at(x.ndim() - 2);
+    x.to_shape((lead.iter().product(), last[0], last[1])).expect("same count").into_owned()
 }
 
 /// Any tensor as a matrix of its last axis.
 fn rows(x: &Tensor) -> Array2<f64> {
     let k = x.shape().last().copied().unwrap_or(1);
-    let n = x.len() / k.max(1);
+    let n = x.len() / k;
     x.to_shape((n, k)).expect("count is a multiple of the last extent").into_owned()
 }

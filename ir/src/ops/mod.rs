@@ -7,24 +7,27 @@
 //! `tests/filetests/verify`.
 
 mod attr;
+mod channel;
 mod condition;
 mod conv;
+mod depthwise;
 mod elementwise;
 mod fused;
 mod image;
 mod linear;
 mod norm;
 mod reduce;
+mod rule;
 mod shape;
 
 use std::fmt;
 
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
-use crate::types::{DType, Type, TypeError};
+use crate::types::{DType, Type, TypeError, ensure};
 pub use attr::Attr;
 
-/// What one execution of an op costs.
+/// What one execution of an op costs. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Multiply-accumulates of matrix products and convolutions.
@@ -48,7 +51,7 @@ impl Cost {
 impl std::ops::Add for Cost {
     type Output = Cost;
     fn add(self, o: Cost) -> Cost {
-        Cost { macs: self.macs + o.macs, flops: self.flops + o.flops }
+        Cost { macs: self.macs.saturating_add(o.macs), flops: self.flops.saturating_add(o.flops) }
     }
 }
 
@@ -141,6 +144,11 @@ macro_rules! ops {
             /// Names of the operands, as in [`OpDef::OPERANDS`].
             pub fn operands(&self) -> &'static [&'static str] {
                 match self { $( Op::$name(_) => <$name as OpDef>::OPERANDS, )* }
+            }
+
+            /// True unless an attribute is infinite or no number.
+            fn attrs_finite(&self) -> bool {
+                match self { $( Op::$name(op) => { let _ = op; true $( && Attr::is_finite(&op.$attr) )* } )* }
             }
 
             fn infer_counted(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
@@ -341,7 +349,8 @@ impl Op {
     /// Types of the results.
     ///
     /// # Errors
-    /// The violated constraint; `op.operands` when their number is wrong.
+    /// The violated constraint. Those of every op: `op.operands`, their number; `op.attributes`, numbers are finite;
+    /// `op.size`, operands and results have no extent 0 and at most 2^40 elements.
     pub fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let names = self.operands();
         let required = names.iter().filter(|n| !n.ends_with('?')).count();
@@ -350,7 +359,15 @@ impl Op {
             let message = format!("`{}` takes {list}: expected {required} to {} operands, found {}", self.name(), names.len(), x.len());
             return Err(TypeError { constraint: "op.operands", message });
         }
-        self.infer_counted(x)
+        ensure!("op.attributes", self.attrs_finite(), "`{self}` has an attribute that is not a finite number");
+        if let Some(t) = x.iter().find(|t| !rule::sized(t)) {
+            return Err(TypeError { constraint: "op.size", message: format!("operand {t} has an extent 0 or more than 2^40 elements") });
+        }
+        let y = self.infer_counted(x)?;
+        if let Some(t) = y.iter().find(|t| !rule::sized(t)) {
+            return Err(TypeError { constraint: "op.size", message: format!("result {t} has an extent 0 or more than 2^40 elements") });
+        }
+        Ok(y)
     }
 }
 
