@@ -5,8 +5,11 @@
 //! - [`network`]: the IR builder;
 //! - [`cost`]: parameters by part and multiply-accumulates by stage.
 
+pub mod compile;
 pub mod config;
 pub mod cost;
+pub mod import;
+pub mod initialise;
 pub mod network;
 pub mod parameters;
 
