@@ -1,0 +1,93 @@
+//! What an artifact says of its model: all that a sampler and a user interface need to know besides the plan.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Fault, one_line};
+use super::keys;
+
+/// What the network predicts, and hence which samplers go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// Diffusion with learned sigma: eps in the first `in_channels` channels, the variance's interpolation in the rest.
+    EpsVariance,
+    /// Flow matching on the linear path: velocity `data - noise`.
+    Velocity,
+}
+
+/// The model's description.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInfo {
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// Channels of the state.
+    pub in_channels: usize,
+    /// Channels of the network's output: twice as many for [`Prediction::EpsVariance`], else as many.
+    pub out_channels: usize,
+    /// Classes, not counting the null class.
+    pub num_classes: usize,
+    /// Whether class index `num_classes` is the null class of classifier-free guidance.
+    pub null_class: bool,
+    /// One name a class, or none at all.
+    pub class_names: Vec<String>,
+    /// Width of the first stage.
+    pub hidden: usize,
+    /// Blocks of the five stages.
+    pub depths: Vec<usize>,
+    /// Expansion of the blocks.
+    pub mlp_ratio: f64,
+    /// Rows of the state, a multiple of 4.
+    pub height: usize,
+    /// Columns of the state, a multiple of 4.
+    pub width: usize,
+}
+
+impl ModelInfo {
+    /// Checks ranges and the relations between fields.
+    ///
+    /// # Errors
+    /// Names the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), Fault> {
+        let field = |name: &str| format!("{}.{name}", keys::MODEL);
+        let within = |name: &str, value: usize, lo: usize, hi: usize| {
+            if (lo..=hi).contains(&value) { Ok(()) } else { Err(Fault::field(field(name), format!("{lo} to {hi}"), value)) }
+        };
+        within("in_channels", self.in_channels, 1, 1024)?;
+        let out_channels = match self.prediction {
+            Prediction::EpsVariance => 2 * self.in_channels,
+            Prediction::Velocity => self.in_channels,
+        };
+        within("out_channels", self.out_channels, out_channels, out_channels)?;
+        within("num_classes", self.num_classes, 1, 1_000_000)?;
+        let names = self.class_names.len();
+        if names != 0 && names != self.num_classes {
+            return Err(Fault::field(field("class_names"), format!("none or {} names", self.num_classes), names));
+        }
+        within("hidden", self.hidden, 1, 1 << 16)?;
+        if self.depths.len() != 5 {
+            return Err(Fault::field(field("depths"), "5 stages", self.depths.len()));
+        }
+        for &depth in &self.depths {
+            within("depths", depth, 0, 1000)?;
+        }
+        if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
+            return Err(Fault::field(field("mlp_ratio"), "more than 0, at most 64", self.mlp_ratio));
+        }
+        for (name, value) in [("height", self.height), ("width", self.width)] {
+            within(name, value, 4, 1 << 14)?;
+            if value % 4 != 0 {
+                return Err(Fault::field(field(name), "a multiple of 4", value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and validates the value of `fcdm.model`.
+    pub(super) fn from_json(json: &str) -> Result<Self, Fault> {
+        let model: Self =
+            serde_json::from_str(json).map_err(|e| Fault::field(keys::MODEL, "a model's description", one_line(&e.to_string())))?;
+        model.validate()?;
+        Ok(model)
+    }
+}

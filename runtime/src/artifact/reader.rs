@@ -1,0 +1,159 @@
+//! Opening an artifact: everything is checked here, once, so that what is handed out can be used without checks.
+//! Whether the plan is sound is the plan checker's business; here it only has to be a plan.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+
+use super::error::{ArtifactError, Fault, one_line};
+use super::header::{RawHeader, TensorEntry, Unique};
+use super::model::ModelInfo;
+use super::{VERSION, checksum, keys};
+use crate::mapped::MappedFile;
+use crate::plan::{self, Element, Plan};
+
+/// An artifact, mapped. Invariants: every tensor of the table lies inside the map, on a multiple of
+/// [`plan::ALIGN`] bytes, and is as long as its shape says.
+#[derive(Debug)]
+pub struct Artifact {
+    path: PathBuf,
+    map: MappedFile,
+    data_start: usize,
+    metadata: BTreeMap<String, String>,
+    tensors: BTreeMap<String, TensorEntry>,
+    plan: Plan,
+    model: ModelInfo,
+}
+
+impl Artifact {
+    /// Opens and verifies `path`, every byte of it.
+    ///
+    /// # Errors
+    /// On anything but an undamaged artifact of this version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ArtifactError> {
+        let artifact = Self::open_unverified(path)?;
+        artifact.verify()?;
+        Ok(artifact)
+    }
+
+    /// Opens `path` without reading the tensors' bytes: all but their checksums is verified. For files that were
+    /// verified before, where start-up time counts; damaged weights then give wrong pictures, nothing worse.
+    ///
+    /// # Errors
+    /// As [`Self::open`], save for damaged tensors.
+    pub fn open_unverified(path: impl AsRef<Path>) -> Result<Self, ArtifactError> {
+        let path = path.as_ref();
+        let map = MappedFile::open(path).map_err(|e| Fault::Read(e).at(path))?;
+        Self::parse(path, map).map_err(|fault| fault.at(path))
+    }
+
+    fn parse(path: &Path, map: MappedFile) -> Result<Self, Fault> {
+        let header = RawHeader::parse(map.bytes())?;
+        let version = header.metadata.get(keys::VERSION).ok_or(Fault::NotFcdm)?;
+        if version != VERSION {
+            return Err(Fault::field(keys::VERSION, VERSION, format!("`{}`", one_line(version))));
+        }
+        let data_start = header.data_start;
+        let (metadata, tensors) = header.table(map.bytes().len())?;
+        let expected = checksum::hex(checksum::of_header(&metadata, &tensors));
+        let found = required(&metadata, keys::CHECKSUM)?;
+        if found != expected {
+            return Err(Fault::field(keys::CHECKSUM, expected, format!("`{}`", one_line(found))));
+        }
+        optional_json(&metadata, keys::PROVENANCE, true)?;
+        optional_json(&metadata, keys::REPORT, false)?;
+        let model = ModelInfo::from_json(required(&metadata, keys::MODEL)?)?;
+        let plan = plan_from_json(required(&metadata, keys::PLAN)?)?;
+        Ok(Self { path: path.to_path_buf(), map, data_start, metadata, tensors, plan, model })
+    }
+
+    /// Compares every tensor's bytes with its checksum.
+    ///
+    /// # Errors
+    /// Names the first damaged tensor in order of names.
+    pub fn verify(&self) -> Result<(), ArtifactError> {
+        self.find_damage().map_err(|fault| fault.at(&self.path))
+    }
+
+    fn find_damage(&self) -> Result<(), Fault> {
+        let text = required(&self.metadata, keys::CHECKSUMS)?;
+        let Unique(mut listed) =
+            serde_json::from_str(text).map_err(|e| Fault::field(keys::CHECKSUMS, "a map of checksums", one_line(&e.to_string())))?;
+        let parts: Vec<&[u8]> = self.tensors.values().map(|entry| self.bytes(entry)).collect();
+        for (name, sum) in self.tensors.keys().zip(checksum::of_parts(&parts)) {
+            let expected =
+                listed.remove(name).ok_or_else(|| Fault::field(keys::CHECKSUMS, format!("tensor `{}`", one_line(name)), "nothing"))?;
+            let found = checksum::hex(sum);
+            if found != expected {
+                return Err(Fault::tensor(name, format!("bytes with checksum {}", one_line(&expected)), found));
+            }
+        }
+        match listed.pop_first() {
+            Some((name, _)) => Err(Fault::field(keys::CHECKSUMS, "only tensors that exist", format!("`{}`", one_line(&name)))),
+            None => Ok(()),
+        }
+    }
+
+    fn bytes(&self, entry: &TensorEntry) -> &[u8] {
+        &self.map.bytes()[self.data_start..][entry.begin..entry.end]
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The plan; not yet checked for soundness.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The model's description, validated.
+    pub fn model(&self) -> &ModelInfo {
+        &self.model
+    }
+
+    /// The value of a metadata key, see [`keys`]. `fcdm.provenance` and `fcdm.report` are known to be JSON.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Element type, extents and bytes of a tensor. The bytes start on a multiple of [`plan::ALIGN`] in memory.
+    pub fn tensor(&self, name: &str) -> Option<(Element, &[usize], &[u8])> {
+        let entry = self.tensors.get(name)?;
+        Some((entry.dtype, &entry.shape, self.bytes(entry)))
+    }
+
+    /// All tensors in order of names, as [`Self::tensor`] gives them.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, Element, &[usize], &[u8])> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, entry.shape.as_slice(), self.bytes(entry)))
+    }
+
+    /// Size of the file in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.map.bytes().len()
+    }
+}
+
+pub(super) fn plan_from_json(json: &str) -> Result<Plan, Fault> {
+    let plan: Plan = serde_json::from_str(json).map_err(|e| Fault::field(keys::PLAN, "a plan", one_line(&e.to_string())))?;
+    if plan.version != plan::VERSION {
+        return Err(Fault::field(format!("{}.version", keys::PLAN), plan::VERSION, plan.version));
+    }
+    Ok(plan)
+}
+
+fn required<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str, Fault> {
+    metadata.get(key).map(String::as_str).ok_or_else(|| Fault::field(key, "a value", "nothing"))
+}
+
+fn optional_json(metadata: &BTreeMap<String, String>, key: &str, object: bool) -> Result<(), Fault> {
+    let Some(text) = metadata.get(key) else { return Ok(()) };
+    let expected = if object { "a JSON object" } else { "JSON" };
+    serde_json::from_str::<IgnoredAny>(text).map_err(|e| Fault::field(key, expected, one_line(&e.to_string())))?;
+    if object && !text.trim_start().starts_with('{') {
+        return Err(Fault::field(key, expected, one_line(text)));
+    }
+    Ok(())
+}
