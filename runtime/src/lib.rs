@@ -3,4 +3,5 @@
 //! `runtime` executes plans. It does not know the IR; a shipped model links neither `ir` nor `passes`. `run`
 //! neither allocates nor fails; everything that can go wrong goes wrong in `load`.
 
+pub mod mapped;
 pub mod plan;
