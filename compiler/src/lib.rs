@@ -9,5 +9,6 @@
 pub mod allocate;
 pub mod assemble;
 pub mod checker;
+pub mod checkpoint;
 pub mod lower;
 pub mod weights;

@@ -1,0 +1,275 @@
+//! What `torch.save` means by a pickle: where the weights are in it, and what makes a tensor.
+//!
+//! A training checkpoint is a dict of `model`, `ema` (state dicts), `opt` and `args`; others are a bare state dict, or
+//! one under `state_dict`. Only the state dict in use is interpreted; the optimiser's state is merely parsed.
+//! A tensor is a call of `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, ...)`; a storage is the
+//! persistent id `("storage", type, key, location, elements)`, and its bytes are the entry `data/KEY`.
+
+use std::collections::BTreeMap;
+
+use super::budget::Budget;
+use super::error::{CheckpointError, Place, shown};
+use super::names::{self, Named};
+use super::pickle::{self, Pickle, Value};
+use super::tensor::{ElementType, Layout, RANK, Stored};
+use super::zip::Directory;
+use super::{Notes, Weights};
+
+/// Longest name of a tensor or storage, in bytes.
+const NAME: usize = 256;
+/// Longest text kept of one argument, and of all of them, in bytes.
+const ARGUMENT: usize = 4096;
+const ARGUMENTS: usize = 16 * ARGUMENT;
+
+/// What a checkpoint holds.
+pub(super) struct Contents {
+    pub weights: &'static str,
+    pub tensors: Vec<Named>,
+    pub arguments: BTreeMap<String, String>,
+    pub optimizer_step: Option<u64>,
+}
+
+/// Reads the archive `bytes`.
+pub(super) fn read(file: &str, bytes: &[u8], asked: Weights, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
+    let directory = Directory::read(file, bytes, budget)?;
+    let place = Place { file, part: "data.pkl" };
+    let mut roots = directory.names().filter_map(|n| n.strip_suffix("data.pkl")).filter(|p| p.is_empty() || p.ends_with('/'));
+    let (first, second) = (roots.next(), roots.next());
+    drop(roots);
+    let root = match (first, second) {
+        (Some(root), None) => root,
+        (None, _) => return Err(place.expected("an entry `data.pkl` in the ZIP", "none: this is not a PyTorch file")),
+        (Some(_), Some(_)) => return Err(place.expected("one entry `data.pkl` in the ZIP", "several")),
+    };
+    if let Some(order) = directory.find(&format!("{root}byteorder"))
+        && bytes[order.clone()] != *b"little"
+    {
+        let place = Place { file, part: "byteorder" };
+        return Err(place.expected("`little`", format!("`{}`", shown(&bytes[order]))));
+    }
+    let range = directory.find(&format!("{root}data.pkl")).expect("it is among the names");
+    let pickle = pickle::parse(&bytes[range], place, budget)?;
+    let archive = Archive { place, bytes, directory, root, pickle };
+    archive.contents(asked, notes, budget)
+}
+
+struct Archive<'a> {
+    place: Place<'a>,
+    bytes: &'a [u8],
+    directory: Directory<'a>,
+    root: &'a str,
+    pickle: Pickle<'a>,
+}
+
+/// Tells what a storage's type name means: element type and bytes of an element.
+fn element(name: &str) -> Option<(ElementType, usize)> {
+    use ElementType::*;
+    Some(match name {
+        "FloatStorage" | "float32" => (F32, 4),
+        "HalfStorage" | "float16" => (F16, 2),
+        "BFloat16Storage" | "bfloat16" => (BF16, 2),
+        "DoubleStorage" | "float64" => (F64, 8),
+        "LongStorage" | "int64" => (Other("i64"), 8),
+        "IntStorage" | "int32" => (Other("i32"), 4),
+        "ShortStorage" | "int16" => (Other("i16"), 2),
+        "CharStorage" | "int8" => (Other("i8"), 1),
+        "ByteStorage" | "uint8" => (Other("u8"), 1),
+        "BoolStorage" | "bool" => (Other("bool"), 1),
+        "uint16" => (Other("u16"), 2),
+        "uint32" => (Other("u32"), 4),
+        "uint64" => (Other("u64"), 8),
+        "ComplexFloatStorage" | "complex64" => (Other("c64"), 8),
+        "ComplexDoubleStorage" | "complex128" => (Other("c128"), 16),
+        "float8_e4m3fn" | "float8_e5m2" => (Other("f8"), 1),
+        _ => return None,
+    })
+}
+
+impl Archive<'_> {
+    fn contents(&self, asked: Weights, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
+        let p = &self.pickle;
+        let top = p.root();
+        if p.dict(top).is_none() {
+            return Err(self.place.expected("a dict of tensors", p.kind(top)));
+        }
+        let part = |key: &str| p.get(top, key).filter(|&v| p.dict(v).is_some());
+        let present: Vec<&'static str> = ["ema", "model"].into_iter().filter(|k| part(k).is_some()).collect();
+        let (weights, tensors) = match asked.set().or(present.first().copied()) {
+            Some(set) if present.contains(&set) => (set, self.state_dict(part(set).expect("it is present"), notes, budget)?),
+            Some(set) if !present.is_empty() => return Err(names::missing(self.place.file, set, &present)),
+            _ => {
+                let (dict, unprefixed) = part("state_dict").map_or((top, "all"), |dict| (dict, "model"));
+                names::choose(self.place.file, self.state_dict(dict, notes, budget)?, asked, unprefixed, notes)?
+            }
+        };
+        Ok(Contents { weights, tensors, arguments: self.arguments(notes), optimizer_step: self.optimizer_step() })
+    }
+
+    /// The tensors of a state dict; other entries become notes.
+    fn state_dict(&self, dict: Value, notes: &mut Notes, budget: &mut Budget) -> Result<Vec<Named>, CheckpointError> {
+        let p = &self.pickle;
+        let mut tensors = Vec::new();
+        for (key, value) in p.dict(dict).into_iter().flatten() {
+            let Some(name) = p.text(key) else {
+                notes.add(format!("an entry whose key is {} is not a tensor's and is not used", p.kind(key)));
+                continue;
+            };
+            if name.len() > NAME {
+                let found = format!("{} bytes", name.len());
+                return Err(self.place.expected(format!("names of tensors of at most {NAME} bytes"), found));
+            }
+            let name = std::str::from_utf8(name).expect("text was checked when read");
+            match self.tensor(name, value, budget)? {
+                Some(stored) => {
+                    budget.charge(name.len())?;
+                    budget.push(&mut tensors, (name.to_string(), stored))?;
+                }
+                None => notes.add(format!("`{}` is {}, not a tensor, and is not used", shown(name.as_bytes()), p.kind(value))),
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Interprets the value of a state dict's entry; `None` if it is no tensor.
+    fn tensor(&self, name: &str, mut value: Value, budget: &mut Budget) -> Result<Option<Stored>, CheckpointError> {
+        let p = &self.pickle;
+        // A parameter wraps a tensor. Nobody wraps deeper; the bound ends cycles.
+        for _ in 0..4 {
+            match p.call(value) {
+                Some(("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..])) => value = *data,
+                Some(("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
+                    return self.view(name, [*storage, *offset, *shape, *strides], None, budget).map(Some);
+                }
+                Some(("torch._utils", "_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..])) => {
+                    return self.view(name, [*storage, *offset, *shape, *strides], Some(*dtype), budget).map(Some);
+                }
+                Some(("torch._utils", call, _)) => {
+                    let found = format!("a call of `torch._utils.{}`", shown(call.as_bytes()));
+                    return Err(self.place.tensor(name, "a dense tensor", found));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn view(&self, name: &str, parts: [Value; 4], dtype: Option<Value>, budget: &mut Budget) -> Result<Stored, CheckpointError> {
+        let p = &self.pickle;
+        let wrong = |expected: &str, value: Value| self.place.tensor(name, expected, p.kind(value));
+        let [storage, offset, shape, strides] = parts;
+        let ((mut element_type, mut size), storage) = self.storage(name, storage)?;
+        if let Some(dtype) = dtype {
+            let known = p.global(dtype).filter(|(module, _)| *module == "torch").and_then(|(_, name)| element(name));
+            (element_type, size) = known.ok_or_else(|| wrong("an element type", dtype))?;
+        }
+        let mut shape_room = [0i64; RANK];
+        let mut strides_room = [0i64; RANK];
+        let shape = self.integers(shape, &mut shape_room).ok_or_else(|| wrong("a shape of at most 8 integers", shape))?;
+        let strides = self.integers(strides, &mut strides_room).ok_or_else(|| wrong("strides of at most 8 integers", strides))?;
+        let offset = p.int(offset).ok_or_else(|| wrong("an integer offset", offset))?;
+        budget.charge(2 * size_of::<usize>() * shape.len() + 32)?;
+        let layout = Layout { dtype: element_type, size, shape, strides, offset, storage };
+        layout.place().map_err(|(expected, found)| self.place.tensor(name, expected, found))
+    }
+
+    /// A tuple, list or `torch.Size` of at most [`RANK`] integers.
+    fn integers<'r>(&self, value: Value, room: &'r mut [i64; RANK]) -> Option<&'r [i64]> {
+        let p = &self.pickle;
+        let value = match p.call(value) {
+            Some(("torch", "Size", [inner])) => *inner,
+            _ => value,
+        };
+        let mut rank = 0;
+        let mut keep = |item: Value| -> Option<()> {
+            *room.get_mut(rank)? = p.int(item)?;
+            rank += 1;
+            Some(())
+        };
+        match p.tuple(value) {
+            Some(items) => items.iter().try_for_each(|&i| keep(i))?,
+            None => p.list(value)?.try_for_each(keep)?,
+        }
+        Some(&room[..rank])
+    }
+
+    /// Element type, bytes of an element, and where the storage lies in the file.
+    fn storage(&self, name: &str, value: Value) -> Result<((ElementType, usize), std::ops::Range<usize>), CheckpointError> {
+        let p = &self.pickle;
+        let wrong = |expected: &str, found: String| self.place.tensor(name, expected, found);
+        let id = match p.node(value) {
+            Some(pickle::Node::Persistent(id)) => p.tuple(id),
+            _ => None,
+        };
+        let Some(&[tag, kind, key, _location, elements, ..]) = id else { return Err(wrong("a storage", p.kind(value))) };
+        if !p.is_text(tag, "storage") {
+            return Err(wrong("a storage", p.kind(value)));
+        }
+        let untyped = (ElementType::Other("untyped bytes"), 1);
+        let element = match p.global(kind) {
+            Some(("torch.storage", "UntypedStorage" | "TypedStorage" | "_UntypedStorage")) => Some(untyped),
+            Some(("torch", "UntypedStorage")) => Some(untyped),
+            Some(("torch", name)) => element(name),
+            _ => None,
+        };
+        let element = element.ok_or_else(|| wrong("a known type of storage", p.kind(kind)))?;
+        let key = p.text(key).filter(|key| key.len() <= NAME).ok_or_else(|| wrong("a storage's key", p.kind(key)))?;
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        if key.is_empty() || !key.iter().all(plain) {
+            return Err(wrong("a storage's key of letters and digits", format!("`{}`", shown(key))));
+        }
+        let entry = format!("{}data/{}", self.root, String::from_utf8_lossy(key));
+        let Some(range) = self.directory.find(&entry) else {
+            return Err(wrong(&format!("an entry `{}` in the ZIP", shown(entry.as_bytes())), "none".into()));
+        };
+        let claimed = p.int(elements).and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_mul(element.1));
+        match claimed.filter(|&n| n <= range.len()) {
+            Some(n) => Ok((element, range.start..range.start + n)),
+            None => {
+                let expected = format!("a storage of at most the {} bytes of `{}`", range.len(), shown(entry.as_bytes()));
+                Err(wrong(&expected, format!("{} times {} bytes", p.kind(elements), element.1)))
+            }
+        }
+    }
+
+    /// The attributes of `args`: a Namespace, or a dict.
+    fn arguments(&self, notes: &mut Notes) -> BTreeMap<String, String> {
+        let p = &self.pickle;
+        let mut arguments = BTreeMap::new();
+        let Some(args) = p.get(p.root(), "args") else { return arguments };
+        let values = match p.call(args) {
+            Some(("argparse", "Namespace", _)) => p.state(args),
+            _ => Some(args),
+        };
+        let Some(pairs) = values.and_then(|v| p.dict(v)) else {
+            notes.add(format!("`args` is {}, neither a Namespace nor a dict, and is not read", p.kind(args)));
+            return arguments;
+        };
+        let mut left = ARGUMENTS;
+        for (key, value) in pairs {
+            let Some(key) = p.text(key).filter(|key| key.len() <= NAME) else { continue };
+            let text = pickle::plain(p, value, ARGUMENT.min(left));
+            // Besides its text, an entry takes some room in the map.
+            left = left.saturating_sub(key.len() + text.len() + 64);
+            if left == 0 {
+                notes.add("`args` holds more than is kept; its end is not read".to_string());
+                break;
+            }
+            arguments.insert(String::from_utf8_lossy(key).into_owned(), text);
+        }
+        arguments
+    }
+
+    /// The step that the optimiser's first parameter has seen: a number, or a tensor of one value.
+    fn optimizer_step(&self) -> Option<u64> {
+        let p = &self.pickle;
+        let state = p.get(p.get(p.root(), "opt")?, "state")?;
+        let (_, first) = p.dict(state)?.next()?;
+        let step = p.get(first, "step")?;
+        let number = p.number(step).or_else(|| {
+            let mut budget = Budget::new(self.place.file, 0);
+            let stored = self.tensor("step", step, &mut budget).ok()??;
+            (stored.info.shape.iter().all(|&extent| extent == 1)).then(|| stored.read(self.bytes))??.first().map(|&v| f64::from(v))
+        })?;
+        (number >= 0.0 && number < u64::MAX as f64).then_some(number as u64)
+    }
+}
