@@ -1,0 +1,290 @@
+//! A loaded artifact as a network: the condition's tables, computed in batches for all steps of a schedule, and the
+//! denoiser at whatever batch sizes the artifact has.
+//!
+//! Entry points are `condition(t, y) -> one row of modulation per (t, y)` and `denoise(x, modulation) -> output`;
+//! the outputs of the one are, by name, the inputs of the other.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::artifact::{Artifact, ModelInfo};
+use crate::check::PlanError;
+use crate::executor::{Executor, ExecutorError, Input, Program};
+use crate::plan::{Element, Entry};
+use crate::sampler::{Denoiser, Guidance};
+
+/// An artifact that cannot be run.
+#[derive(Debug, Error)]
+pub enum NetworkError {
+    /// Its plan.
+    #[error("{file}: {source}")]
+    Plan {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: PlanError,
+    },
+    /// Its entry points do not fit each other or the model's description.
+    #[error("{file}: fcdm.plan: {message}")]
+    Entries {
+        /// The file.
+        file: String,
+        /// Expected and found.
+        message: String,
+    },
+    /// This machine.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+}
+
+/// An entry point: its index in the plan and its batch size.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    entry: usize,
+    rows: usize,
+}
+
+/// A network ready to be evaluated.
+pub struct Network {
+    executor: Executor,
+    model: ModelInfo,
+    condition: Section,
+    /// By falling batch size.
+    denoise: Vec<Section>,
+    /// For every input of the denoiser: the condition's output of that name, `None` for the image.
+    sources: Vec<Option<usize>>,
+    /// Values per row of every output of the condition.
+    widths: Vec<usize>,
+}
+
+/// The condition's outputs for many pairs (t, y), one table per output.
+pub struct Condition {
+    rows: usize,
+    tables: Vec<Vec<f32>>,
+}
+
+impl Condition {
+    /// Number of pairs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+impl Network {
+    /// Checks the plan, maps the weights and reserves the memory that evaluations need.
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn new(artifact: Artifact, threads: usize) -> Result<Network, NetworkError> {
+        let file = artifact.path().display().to_string();
+        let model = artifact.model().clone();
+        let plan = artifact.plan().clone();
+        let layout = entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message })?;
+        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file, source })?;
+        let executor = Executor::new(Arc::new(program), threads)?;
+        let (condition, denoise, sources, widths) = layout;
+        Ok(Network { executor, model, condition, denoise, sources, widths })
+    }
+
+    /// The model's description.
+    pub fn model(&self) -> &ModelInfo {
+        &self.model
+    }
+
+    /// Values of one state, `[H,W,C]`.
+    pub fn state_len(&self) -> usize {
+        self.model.height * self.model.width * self.model.in_channels
+    }
+
+    /// Values of one row of the output.
+    pub fn output_len(&self) -> usize {
+        self.model.height * self.model.width * self.model.out_channels
+    }
+
+    /// Evaluates the condition for pairs of timestep and class, in batches, so that its weights are read once per
+    /// batch and not once per step.
+    ///
+    /// # Panics
+    /// If the lengths differ or a label is not a row of the class tables.
+    pub fn condition(&mut self, t: &[f32], y: &[i32]) -> Condition {
+        assert_eq!(t.len(), y.len(), "a timestep for every label");
+        let classes = self.model.num_classes + usize::from(self.model.null_class);
+        assert!(y.iter().all(|&y| usize::try_from(y).is_ok_and(|y| y < classes)), "labels are rows of the class tables");
+        let Section { entry, rows } = self.condition;
+        let padded = t.len().next_multiple_of(rows);
+        let mut tables: Vec<Vec<f32>> = self.widths.iter().map(|w| vec![0.0; padded * w]).collect();
+        let (mut t_chunk, mut y_chunk) = (vec![0.0f32; rows], vec![0i32; rows]);
+        for first in (0..t.len()).step_by(rows) {
+            let count = rows.min(t.len() - first);
+            t_chunk[..count].copy_from_slice(&t[first..first + count]);
+            y_chunk[..count].copy_from_slice(&y[first..first + count]);
+            let mut outputs: Vec<&mut [f32]> =
+                tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
+            self.executor.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
+        }
+        Condition { rows: t.len(), tables }
+    }
+
+    /// Evaluates the denoiser on `x`, any number of rows `[H,W,C]`; row i takes row `first + i` of the condition.
+    ///
+    /// # Panics
+    /// If `x` or `out` is not a whole number of rows, or the condition has too few.
+    pub fn denoise(&mut self, x: &[f32], condition: &Condition, first: usize, out: &mut [f32]) {
+        let (state, output) = (self.state_len(), self.output_len());
+        let rows = x.len() / state;
+        assert_eq!((x.len(), out.len()), (rows * state, rows * output), "whole rows");
+        assert!(first + rows <= condition.rows, "a row of the condition for every row of x");
+        let mut done = 0;
+        while done < rows {
+            let left = rows - done;
+            let fitting = self.denoise.iter().find(|s| s.rows <= left);
+            let at = first + done;
+            match fitting.copied() {
+                Some(section) => {
+                    let n = section.rows;
+                    let x = &x[done * state..(done + n) * state];
+                    self.run(section, x, condition, at, &mut out[done * output..(done + n) * output]);
+                    done += n;
+                }
+                None => {
+                    self.run_padded(&x[done * state..], condition, at, &mut out[done * output..]);
+                    done = rows;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, section: Section, x: &[f32], condition: &Condition, at: usize, out: &mut [f32]) {
+        let table = |i: usize| &condition.tables[i][at * self.widths[i]..(at + section.rows) * self.widths[i]];
+        let inputs: Vec<Input<'_>> = self.sources.iter().map(|s| Input::F32(s.map_or(x, table))).collect();
+        self.executor.run(section.entry, &inputs, &mut [out]);
+    }
+
+    /// Fewer rows than the smallest entry point has: the last is repeated and the surplus dropped.
+    fn run_padded(&mut self, x: &[f32], condition: &Condition, at: usize, out: &mut [f32]) {
+        let section = *self.denoise.last().expect("there is an entry point");
+        let (state, output) = (self.state_len(), self.output_len());
+        let rows = x.len() / state;
+        let row = |i: usize| i.min(rows - 1);
+        let repeat = |from: &[f32], first: usize, len: usize| -> Vec<f32> {
+            (0..section.rows).flat_map(|i| &from[(first + row(i)) * len..(first + row(i) + 1) * len]).copied().collect()
+        };
+        let wide_x = repeat(x, 0, state);
+        let tables = condition.tables.iter().zip(&self.widths).map(|(t, &w)| repeat(t, at, w)).collect();
+        let wide = Condition { rows: section.rows, tables };
+        let mut wide_out = vec![0.0; section.rows * output];
+        self.run(section, &wide_x, &wide, 0, &mut wide_out);
+        out.copy_from_slice(&wide_out[..rows * output]);
+    }
+}
+
+type Layout = (Section, Vec<Section>, Vec<Option<usize>>, Vec<usize>);
+
+/// Finds the entry points and holds them against each other and against the model's description.
+fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
+    let named = |name: &'static str| plan.iter().enumerate().filter(move |(_, e)| e.name == name);
+    let (entry, condition) = named("condition").next().ok_or("there is no entry point `condition`")?;
+    let rows = condition.rows;
+    let takes: Vec<_> = condition.inputs.iter().map(|p| (p.name.as_str(), p.dtype, p.shape.as_slice())).collect();
+    if takes != [("t", Element::F32, &[rows][..]), ("y", Element::I32, &[rows][..])] {
+        return Err(format!("`condition`: expected inputs t: f32[{rows}], y: i32[{rows}], found {takes:?}"));
+    }
+    let mut widths = Vec::new();
+    for p in &condition.outputs {
+        match p.shape[..] {
+            [n, w] if n == rows => widths.push(w),
+            _ => return Err(format!("`condition`: output `{}`: expected [{rows}, width], found {:?}", p.name, p.shape)),
+        }
+    }
+    let mut denoise: Vec<Section> = Vec::new();
+    let mut sources = None;
+    for (i, e) in named("denoise") {
+        let n = e.rows;
+        let image = [n, model.height, model.width, model.in_channels];
+        let output = [n, model.height, model.width, model.out_channels];
+        if e.outputs.len() != 1 || e.outputs[0].shape != output {
+            return Err(format!("`denoise` of {n} rows: expected one output of {output:?}"));
+        }
+        let mut found = Vec::new();
+        for p in &e.inputs {
+            let source = condition.outputs.iter().position(|o| o.name == p.name);
+            let expected = source.map_or(image.to_vec(), |s| vec![n, widths[s]]);
+            let known = source.is_some() || p.name == "x";
+            if !known || p.dtype != Element::F32 || p.shape != expected {
+                return Err(format!("`denoise` of {n} rows: input `{}`: expected f32{expected:?}, found {:?}", p.name, p.shape));
+            }
+            found.push(source);
+        }
+        if found.iter().filter(|s| s.is_none()).count() != 1 || *sources.get_or_insert_with(|| found.clone()) != found {
+            return Err(format!("`denoise` of {n} rows: its inputs are not those of the other batch sizes"));
+        }
+        denoise.push(Section { entry: i, rows: n });
+    }
+    denoise.sort_by_key(|s| std::cmp::Reverse(s.rows));
+    let sources = sources.ok_or("there is no entry point `denoise`")?;
+    Ok((Section { entry, rows }, denoise, sources, widths))
+}
+
+/// A network with classes and guidance bound: what a sampler asks.
+pub struct Guided<'a> {
+    network: &'a mut Network,
+    guidance: Guidance,
+    condition: Condition,
+    /// For every evaluation: its first row in the condition, and whether the unconditional half follows.
+    evaluations: Vec<(usize, bool)>,
+    states: usize,
+    doubled: Vec<f32>,
+    outputs: Vec<f32>,
+}
+
+impl<'a> Guided<'a> {
+    /// Computes the condition for all of a sampler's evaluations. `labels` has one class per state.
+    ///
+    /// # Errors
+    /// One line, when guidance is asked of a model without a null class or a label is no class.
+    pub fn new(network: &'a mut Network, labels: &[i32], guidance: Guidance, times: &[f64]) -> Result<Guided<'a>, String> {
+        let model = network.model().clone();
+        let null = i32::try_from(model.num_classes).map_err(|_| "the model has too many classes".to_owned())?;
+        let rows = null + i32::from(model.null_class);
+        if let Some(wrong) = labels.iter().find(|l| !(0..rows).contains(l)) {
+            return Err(format!("class labels: expected 0 to {}, found {wrong}", rows - 1));
+        }
+        if guidance.scale != 1.0 && !model.null_class {
+            return Err("guidance: the model has no null class; expected scale 1".to_owned());
+        }
+        guidance.validate().map_err(|e| e.to_string())?;
+        let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
+        for &time in times {
+            let active = guidance.is_active(model.prediction, time);
+            evaluations.push((t.len(), active));
+            y.extend_from_slice(labels);
+            if active {
+                y.extend(std::iter::repeat_n(null, labels.len()));
+            }
+            t.resize(y.len(), time as f32);
+        }
+        let condition = network.condition(&t, &y);
+        let states = labels.len();
+        let doubled = vec![0.0; 2 * states * network.state_len()];
+        let outputs = vec![0.0; 2 * states * network.output_len()];
+        Ok(Guided { network, guidance, condition, evaluations, states, doubled, outputs })
+    }
+}
+
+impl Denoiser for Guided<'_> {
+    fn denoise(&mut self, x: &[f32], evaluation: usize, _t: f64, out: &mut [f32]) {
+        let (first, active) = self.evaluations[evaluation];
+        if !active {
+            self.network.denoise(x, &self.condition, first, out);
+            return;
+        }
+        let (state, output) = (self.states * self.network.state_len(), self.states * self.network.output_len());
+        self.doubled[..state].copy_from_slice(x);
+        self.doubled[state..].copy_from_slice(x);
+        self.network.denoise(&self.doubled, &self.condition, first, &mut self.outputs);
+        out.copy_from_slice(&self.outputs[..output]);
+        let model = self.network.model();
+        self.guidance.combine(out, &self.outputs[output..], model.in_channels, model.out_channels);
+    }
+}
