@@ -4,6 +4,8 @@ use crate::types::DType;
 
 /// A type that an attribute of an op may have.
 pub trait Attr: Sized {
+    /// What a message calls it.
+    const WHAT: &'static str;
     /// As in the text form.
     fn print(&self) -> String;
     /// Reads what [`Attr::print`] wrote.
@@ -13,11 +15,13 @@ pub trait Attr: Sized {
 }
 
 impl Attr for usize {
+    const WHAT: &'static str = "a non-negative integer";
+
     fn print(&self) -> String {
         self.to_string()
     }
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
+        text.parse().ok().filter(|&n| i64::try_from(n).is_ok())
     }
     fn is_finite(&self) -> bool {
         true
@@ -25,6 +29,8 @@ impl Attr for usize {
 }
 
 impl Attr for f64 {
+    const WHAT: &'static str = "a number";
+
     fn print(&self) -> String {
         // Debug switches to an exponent where Display would write many zeros: 1e-6.
         format!("{self:?}")
@@ -38,6 +44,8 @@ impl Attr for f64 {
 }
 
 impl Attr for DType {
+    const WHAT: &'static str = "an element type";
+
     fn print(&self) -> String {
         self.name().to_owned()
     }
@@ -50,6 +58,8 @@ impl Attr for DType {
 }
 
 impl Attr for Vec<usize> {
+    const WHAT: &'static str = "a list of non-negative integers";
+
     fn print(&self) -> String {
         format!("[{}]", self.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
     }
@@ -58,7 +68,7 @@ impl Attr for Vec<usize> {
         if inner.is_empty() {
             return Some(Vec::new());
         }
-        inner.split(',').map(|d| d.trim().parse().ok()).collect()
+        inner.split(',').map(|d| <usize as Attr>::parse(d.trim())).collect()
     }
     fn is_finite(&self) -> bool {
         true
@@ -68,5 +78,5 @@ impl Attr for Vec<usize> {
 /// Attribute `attr` of op `op` as `find` has it.
 pub(super) fn find<A: Attr>(op: &str, attr: &str, find: &mut dyn FnMut(&str) -> Option<String>) -> Result<A, String> {
     let text = find(attr).ok_or_else(|| format!("`{op}` needs the attribute `{attr}`"))?;
-    A::parse(&text).ok_or_else(|| format!("`{op}`: `{attr}={text}` is not a {}", std::any::type_name::<A>()))
+    A::parse(&text).ok_or_else(|| format!("`{op}`: `{attr}={text}` is not {}", A::WHAT))
 }

@@ -26,6 +26,7 @@ use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
 pub use attr::Attr;
+pub(crate) use rule::sized;
 
 /// What one execution of an op costs. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -291,9 +292,9 @@ ops! {
     "conv_transpose2d" = ConvTranspose2d { stride: usize, pad: Vec<usize>, output: Vec<usize> };
     /// Gradient of `conv2d` in w. `x [N,H,W,I]`, `dy [N,OH,OW,O]`: `dw [O,KH,KW,I]`, `kernel` is KH, KW.
     "conv2d_weight_grad" = Conv2dWeightGrad { stride: usize, pad: Vec<usize>, kernel: Vec<usize> };
-    /// Depthwise, stride 1, `pad` on all sides. `x [N,H,W,C]`, `w [KH,KW,C]`, `b [C]`.
+    /// Depthwise, stride 1, `pad` < K on all sides. `x [N,H,W,C]`, `w [K,K,C]`, `b [C]`.
     "dwconv2d" = DwConv2d { pad: usize };
-    /// Gradient of `dwconv2d` in w. `x [N,H,W,C]`, `dy [N,OH,OW,C]`: `dw [KH,KW,C]`, `kernel` is KH, KW.
+    /// Gradient of `dwconv2d` in w. `x [N,H,W,C]`, `dy [N,OH,OW,C]`: `dw [K,K,C]`, `kernel` is K, K.
     "dwconv2d_weight_grad" = DwConv2dWeightGrad { pad: usize, kernel: Vec<usize> };
 
     // --- images
@@ -334,7 +335,7 @@ ops! {
     // --- fused
     /// `ss [N,C]`, `gamma [C]`: GRN's factor per channel, `1 + gamma * G / (mean_c G + eps)`, `G = sqrt(ss)`.
     "grn_scale" = GrnScale { eps: f64 } fused;
-    /// `x`, `w [KH,KW,C]`, `b [C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(dwconv2d(x, w, b)), shift, scale)`.
+    /// `x`, `w [K,K,C]`, `b [C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(dwconv2d(x, w, b)), shift, scale)`.
     "fused.dwconv_norm_modulate" = DwConvNormModulate { pad: usize, eps: f64 } fused;
     /// `x [N,H,W,K]`, `w [O,K]`, `b [O]`: `h = gelu(linear(x, w, b))` and `sum_squares(h)`.
     "fused.linear_gelu_sumsq" = LinearGeluSumsq {} fused;

@@ -9,7 +9,7 @@ use crate::types::{DType, Type, TypeError};
 pub(super) const MAX_COUNT: u64 = 1 << 40;
 
 /// True unless an extent is zero or there are more than [`MAX_COUNT`] elements.
-pub(super) fn sized(t: &Type) -> bool {
+pub(crate) fn sized(t: &Type) -> bool {
     t.shape.iter().all(|&d| d >= 1) && t.count() as u64 <= MAX_COUNT
 }
 
