@@ -24,7 +24,7 @@ pub enum DiffusionForm {
     /// `c`.
     Constant,
     /// `c ((1-t)^2/t + (1-t)) = c (1-t)/t`, the time-reversed forward process. Infinite at t = 0, so there the value
-    /// at the end of the first step is taken. With it an explicit step of length dt contracts by `c w dt <= c`, where a
+    /// at the end of the first step is taken. With it an explicit step of length dt has `w dt < c`, where a
     /// fixed small start such as 1e-3 makes `w dt` about 4 at 250 steps, and the first step overshoots.
     Sbdm,
     /// `c sigma(t) = c (1-t)`.

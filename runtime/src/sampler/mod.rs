@@ -151,7 +151,7 @@ struct Buffers {
 }
 
 enum Kind {
-    Diffusion(Diffusion),
+    Diffusion(Box<Diffusion>),
     Ode(Ode),
     Sde(Sde),
 }
@@ -180,8 +180,8 @@ impl Sampler {
             Method::Ode { .. } | Method::Sde { .. } if out_channels != channels => {
                 return Err(SamplerError::option("flow", format!("{channels} output channels"), out_channels));
             }
-            Method::Ddpm { spacing } => (Kind::Diffusion(Diffusion::ddpm(spacing)?), false),
-            Method::Ddim { spacing, eta } => (Kind::Diffusion(Diffusion::ddim(spacing, eta)?), false),
+            Method::Ddpm { spacing } => (Kind::Diffusion(Box::new(Diffusion::ddpm(spacing)?)), false),
+            Method::Ddim { spacing, eta } => (Kind::Diffusion(Box::new(Diffusion::ddim(spacing, eta)?)), false),
             Method::Ode { steps, solver } => (Kind::Ode(Ode::new(steps, solver)?), solver == Solver::Heun),
             Method::Sde { steps, solver, form, norm, last, last_size } => {
                 (Kind::Sde(Sde::new(steps, solver, form, norm, last, last_size)?), solver == Solver::Heun)
