@@ -7,12 +7,11 @@
 //! with offsets counted from the first byte of the data as in the safetensors header. It depends on what the header
 //! says and not on how its JSON is written.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::header::{TensorEntry, dtype_name};
+use super::header::{Strings, Table, dtype_name};
 use super::keys;
 
 /// Below this many bytes a second thread costs more than it saves.
@@ -27,7 +26,7 @@ pub(super) fn hex(sum: u64) -> String {
 }
 
 /// The value of `fcdm.checksum`.
-pub(super) fn of_header(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, TensorEntry>) -> u64 {
+pub(super) fn of_header(metadata: &Strings, tensors: &Table) -> u64 {
     let mut hash = Xxh3::new();
     let number = |hash: &mut Xxh3, n: usize| hash.update(&(n as u64).to_le_bytes());
     let text = |hash: &mut Xxh3, s: &str| {
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn threads_change_nothing() {
-        let data: Vec<u8> = (0..SERIAL_BYTES + 12345).map(|i| (i * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..SERIAL_BYTES + 12345).map(|i| ((i * 31) >> 3) as u8).collect();
         let parts: Vec<&[u8]> = data.chunks(700_001).collect();
         assert_eq!(of_parts(&parts), parts.iter().map(|p| xxh3_64(p)).collect::<Vec<_>>());
     }

@@ -1,8 +1,8 @@
 //! The safetensors container: 8 bytes little-endian header length, a JSON header, the data.
 //!
-//! Read here and not by the `safetensors` crate because its sum of header and data lengths wraps around for
-//! offsets near 2^64, because of duplicate names it silently keeps one, and because it collects the table in a
-//! self-describing buffer many times the header's size. What is refused here is refused before anything is allocated
+//! Read here and not by the `safetensors` crate (0.8.0) because its sum of header and data lengths overflows for
+//! offsets near 2^64, a panic where overflow is checked; because of duplicate names it silently keeps one; and because
+//! it collects the table in a self-describing buffer many times the header's size. What is refused here is refused before anything is allocated
 //! for it, and what is allocated is bounded by the header's length.
 
 use std::borrow::Cow;
@@ -24,6 +24,12 @@ pub(super) const PREFIX: usize = 8;
 
 const METADATA: &str = "__metadata__";
 
+/// The values of `__metadata__` by key.
+pub(super) type Strings = BTreeMap<String, String>;
+
+/// The tensors by name.
+pub(super) type Table = BTreeMap<String, TensorEntry>;
+
 /// One tensor of the table. Offsets are bytes from the start of the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TensorEntry {
@@ -35,7 +41,7 @@ pub(super) struct TensorEntry {
 
 /// A header as it was written, its table not yet checked.
 pub(super) struct RawHeader {
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Strings,
     tensors: BTreeMap<String, RawEntry>,
     /// Where the data begin in the file.
     pub data_start: usize,
@@ -93,7 +99,7 @@ impl RawHeader {
 
     /// Checks the table against a file of `file_length` bytes: the tensors lie one after another, without overlap or
     /// hole, from the first byte of the data to the last, each aligned and as long as its shape says.
-    pub fn table(self, file_length: usize) -> Result<(BTreeMap<String, String>, BTreeMap<String, TensorEntry>), Fault> {
+    pub fn table(self, file_length: usize) -> Result<(Strings, Table), Fault> {
         if !self.data_start.is_multiple_of(ALIGN) {
             return Err(Fault::NotSafetensors(format!(
                 "expected data that begin at a multiple of {ALIGN} bytes, found {}",
@@ -152,14 +158,14 @@ impl fmt::Display for Extents<'_> {
 
 /// The JSON header, duplicates refused.
 struct Parsed {
-    metadata: BTreeMap<String, String>,
+    metadata: Strings,
     tensors: BTreeMap<String, RawEntry>,
 }
 
 impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Table;
-        impl<'de> Visitor<'de> for Table {
+        struct Tensors;
+        impl<'de> Visitor<'de> for Tensors {
             type Value = Parsed;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -181,17 +187,17 @@ impl<'de> Deserialize<'de> for Parsed {
                 Ok(Parsed { metadata: metadata.unwrap_or_default(), tensors })
             }
         }
-        deserializer.deserialize_map(Table)
+        deserializer.deserialize_map(Tensors)
     }
 }
 
 /// A map of strings without duplicate keys.
-pub(super) struct Unique(pub BTreeMap<String, String>);
+pub(super) struct Unique(pub Strings);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Strings;
-        impl<'de> Visitor<'de> for Strings {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
             type Value = Unique;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -206,7 +212,7 @@ impl<'de> Deserialize<'de> for Unique {
                 Ok(Unique(entries))
             }
         }
-        deserializer.deserialize_map(Strings)
+        deserializer.deserialize_map(Texts)
     }
 }
 
@@ -221,8 +227,8 @@ fn insert_new<V, E: serde::de::Error>(map: &mut BTreeMap<String, V>, key: String
 }
 
 /// Length prefix and header, padded so that the data begin aligned. `None` when longer than [`HEADER_LIMIT`].
-pub(super) fn print(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, TensorEntry>) -> Option<Vec<u8>> {
-    struct Printed<'a>(&'a BTreeMap<String, String>, &'a BTreeMap<String, TensorEntry>);
+pub(super) fn print(metadata: &Strings, tensors: &Table) -> Option<Vec<u8>> {
+    struct Printed<'a>(&'a Strings, &'a Table);
     impl Serialize for Printed<'_> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(Some(self.1.len() + 1))?;

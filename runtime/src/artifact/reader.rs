@@ -1,13 +1,12 @@
 //! Opening an artifact: everything is checked here, once, so that what is handed out can be used without checks.
 //! Whether the plan is sound is the plan checker's business; here it only has to be a plan.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
 use super::error::{ArtifactError, Fault, one_line};
-use super::header::{RawHeader, TensorEntry, Unique};
+use super::header::{RawHeader, Strings, Table, TensorEntry, Unique};
 use super::model::ModelInfo;
 use super::{VERSION, checksum, keys};
 use crate::mapped::MappedFile;
@@ -20,8 +19,8 @@ pub struct Artifact {
     path: PathBuf,
     map: MappedFile,
     data_start: usize,
-    metadata: BTreeMap<String, String>,
-    tensors: BTreeMap<String, TensorEntry>,
+    metadata: Strings,
+    tensors: Table,
     plan: Plan,
     model: ModelInfo,
 }
@@ -144,11 +143,11 @@ pub(super) fn plan_from_json(json: &str) -> Result<Plan, Fault> {
     Ok(plan)
 }
 
-fn required<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str, Fault> {
+fn required<'a>(metadata: &'a Strings, key: &str) -> Result<&'a str, Fault> {
     metadata.get(key).map(String::as_str).ok_or_else(|| Fault::field(key, "a value", "nothing"))
 }
 
-fn optional_json(metadata: &BTreeMap<String, String>, key: &str, object: bool) -> Result<(), Fault> {
+fn optional_json(metadata: &Strings, key: &str, object: bool) -> Result<(), Fault> {
     let Some(text) = metadata.get(key) else { return Ok(()) };
     let expected = if object { "a JSON object" } else { "JSON" };
     serde_json::from_str::<IgnoredAny>(text).map_err(|e| Fault::field(key, expected, one_line(&e.to_string())))?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Fault, WriteError, one_line};
-use super::header::{self, Extents, HEADER_LIMIT, TensorEntry, byte_length};
+use super::header::{self, Extents, HEADER_LIMIT, Strings, Table, TensorEntry, byte_length};
 use super::model::ModelInfo;
 use super::reader::plan_from_json;
 use super::{VERSION, checksum, keys};
@@ -132,7 +132,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// The metadata but for the checksums.
-fn describe(contents: &ArtifactContents) -> Result<BTreeMap<String, String>, Fault> {
+fn describe(contents: &ArtifactContents) -> Result<Strings, Fault> {
     contents.model.validate()?;
     let plan = json(&contents.plan);
     // JSON has no infinities: an attribute that is one would be lost here and found by the reader only.
@@ -158,7 +158,7 @@ fn describe(contents: &ArtifactContents) -> Result<BTreeMap<String, String>, Fau
 }
 
 /// The table in order of names, and the producers in the same order.
-fn lay_out(mut tensors: Vec<TensorSource<'_>>) -> Result<(BTreeMap<String, TensorEntry>, Vec<Produce<'_>>), Fault> {
+fn lay_out(mut tensors: Vec<TensorSource<'_>>) -> Result<(Table, Vec<Produce<'_>>), Fault> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut table = BTreeMap::new();
     let mut producers = Vec::with_capacity(tensors.len());
