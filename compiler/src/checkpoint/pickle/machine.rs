@@ -135,7 +135,7 @@ impl<'a> Machine<'a, '_, '_, '_> {
                 self.stack.truncate(from);
                 self.made(callee, args)
             }
-            _ => match op::name(code) {
+            _ => match op::refused(code) {
                 Some(name) => Err(self.wrong("opcodes for tensors and plain data", format!("the opcode {name}"))),
                 None => Err(self.wrong("a pickle opcode", format!("the byte {code:#04x}"))),
             },
