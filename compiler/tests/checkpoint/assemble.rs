@@ -19,9 +19,18 @@ pub fn entry(name: &str, data: &[u8]) -> Entry {
 
 /// A ZIP of these entries, with a ZIP64 end record as PyTorch writes it.
 pub fn zip(entries: &[Entry]) -> Vec<u8> {
+    zip_around_hole(entries, 0).0
+}
+
+/// The same with the first entry's data followed by `hole` zeros, which are left out of the result but counted in the
+/// entry's size and in every offset; also tells where they belong. For files larger than memory.
+pub fn zip_around_hole(entries: &[Entry], hole: u64) -> (Vec<u8>, usize) {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
-    for e in entries {
-        let offset = out.len() as u64;
+    let mut hole_at = 0;
+    for (i, e) in entries.iter().enumerate() {
+        let skipped = if i == 0 { 0 } else { hole };
+        let offset = out.len() as u64 + skipped;
+        let size = e.size + hole - skipped;
         out.extend(b"PK\x03\x04\0\0");
         out.extend(e.flags.to_le_bytes());
         out.extend(e.method.to_le_bytes());
@@ -30,13 +39,14 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
         out.extend([0; 2]);
         out.extend(e.name.as_bytes());
         out.extend(&e.data);
+        hole_at = if i == 0 { out.len() } else { hole_at };
         let narrow = |v: u64| if e.zip64 { u32::MAX } else { v as u32 }.to_le_bytes();
         directory.extend(b"PK\x01\x02\0\0\0\0");
         directory.extend(e.flags.to_le_bytes());
         directory.extend(e.method.to_le_bytes());
         directory.extend([0; 8]);
-        directory.extend(narrow(e.size));
-        directory.extend(narrow(e.size));
+        directory.extend(narrow(size));
+        directory.extend(narrow(size));
         directory.extend((e.name.len() as u16).to_le_bytes());
         directory.extend(if e.zip64 { 28u16 } else { 0 }.to_le_bytes());
         directory.extend([0; 10]);
@@ -44,12 +54,12 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
         directory.extend(e.name.as_bytes());
         if e.zip64 {
             directory.extend([1, 0, 24, 0]);
-            directory.extend([e.size, e.size, offset].map(u64::to_le_bytes).concat());
+            directory.extend([size, size, offset].map(u64::to_le_bytes).concat());
         }
     }
-    let (start, size, count) = (out.len() as u64, directory.len() as u64, entries.len() as u64);
+    let (start, size, count) = (out.len() as u64 + hole, directory.len() as u64, entries.len() as u64);
     out.extend(directory);
-    let record = out.len() as u64;
+    let record = out.len() as u64 + hole;
     out.extend(b"PK\x06\x06");
     out.extend(44u64.to_le_bytes());
     out.extend([0; 12]);
@@ -59,9 +69,9 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
     out.extend(1u32.to_le_bytes());
     out.extend(b"PK\x05\x06\0\0\0\0");
     out.extend([count as u16; 2].map(u16::to_le_bytes).concat());
-    out.extend([size as u32, start as u32].map(u32::to_le_bytes).concat());
+    out.extend([size, start].map(|v| u32::try_from(v).unwrap_or(u32::MAX)).map(u32::to_le_bytes).concat());
     out.extend([0; 2]);
-    out
+    (out, hole_at)
 }
 
 /// A `.pt` file of this pickle and one storage `0` of 64 bytes: the floats 0 to 15.

@@ -1,5 +1,7 @@
 //! What a checkpoint may look like: views, prefixes, sets of weights, things that are not tensors.
 
+use std::io::{Seek, SeekFrom, Write};
+
 use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Weights, count_nonfinite};
 
 use crate::assemble::*;
@@ -118,4 +120,22 @@ fn arguments_are_plain_text() {
 #[test]
 fn values_that_are_not_finite_are_counted() {
     assert_eq!(count_nonfinite(&[0.0, f32::NAN, f32::INFINITY, -1.0, f32::NEG_INFINITY]), 3);
+}
+
+#[test]
+fn archives_beyond_4_gib_are_read() {
+    // 5 GiB of zeros, as a hole in the file: neither disk nor memory is taken for them.
+    const HOLE: u64 = 5 << 30;
+    let large = tensor(storage("FloatStorage", "1", (HOLE / 4) as i64), (HOLE / 4 - 2) as i64, &[2], &[1]);
+    let program = pickle(&dict(&[("w", view(14, &[2], &[1])), ("zeros", large)]));
+    let mut entries = [entry("a/data/1", b""), entry("a/data/0", &floats(16)), entry("a/data.pkl", &program)];
+    entries.iter_mut().for_each(|e| e.zip64 = true);
+    let (bytes, hole_at) = zip_around_hole(&entries, HOLE);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes[..hole_at]).unwrap();
+    file.seek(SeekFrom::Current(HOLE as i64)).unwrap();
+    file.write_all(&bytes[hole_at..]).unwrap();
+    let checkpoint = Checkpoint::open(file.path(), Weights::Auto).unwrap();
+    assert_eq!(checkpoint.read_f32("w").unwrap(), [14., 15.]);
+    assert_eq!(checkpoint.read_f32("zeros").unwrap(), [0., 0.]);
 }

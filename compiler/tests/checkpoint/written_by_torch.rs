@@ -1,5 +1,7 @@
 //! Real files: read to the bit.
 
+use std::io::Write;
+
 use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Format, Weights, count_nonfinite};
 
 use crate::golden;
@@ -39,9 +41,8 @@ fn model_and_ema_are_told_apart_and_arguments_are_read() {
     assert_eq!(arguments["zarr_path"], "null");
     assert_eq!(ema.optimizer_step(), Some(3));
     let error = ema.read_f32("nonsense").unwrap_err().to_string();
-    assert!(
-        error.ends_with("tensor `nonsense`: expected among the ema weights, found 72 tensors without it") || error.contains("nonsense")
-    );
+    let count = ema.names().len();
+    assert!(error.ends_with(&format!("tensor `nonsense`: expected among the ema weights, found {count} tensors without it")));
 }
 
 #[test]
@@ -70,7 +71,8 @@ fn half_precision_weights_are_widened() {
 fn a_trained_checkpoint_is_read() {
     let path = golden("../../../shared/data/checkpoints/clothing-pixel.pt");
     if !path.exists() {
-        eprintln!("SKIPPED: no trained checkpoint at {}", path.display());
+        // Written past the test harness, which would swallow it.
+        writeln!(std::io::stderr(), "SKIPPED a_trained_checkpoint_is_read: none at {}", path.display()).unwrap();
         return;
     }
     let checkpoint = Checkpoint::open(&path, Weights::Ema).unwrap();

@@ -291,7 +291,7 @@ impl<'a> Machine<'a, '_, '_, '_> {
     /// Pairs from `from` on must be whole, and their keys hashable.
     fn keys(&self, from: usize) -> Done {
         let pairs = &self.stack[from..];
-        if pairs.len() % 2 != 0 {
+        if !pairs.len().is_multiple_of(2) {
             return Err(self.wrong("a value for every key", format!("{} keys and values", pairs.len())));
         }
         let mutable = |key: &&Value| matches!(self.tree.node(**key), Some(Node::List(_) | Node::Dict(_) | Node::Set(_)));
