@@ -135,7 +135,7 @@ impl<'a> Machine<'a, '_, '_, '_> {
                 self.stack.truncate(from);
                 self.made(callee, args)
             }
-            _ => match op::name(code) {
+            _ => match op::refused(code) {
                 Some(name) => Err(self.wrong("opcodes for tensors and plain data", format!("the opcode {name}"))),
                 None => Err(self.wrong("a pickle opcode", format!("the byte {code:#04x}"))),
             },
@@ -291,7 +291,7 @@ impl<'a> Machine<'a, '_, '_, '_> {
     /// Pairs from `from` on must be whole, and their keys hashable.
     fn keys(&self, from: usize) -> Done {
         let pairs = &self.stack[from..];
-        if pairs.len() % 2 != 0 {
+        if !pairs.len().is_multiple_of(2) {
             return Err(self.wrong("a value for every key", format!("{} keys and values", pairs.len())));
         }
         let mutable = |key: &&Value| matches!(self.tree.node(**key), Some(Node::List(_) | Node::Dict(_) | Node::Set(_)));

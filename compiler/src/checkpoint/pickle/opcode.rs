@@ -2,32 +2,37 @@
 
 use std::ops::Range;
 
-/// Declares each opcode as a constant, and a lookup of its name for messages.
+/// Declares each opcode as a constant, and a lookup of the names of those that are refused.
 macro_rules! opcodes {
-    ($($name:ident = $code:expr),* $(,)?) => {
+    ({ $($name:ident = $code:expr),* $(,)? } refused { $($refused:ident = $no:expr),* $(,)? }) => {
         $(pub(super) const $name: u8 = $code;)*
-        /// The opcode's name, if it has one.
-        pub(super) fn name(code: u8) -> Option<&'static str> {
-            match code { $($code => Some(stringify!($name)),)* _ => None }
+        /// The name of an opcode that means something to Python and is refused here.
+        pub(super) fn refused(code: u8) -> Option<&'static str> {
+            match code { $($no => Some(stringify!($refused)),)* _ => None }
         }
     };
 }
 
 opcodes! {
-    MARK = b'(', STOP = b'.', POP = b'0', POP_MARK = b'1', DUP = b'2',
-    NONE = b'N', NEWTRUE = 0x88, NEWFALSE = 0x89, BININT = b'J', BININT1 = b'K', BININT2 = b'M',
-    LONG1 = 0x8a, LONG4 = 0x8b, BINFLOAT = b'G',
-    SHORT_BINSTRING = b'U', BINSTRING = b'T', BINUNICODE = b'X', SHORT_BINUNICODE = 0x8c, BINUNICODE8 = 0x8d,
-    BINBYTES = b'B', SHORT_BINBYTES = b'C', BINBYTES8 = 0x8e, BYTEARRAY8 = 0x96,
-    EMPTY_LIST = b']', LIST = b'l', APPEND = b'a', APPENDS = b'e',
-    EMPTY_TUPLE = b')', TUPLE = b't', TUPLE1 = 0x85, TUPLE2 = 0x86, TUPLE3 = 0x87,
-    EMPTY_DICT = b'}', DICT = b'd', SETITEM = b's', SETITEMS = b'u',
-    EMPTY_SET = 0x8f, ADDITEMS = 0x90, FROZENSET = 0x91,
-    GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', NEWOBJ = 0x81, NEWOBJ_EX = 0x92, BUILD = b'b', INST = b'i', OBJ = b'o',
-    PERSID = b'P', BINPERSID = b'Q', EXT1 = 0x82, EXT2 = 0x83, EXT4 = 0x84,
-    PUT = b'p', BINPUT = b'q', LONG_BINPUT = b'r', MEMOIZE = 0x94, GET = b'g', BINGET = b'h', LONG_BINGET = b'j',
-    PROTO = 0x80, FRAME = 0x95, NEXT_BUFFER = 0x97, READONLY_BUFFER = 0x98,
-    INT = b'I', LONG = b'L', FLOAT = b'F', STRING = b'S', UNICODE = b'V',
+    {
+        MARK = b'(', STOP = b'.', POP = b'0', POP_MARK = b'1', DUP = b'2',
+        NONE = b'N', NEWTRUE = 0x88, NEWFALSE = 0x89, BININT = b'J', BININT1 = b'K', BININT2 = b'M',
+        LONG1 = 0x8a, LONG4 = 0x8b, BINFLOAT = b'G',
+        SHORT_BINSTRING = b'U', BINSTRING = b'T', BINUNICODE = b'X', SHORT_BINUNICODE = 0x8c, BINUNICODE8 = 0x8d,
+        BINBYTES = b'B', SHORT_BINBYTES = b'C', BINBYTES8 = 0x8e, BYTEARRAY8 = 0x96,
+        EMPTY_LIST = b']', LIST = b'l', APPEND = b'a', APPENDS = b'e',
+        EMPTY_TUPLE = b')', TUPLE = b't', TUPLE1 = 0x85, TUPLE2 = 0x86, TUPLE3 = 0x87,
+        EMPTY_DICT = b'}', DICT = b'd', SETITEM = b's', SETITEMS = b'u',
+        EMPTY_SET = 0x8f, ADDITEMS = 0x90, FROZENSET = 0x91,
+        GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', NEWOBJ = 0x81, NEWOBJ_EX = 0x92, BUILD = b'b', INST = b'i', OBJ = b'o',
+        BINPERSID = b'Q',
+        PUT = b'p', BINPUT = b'q', LONG_BINPUT = b'r', MEMOIZE = 0x94, GET = b'g', BINGET = b'h', LONG_BINGET = b'j',
+        PROTO = 0x80, FRAME = 0x95,
+    }
+    refused {
+        PERSID = b'P', EXT1 = 0x82, EXT2 = 0x83, EXT4 = 0x84, NEXT_BUFFER = 0x97, READONLY_BUFFER = 0x98,
+        INT = b'I', LONG = b'L', FLOAT = b'F', STRING = b'S', UNICODE = b'V',
+    }
 }
 
 /// How many bytes of length precede the payload of an opcode that carries text, bytes or a wide number.

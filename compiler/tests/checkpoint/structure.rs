@@ -1,0 +1,141 @@
+//! What a checkpoint may look like: views, prefixes, sets of weights, things that are not tensors.
+
+use std::io::{Seek, SeekFrom, Write};
+
+use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Weights, count_nonfinite};
+
+use crate::assemble::*;
+use crate::{one_line, open, refusal};
+
+#[test]
+fn views_are_gathered_row_major() {
+    let read = |v: Vec<u8>| open(one(v)).unwrap().read_f32("w").unwrap();
+    assert_eq!(read(view(2, &[2, 3], &[3, 1])), [2., 3., 4., 5., 6., 7.]);
+    assert_eq!(read(view(0, &[3, 2], &[1, 3])), [0., 3., 1., 4., 2., 5.]);
+    assert_eq!(read(view(15, &[], &[])), [15.]);
+    assert_eq!(read(view(1, &[2, 1, 2], &[8, 77, 2])), [1., 3., 9., 11.]);
+    assert_eq!(read(view(0, &[2, 2, 2], &[8, 1, 2])), [0., 2., 1., 3., 8., 10., 9., 11.]);
+    assert_eq!(read(view(3, &[4], &[0])), [3.; 4]);
+    assert!(read(view(0, &[3, 0, 5], &[5, 5, 1])).is_empty());
+    assert!(read(view(16, &[0], &[1])).is_empty());
+}
+
+#[test]
+fn every_float_type_is_read_and_other_types_are_named() {
+    let of = |kind: &str, elements: i64| one(tensor(storage(kind, "0", elements), 0, &[2], &[1]));
+    assert_eq!(open(of("HalfStorage", 32)).unwrap().tensor("w").unwrap().dtype, ElementType::F16);
+    // 0.0f32 then 1.0f32 as one little-endian f64: 1.0f32's bits are the upper half.
+    let double = open(of("DoubleStorage", 8)).unwrap().read_f32("w").unwrap();
+    assert_eq!(double[0], f64::from_bits(0x3f80_0000_0000_0000) as f32);
+    let bfloat = open(of("BFloat16Storage", 32)).unwrap().read_f32("w").unwrap();
+    assert_eq!(bfloat, [0., 0.]);
+    let error = open(of("LongStorage", 8)).unwrap().read_f32("w").unwrap_err();
+    assert_eq!(one_line(&error), "evil.pt: tensor `w`: expected f32, f16, bf16 or f64 elements, found i64");
+    assert!(refusal(of("QInt8Storage", 8)).contains("expected a known type of storage, found the name `torch.QInt8Storage`"));
+}
+
+#[test]
+fn parameters_and_newer_constructors_are_tensors() {
+    let parameter = |t| call("torch._utils", "_rebuild_parameter", &[t, b"\x88".to_vec(), call("collections", "OrderedDict", &[])]);
+    assert_eq!(open(one(parameter(view(4, &[2], &[1])))).unwrap().read_f32("w").unwrap(), [4., 5.]);
+    let untyped = tuple(&[text("storage"), global("torch.storage", "UntypedStorage"), text("0"), text("cpu"), int(64)]);
+    let parts = [[untyped, b"Q".to_vec()].concat(), int(1), integers(&[2]), integers(&[1]), b"\x89".to_vec(), b"N".to_vec()];
+    let v3 = call("torch._utils", "_rebuild_tensor_v3", &[&parts[..], &[global("torch", "float32"), b"N".to_vec()]].concat());
+    assert_eq!(open(one(v3)).unwrap().read_f32("w").unwrap(), [1., 2.]);
+}
+
+#[test]
+fn sets_of_weights_are_chosen_and_named_when_missing() {
+    let weights = |at| dict(&[("module._orig_mod.w", view(at, &[1], &[1]))]);
+    let both = pt(&pickle(&dict(&[("model", weights(1)), ("ema", weights(2))])));
+    for (asked, used, value) in [(Weights::Auto, "ema", 2.), (Weights::Ema, "ema", 2.), (Weights::Model, "model", 1.)] {
+        let checkpoint = Checkpoint::from_bytes("evil.pt", both.clone(), asked).unwrap();
+        assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
+    }
+    let ask = |bytes: &[u8], asked| Checkpoint::from_bytes("evil.pt", bytes.to_vec(), asked);
+    let model = pt(&pickle(&dict(&[("model", weights(1))])));
+    assert_eq!(ask(&model, Weights::Auto).unwrap().weights_used(), "model");
+    let error = ask(&model, Weights::Ema).err().unwrap();
+    assert_eq!(one_line(&error), "evil.pt: expected ema weights, found only `model`");
+    let nested = pt(&pickle(&dict(&[("state_dict", weights(3))])));
+    assert_eq!(ask(&nested, Weights::Model).unwrap().read_f32("w").unwrap(), [3.]);
+    let error = ask(&one(view(0, &[1], &[1])), Weights::Ema).err().unwrap();
+    assert!(one_line(&error).ends_with("found one set of weights that says neither `ema` nor `model`"));
+}
+
+#[test]
+fn flat_files_with_both_prefixes_are_split() {
+    let header = r#"{"ema.w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"model.w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
+        "__metadata__":{"made_with":"a \"test\""}}"#;
+    let file = safetensors(header, &floats(2));
+    for (asked, used, value) in [(Weights::Auto, "ema", 0.), (Weights::Model, "model", 1.)] {
+        let checkpoint = Checkpoint::from_bytes("evil.pt", file.clone(), asked).unwrap();
+        assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
+        assert_eq!(checkpoint.notes(), [format!("1 tensors outside the `{used}` weights are not used")]);
+        assert_eq!(checkpoint.arguments()["made_with"], r#""a \"test\"""#);
+    }
+}
+
+#[test]
+fn names_that_collide_are_refused() {
+    let file = pt(&pickle(&dict(&[("module.w", view(0, &[1], &[1])), ("w", view(1, &[1], &[1]))])));
+    let expected = "evil.pt: tensor `w`: expected one tensor of that name, found `module.w` and `w`";
+    assert_eq!(refusal(file), expected);
+}
+
+#[test]
+fn foreign_objects_are_noted_and_never_tensors() {
+    let foreign = call("somewhere.else", "Thing", &[view(0, &[1], &[1])]);
+    let file = pt(&pickle(&dict(&[("w", view(0, &[1], &[1])), ("thing", foreign), ("epoch", int(7))])));
+    let checkpoint = open(file).unwrap();
+    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["w"]);
+    let notes = [
+        "`thing` is an object of `somewhere.else.Thing`, not a tensor, and is not used",
+        "`epoch` is the integer 7, not a tensor, and is not used",
+    ];
+    assert_eq!(checkpoint.notes(), notes);
+    let sparse = one(call("torch._utils", "_rebuild_sparse_tensor", &[]));
+    assert!(refusal(sparse).contains("expected a dense tensor, found a call of `torch._utils._rebuild_sparse_tensor`"));
+}
+
+#[test]
+fn arguments_are_plain_text() {
+    let scalar = call("numpy.core.multiarray", "scalar", &[call("numpy", "dtype", &[text("f8")]), b"C\x01x".to_vec()]);
+    let inner = dict(&[("list", b"](K\x01K\x02e".to_vec()), ("wide", b"\x8a\x09\x01\x02\x03\x04\x05\x06\x07\x08\x09".to_vec())]);
+    let args = dict(&[
+        ("a", inner),
+        ("numpy", scalar),
+        ("text", text("x\ny")),
+        ("tuple", tuple(&[b"N".to_vec(), b"\x88".to_vec(), int(-1 << 40)])),
+    ]);
+    let file = pt(&pickle(&dict(&[("model", dict(&[("w", view(0, &[1], &[1]))])), ("args", args)])));
+    let checkpoint = open(file).unwrap();
+    let arguments = checkpoint.arguments();
+    assert_eq!(arguments["a"], r#"{"list": [1, 2], "wide": "<wide integer>"}"#);
+    assert_eq!(arguments["numpy"], r#""<an object of `numpy.core.multiarray.scalar`>""#);
+    assert_eq!(arguments["text"], r#""x\ny""#);
+    assert_eq!(arguments["tuple"], "[null, true, -1099511627776]");
+}
+
+#[test]
+fn values_that_are_not_finite_are_counted() {
+    assert_eq!(count_nonfinite(&[0.0, f32::NAN, f32::INFINITY, -1.0, f32::NEG_INFINITY]), 3);
+}
+
+#[test]
+fn archives_beyond_4_gib_are_read() {
+    // 5 GiB of zeros, as a hole in the file: neither disk nor memory is taken for them.
+    const HOLE: u64 = 5 << 30;
+    let large = tensor(storage("FloatStorage", "1", (HOLE / 4) as i64), (HOLE / 4 - 2) as i64, &[2], &[1]);
+    let program = pickle(&dict(&[("w", view(14, &[2], &[1])), ("zeros", large)]));
+    let mut entries = [entry("a/data/1", b""), entry("a/data/0", &floats(16)), entry("a/data.pkl", &program)];
+    entries.iter_mut().for_each(|e| e.zip64 = true);
+    let (bytes, hole_at) = zip_around_hole(&entries, HOLE);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes[..hole_at]).unwrap();
+    file.seek(SeekFrom::Current(HOLE as i64)).unwrap();
+    file.write_all(&bytes[hole_at..]).unwrap();
+    let checkpoint = Checkpoint::open(file.path(), Weights::Auto).unwrap();
+    assert_eq!(checkpoint.read_f32("w").unwrap(), [14., 15.]);
+    assert_eq!(checkpoint.read_f32("zeros").unwrap(), [0., 0.]);
+}
