@@ -213,3 +213,32 @@ fn costs() {
     assert_eq!(mac(DwConv2d { pad: 3 }.into(), &[&[1, 8, 8, 16], &[7, 7, 16]]), 64 * 16 * 49);
     assert_eq!(mac(LinearGeluSumsq {}.into(), &[&[1, 8, 8, 16], &[48, 16], &[48]]), 64 * 16 * 48);
 }
+
+/// 200 million MACs take about 0.1 s (AMD Zen 3); the bound is loose because other tests run beside this one.
+#[test]
+fn blocks_of_network_size_are_quick() {
+    let mut b = Builder::new("blocks");
+    let (n, h, w, c) = (2, 24, 16, 64);
+    let mut x = b.input("x", Type::f32([n, h, w, c]));
+    for i in 0..4 {
+        let d = b.weight("d", Type::f32([7, 7, c]));
+        let up = b.weight("up", Type::f32([3 * c, c]));
+        let down = b.weight("down", Type::f32([c, 3 * c]));
+        let conv = b.weight("conv", Type::f32([c, 3, 3, c]));
+        let g = b.one(DwConv2d { pad: 3 }, &[x, d]);
+        let g = b.one(LayerNorm { eps: 1e-6 }, &[g]);
+        let g = b.one(Linear {}, &[g, up]);
+        let g = b.one(Gelu {}, &[g]);
+        let g = b.one(Linear {}, &[g, down]);
+        let g = b.one(Conv2d { stride: 1, pad: vec![1; 4] }, &[g, conv]);
+        x = b.one(Add {}, &[x, g]);
+        b.name(x, &format!("block.{i}"));
+    }
+    let f = b.finish(vec![("y".into(), x)]);
+    let shapes: std::collections::HashMap<String, Vec<usize>> = f.weights().map(|(_, d)| (d.name.clone(), d.ty.shape.clone())).collect();
+    let start = std::time::Instant::now();
+    let image = counting(&[n, h, w, c]).mapv(f64::sin);
+    let y = evaluate(&f, &[image], &mut |name| Some(counting(&shapes[name]).mapv(|v| v.cos() * 0.1))).unwrap();
+    assert!(y[0].iter().all(|v| v.is_finite()));
+    assert!(start.elapsed().as_secs() < 10, "{:?} for {:?}", start.elapsed(), fcdm_ir::graph::cost(&f));
+}
