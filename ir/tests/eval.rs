@@ -150,6 +150,14 @@ fn erf_and_gelu() {
 }
 
 #[test]
+fn no_activation_hides_a_nan() {
+    let x = tensor(&[3], &[f64::NAN, -2.0, 2.0]);
+    for y in [run(Relu {}, std::slice::from_ref(&x)), run(Clamp { min: 0.0, max: 5.0 }, std::slice::from_ref(&x))] {
+        assert!(y[[0]].is_nan() && y[[1]] == 0.0 && y[[2]] == 2.0, "{y}");
+    }
+}
+
+#[test]
 fn matmul_and_linear() {
     let (a, b) = (counting(&[2, 2, 3]), counting(&[2, 3, 1]));
     assert_close(&run(Matmul {}, &[a, b]), &[2, 2, 1], &[5.0, 14.0, 86.0, 122.0]);

@@ -169,7 +169,10 @@ proptest! {
     }
 
     #[test]
-    fn mutated_text_never_panics(seed: u64, edits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\\n;%@é]{0,3}", 0usize..4), 1..6)) {
+    fn mutated_text_never_panics(
+        seed: u64,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\\n;%@é]{0,3}", 0usize..4), 1..6),
+    ) {
         let mut text: Vec<char> = random_function(seed).to_string().chars().collect();
         for (at, insert, remove) in edits {
             let at = at.index(text.len() + 1);
