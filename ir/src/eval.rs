@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::function::{Function, Inst, Value};
+use crate::function::{Def, Function, Inst, Value};
 use crate::ops::Op;
 use crate::types::{DType, Type};
 
@@ -64,14 +64,16 @@ impl fmt::Display for EvalError {
 
 impl std::error::Error for EvalError {}
 
-/// Evaluates a verified function: its results, in order. `weights` returns the tensor of a weight by name. Values are freed after their last use.
+/// Evaluates a verified function: its results, in order. `weights` returns the tensor of a weight by name and is asked once
+/// for each, before its first use. Values are freed after their last use.
 ///
 /// # Errors
 /// See [`EvalError`].
 pub fn evaluate(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -> Option<Tensor>) -> Result<Vec<Tensor>, EvalError> {
     let mut uses = f.use_counts();
-    let mut values = given(f, inputs, weights)?;
+    let mut values = given(f, inputs)?;
     for inst in f.insts() {
+        fetch(f, &inst.operands, weights, &mut values)?;
         run(inst, &mut values)?;
         for v in &inst.operands {
             uses[v.index()] -= 1;
@@ -80,7 +82,9 @@ pub fn evaluate(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -
             values[v.index()] = None;
         }
     }
-    Ok(f.results().iter().map(|&(_, v)| computed(&values, v).clone()).collect())
+    let results: Vec<Value> = f.results().iter().map(|&(_, v)| v).collect();
+    fetch(f, &results, weights, &mut values)?;
+    Ok(results.into_iter().map(|v| computed(&values, v).clone()).collect())
 }
 
 /// As [`evaluate`], but returns every value, by [`Value::index`].
@@ -88,15 +92,16 @@ pub fn evaluate(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -
 /// # Errors
 /// See [`EvalError`].
 pub fn evaluate_all(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -> Option<Tensor>) -> Result<Vec<Tensor>, EvalError> {
-    let mut values = given(f, inputs, weights)?;
+    let mut values = given(f, inputs)?;
+    fetch(f, &f.weights().map(|(v, _)| v).collect::<Vec<_>>(), weights, &mut values)?;
     for inst in f.insts() {
         run(inst, &mut values)?;
     }
     Ok(values.into_iter().map(|v| v.expect("every value of a verified function is defined")).collect())
 }
 
-/// Inputs and weights, checked; everything else `None`.
-fn given(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -> Option<Tensor>) -> Result<Vec<Option<Tensor>>, EvalError> {
+/// The inputs, checked; everything else `None`.
+fn given(f: &Function, inputs: &[Tensor]) -> Result<Vec<Option<Tensor>>, EvalError> {
     if inputs.len() != f.inputs().len() {
         return Err(EvalError::Inputs { expected: f.inputs().len(), found: inputs.len() });
     }
@@ -104,11 +109,24 @@ fn given(f: &Function, inputs: &[Tensor], weights: &mut dyn FnMut(&str) -> Optio
     for (&v, tensor) in f.inputs().iter().zip(inputs) {
         values[v.index()] = Some(checked('%', f, v, tensor.clone())?);
     }
-    for (v, data) in f.weights() {
-        let tensor = weights(&data.name).ok_or_else(|| EvalError::MissingWeight { name: data.name.clone() })?;
-        values[v.index()] = Some(checked('@', f, v, tensor)?);
-    }
     Ok(values)
+}
+
+/// Asks for the weights among `wanted` that are not there yet.
+fn fetch(
+    f: &Function,
+    wanted: &[Value],
+    weights: &mut dyn FnMut(&str) -> Option<Tensor>,
+    values: &mut [Option<Tensor>],
+) -> Result<(), EvalError> {
+    for &v in wanted.iter().filter(|&&v| f.value(v).def == Def::Weight) {
+        if values[v.index()].is_none() {
+            let name = &f.value(v).name;
+            let tensor = weights(name).ok_or_else(|| EvalError::MissingWeight { name: name.clone() })?;
+            values[v.index()] = Some(checked('@', f, v, tensor)?);
+        }
+    }
+    Ok(())
 }
 
 fn checked(sigil: char, f: &Function, v: Value, tensor: Tensor) -> Result<Tensor, EvalError> {

@@ -9,7 +9,8 @@ use crate::types::TypeError;
 /// Given the cotangents of some values, `(value, cotangent)`, the cotangents of the values `wrt`: the sums over all paths
 /// through the instructions emitted so far. `None` for a value that none of them depends on differentiably.
 ///
-/// Gradients of values that depend on none of `wrt` are not emitted.
+/// An instruction that depends on none of `wrt` is not differentiated. One that does emits the cotangents of all its operands;
+/// those that are not needed are left for the removal of dead code.
 pub fn backward(b: &mut Builder, cotangents: &[(Value, Value)], wrt: &[Value]) -> Vec<Option<Value>> {
     let active = depends_on(b.so_far(), wrt);
     let mut sums: Vec<Option<Value>> = vec![None; b.so_far().value_count()];

@@ -91,18 +91,19 @@ fn gradients_agree_with_finite_differences() {
     }
 }
 
+/// At a channel that is zero everywhere G has no derivative; the residual's is left, and the statistic's counts as 0.
 #[test]
-fn grn_has_gradient_zero_at_an_all_zero_map() {
+fn grn_statistic_has_gradient_zero_at_an_all_zero_map() {
     let image = [1, 2, 2, 3];
-    let case = case(fcdm_ir::ops::Grn { eps: 1e-6 }, &[&image, &[3], &[3]]);
-    let (_, backward, _) = functions(&case);
-    let mut x = Tensor::from_elem(image.to_vec(), 1.0);
-    x.slice_axis_mut(ndarray::Axis(3), (1..2).into()).fill(0.0);
-    for x in [Tensor::zeros(image.to_vec()), x] {
+    let (_, backward, _) = functions(&case(fcdm_ir::ops::Grn { eps: 1e-6 }, &[&image, &[3], &[3]]));
+    let one_zero = Tensor::from_shape_fn(image.to_vec(), |at| if at[3] == 1 { 0.0 } else { 1.0 });
+    for x in [Tensor::zeros(image.to_vec()), one_zero] {
         let ones = Tensor::from_elem(vec![3], 1.0);
         let dy = Tensor::from_elem(image.to_vec(), 1.0);
-        let grads = evaluate(&backward, &[x, ones.clone(), ones, dy], &mut none).unwrap();
+        let grads = evaluate(&backward, &[x.clone(), ones.clone(), ones, dy], &mut none).unwrap();
         assert!(grads.iter().flatten().all(|g| g.is_finite()));
+        assert!(grads[0].iter().zip(&x).filter(|&(_, &x)| x == 0.0).all(|(&dx, _)| dx == 1.0), "{}", grads[0]);
+        assert!(grads[1].iter().enumerate().all(|(c, &g)| x[[0, 0, 0, c]] != 0.0 || g == 0.0), "{}", grads[1]);
     }
 }
 

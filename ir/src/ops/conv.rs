@@ -16,7 +16,7 @@ use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 
-/// Extent of a convolution's result; `None` if the kernel is larger than the padded input.
+/// Extent of a convolution's result; `None` if the kernel is larger than the padded input. Kernel and stride are at least 1.
 pub(super) fn output_extent(input: usize, kernel: usize, stride: usize, before: usize, after: usize) -> Option<usize> {
     Some(input.saturating_add(before).saturating_add(after).checked_sub(kernel)? / stride + 1)
 }
@@ -189,8 +189,12 @@ impl OpDef for Conv2dWeightGrad {
         let [dn, oh, ow, o] = rule::image("conv2d_weight_grad.2", "dy", x[1])?;
         let alike = dn == n && x[1].dtype == x[0].dtype;
         ensure!("conv2d_weight_grad.3", alike, "x and dy differ in element type or samples: {} vs {}", x[0], x[1]);
-        let attrs = self.stride >= 1 && self.pad.len() == 4 && self.kernel.len() == 2;
-        ensure!("conv2d_weight_grad.4", attrs, "stride must be at least 1, pad four numbers and kernel two, found `{self:?}`");
+        let attrs = self.stride >= 1 && self.pad.len() == 4 && self.kernel.len() == 2 && self.kernel.iter().all(|&k| k >= 1);
+        ensure!(
+            "conv2d_weight_grad.4",
+            attrs,
+            "stride must be at least 1, pad four numbers and kernel two positive ones, found `{self:?}`"
+        );
         let [kh, kw] = [self.kernel[0], self.kernel[1]];
         let size = output_size([h, w], [kh, kw], self.stride, &self.pad);
         ensure!("conv2d_weight_grad.5", size == Some([oh, ow]), "conv2d takes x {} to {size:?}, not to the size of dy {}", x[0], x[1]);

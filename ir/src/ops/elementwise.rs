@@ -79,10 +79,10 @@ unary! {
     Silu "silu.1" |_op, x| x * sigmoid(x), |b, op, x, y, dy| Some(silu_grad(b, x, y, dy)), 4;
     Gelu "gelu.1" |_op, x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)), |b, op, x, y, dy| Some(gelu_grad(b, x, dy)), 5;
     Tanh "tanh.1" |_op, x| x.tanh(), |b, op, x, y, dy| Some(tanh_grad(b, y, dy)), 1;
-    Relu "relu.1" |_op, x| x.max(0.0), |b, op, x, y, dy| Some(above_zero(b, x, dy)), 1;
+    Relu "relu.1" |_op, x| if x < 0.0 { 0.0 } else { x }, |b, op, x, y, dy| Some(above_zero(b, x, dy)), 1;
     LeakyRelu "leaky_relu.1" |op, x| if x > 0.0 { x } else { op.slope * x },
         |b, op, x, y, dy| Some(leaky_relu_grad(b, op.slope, x, dy)), 2;
-    Clamp "clamp.1" |op, x| x.max(op.min).min(op.max), |b, op, x, y, dy| Some(clamp_grad(b, op, x, dy)), 2,
+    Clamp "clamp.1" |op, x| x.clamp(op.min, op.max), |b, op, x, y, dy| Some(clamp_grad(b, op, x, dy)), 2,
         require "clamp.2" |op| op.min <= op.max, "min must not exceed max";
     Step "step.1" |_op, x| f64::from(x > 0.0), |b, op, x, y, dy| None, 1;
 }

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use ndarray::{Array2, Array3, Ix1, Ix2};
+use ndarray::{Array3, CowArray, Ix1, Ix2, Ix3};
 
 use super::reduce::sum_channels;
 use super::rule;
@@ -96,14 +96,14 @@ impl OpDef for Matmul {
 }
 
 /// Any tensor of rank >= 2 as a batch of its matrices.
-fn matrices(x: &Tensor) -> Array3<f64> {
+fn matrices(x: &Tensor) -> CowArray<'_, f64, Ix3> {
     let (lead, last) = x.shape().split_at(x.ndim() - 2);
-    x.to_shape((lead.iter().product(), last[0], last[1])).expect("same count").into_owned()
+    x.to_shape((lead.iter().product(), last[0], last[1])).expect("same count")
 }
 
 /// Any tensor as a matrix of its last axis.
-fn rows(x: &Tensor) -> Array2<f64> {
+fn rows(x: &Tensor) -> CowArray<'_, f64, Ix2> {
     let k = x.shape().last().copied().unwrap_or(1);
     let n = x.len() / k;
-    x.to_shape((n, k)).expect("count is a multiple of the last extent").into_owned()
+    x.to_shape((n, k)).expect("count is a multiple of the last extent")
 }

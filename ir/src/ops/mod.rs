@@ -70,11 +70,11 @@ pub trait OpDef {
     /// Types of the results. The number of operands has been checked.
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError>;
 
-    /// The op's meaning, in f64. Operands obey `infer`.
+    /// The op's meaning, in f64. Operands obey `infer`, and are dense in row-major order, as results must be.
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor>;
 
     /// The vector-Jacobian product: given operands `x`, results `y` and the cotangents `dy` of all results,
-    /// the cotangent of each operand; `None` for one that has no gradient (labels, timesteps).
+    /// the cotangent of each operand; `None` for one without gradient (labels, timesteps) or whose gradient is zero (`step`).
     fn grad(&self, b: &mut Builder, x: &[Value], y: &[Value], dy: &[Value]) -> Vec<Option<Value>>;
 
     /// Cost for operands and results of these types.

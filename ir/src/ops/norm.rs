@@ -5,25 +5,26 @@ use ndarray::{Array3, ArrayView1, Axis, Ix1, Ix3};
 use super::reduce::sum_channels;
 use super::rule;
 use super::shape::reshaped;
-use super::{Broadcast, Cost, Div, Grn, GrnScale, GroupNorm, LayerNorm, Mul, Offset, OpDef, Reshape, Scale, ScaleChannels, Sqrt, Sub, Sum};
+use super::{
+    Broadcast, Cost, Div, Grn, GrnScale, GroupNorm, LayerNorm, Mul, Offset, OpDef, Reshape, Scale, ScaleChannels, Sqrt, Sub, Sum,
+    SumSquares,
+};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 use crate::vjp;
 
-/// `(x - mean) / sqrt(var + eps)` over the last axis of a matrix or over axes 1 and 3 of `[N,P,G,C]`, in plain ops,
-/// with the standard deviation, which has extent 1 on the reduced axes.
-fn normalised(b: &mut Builder, x: Value, axes: &[usize], eps: f64) -> (Value, Value) {
+/// `x - mean` and `sqrt(var + eps)`, both shaped like x, with statistics over `axes`, in plain ops.
+fn centred_and_deviation(b: &mut Builder, x: Value, axes: &[usize], eps: f64) -> (Value, Value) {
     let shape = b.ty(x).shape.clone();
-    let mean = mean(b, x, axes);
-    let mean = b.one(Broadcast { shape: shape.clone() }, &[mean]);
-    let centred = b.one(Sub {}, &[x, mean]);
+    let level = mean(b, x, axes);
+    let level = b.one(Broadcast { shape: shape.clone() }, &[level]);
+    let centred = b.one(Sub {}, &[x, level]);
     let square = b.one(Mul {}, &[centred, centred]);
-    let variance = self::mean(b, square, axes);
+    let variance = mean(b, square, axes);
     let guarded = b.one(Offset { by: eps }, &[variance]);
     let deviation = b.one(Sqrt {}, &[guarded]);
-    let deviation = b.one(Broadcast { shape }, &[deviation]);
-    (b.one(Div {}, &[centred, deviation]), deviation)
+    (centred, b.one(Broadcast { shape }, &[deviation]))
 }
 
 fn mean(b: &mut Builder, x: Value, axes: &[usize]) -> Value {
@@ -68,7 +69,7 @@ impl OpDef for LayerNorm {
 
     fn grad(&self, b: &mut Builder, x: &[Value], y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
         let axes = [b.ty(x[0]).rank() - 1];
-        let (_, deviation) = normalised(b, x[0], &axes, self.eps);
+        let (_, deviation) = centred_and_deviation(b, x[0], &axes, self.eps);
         vec![Some(normalised_grad(b, y[0], deviation, &axes, dy[0]))]
     }
 
@@ -111,7 +112,8 @@ impl OpDef for GroupNorm {
         let (c, per) = (shape[3], shape[3] / self.groups);
         let grouped = Reshape { shape: vec![shape[0], shape[1] * shape[2], self.groups, per] };
         let flat = b.one(grouped.clone(), &[x[0]]);
-        let (y, deviation) = normalised(b, flat, &[1, 3], self.eps);
+        let (centred, deviation) = centred_and_deviation(b, flat, &[1, 3], self.eps);
+        let y = b.one(Div {}, &[centred, deviation]);
         let gamma = b.one(Reshape { shape: vec![1, 1, 1, c] }, &[x[1]]);
         let gamma = b.one(Broadcast { shape: shape.clone() }, &[gamma]);
         let inner = b.one(Mul {}, &[dy[0], gamma]);
@@ -156,7 +158,7 @@ impl OpDef for Grn {
     /// so have the statistics.
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
         let mut grads = vjp::through(b, &x[..2], dy, |b, x| {
-            let statistic = b.try_emit(super::SumSquares {}, &x[..1])?[0];
+            let statistic = b.try_one(SumSquares {}, x[0])?;
             let factor = b.try_emit(GrnScale { eps: self.eps }, &[statistic, x[1]])?[0];
             b.try_emit(ScaleChannels {}, &[x[0], factor])
         });

@@ -10,7 +10,7 @@ pub(super) const MAX_COUNT: u64 = 1 << 40;
 
 /// True unless an extent is zero or there are more than [`MAX_COUNT`] elements.
 pub(crate) fn sized(t: &Type) -> bool {
-    t.shape.iter().all(|&d| d >= 1) && t.count() as u64 <= MAX_COUNT
+    t.shape.iter().all(|&d| d >= 1) && t.shape.iter().fold(1, |n: u64, &d| n.saturating_mul(d as u64)) <= MAX_COUNT
 }
 
 fn fail(constraint: &'static str, message: String) -> Result<(), TypeError> {

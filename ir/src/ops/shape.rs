@@ -72,8 +72,8 @@ impl OpDef for Broadcast {
     }
 
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
-        let axes = (0..self.shape.len()).filter(|&a| b.ty(x[0]).shape[a] != self.shape[a]).collect();
-        vec![Some(b.one(Sum { axes }, &[dy[0]]))]
+        let axes: Vec<usize> = (0..self.shape.len()).filter(|&a| b.ty(x[0]).shape[a] != self.shape[a]).collect();
+        vec![Some(if axes.is_empty() { dy[0] } else { b.one(Sum { axes }, &[dy[0]]) })]
     }
 
     fn cost(&self, _x: &[&Type], _y: &[&Type]) -> Cost {

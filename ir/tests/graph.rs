@@ -1,0 +1,85 @@
+//! The graph view, its order and post-dominators, and gradients that some paths do not reach.
+#![allow(clippy::unwrap_used)]
+
+use fcdm_ir::eval::{Tensor, evaluate};
+use fcdm_ir::graph::{PostDominators, dot, graph, graph_without_weights, topological_order};
+use fcdm_ir::text::parse_function;
+use fcdm_ir::{Builder, Type, ops, vjp};
+
+/// A diamond, `%a` to `%d`, and `%e`, which no result needs.
+const DIAMOND: &str = "\
+weight @w : f32[2]
+
+fn @diamond(%x: f32[2]) {
+  %a = neg %x : f32[2]
+  %b = exp %a : f32[2]
+  %c = add %a, @w : f32[2]
+  %d = mul %b, %c : f32[2]
+  %e = neg %d : f32[2]
+  %f = silu %d : f32[2]
+  return %f
+}
+";
+
+#[test]
+fn graphs_have_the_weights_asked_for() {
+    let f = parse_function(DIAMOND).unwrap();
+    let (all, lean) = (graph(&f), graph_without_weights(&f));
+    // An input, a weight, six instructions, a result; nine uses.
+    assert_eq!((all.node_count(), all.edge_count()), (9, 9));
+    assert_eq!((lean.node_count(), lean.edge_count()), (8, 8));
+}
+
+#[test]
+fn order_puts_definitions_first() {
+    let f = parse_function(DIAMOND).unwrap();
+    let order = topological_order(&f);
+    let place = |i: usize| order.iter().position(|&o| o == i).unwrap();
+    assert_eq!(order.len(), 6);
+    assert!([(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (3, 5)].iter().all(|&(a, b)| place(a) < place(b)));
+}
+
+#[test]
+fn post_dominators_of_a_diamond() {
+    let f = parse_function(DIAMOND).unwrap();
+    let tree = PostDominators::new(&f);
+    assert!(tree.post_dominates(3, 0) && tree.post_dominates(5, 0) && tree.post_dominates(0, 0));
+    assert!(!tree.post_dominates(1, 0) && !tree.post_dominates(2, 0) && !tree.post_dominates(4, 3));
+    assert!(!tree.post_dominates(4, 4), "no result needs it");
+    assert_eq!((tree.immediate(0), tree.immediate(1), tree.immediate(5)), (Some(3), Some(3), None));
+}
+
+#[test]
+fn dot_shows_ops_shapes_and_weights() {
+    let f = parse_function(DIAMOND).unwrap();
+    let text = dot(&f);
+    assert!(text.starts_with("digraph \"diamond\" {\n"), "{text}");
+    assert!(text.contains("label=\"add\\n@w f32[2]\"") && text.contains("-> n1 [label=\"f32[2]\"]"), "{text}");
+    assert_eq!(text.lines().count(), 3 + 8 + 8, "{text}");
+}
+
+#[test]
+fn results_without_cotangents_count_as_zero() {
+    // Only the second of three parts is used.
+    let mut b = Builder::new("f");
+    let (x, dy, other) = (b.input("x", Type::f32([6])), b.input("dy", Type::f32([2])), b.input("other", Type::f32([2])));
+    let part = b.emit(ops::Split { axis: 0, parts: 3 }, &[x])[1];
+    let grads = vjp::backward(&mut b, &[(part, dy)], &[x, other]);
+    assert_eq!(grads[1], None);
+    let f = b.finish(vec![("dx".into(), grads[0].unwrap())]);
+    let inputs = [Tensor::zeros(vec![6]), Tensor::from_elem(vec![2], 3.0), Tensor::zeros(vec![2])];
+    let dx = evaluate(&f, &inputs, &mut |_| None).unwrap().remove(0);
+    assert_eq!(dx.as_slice().unwrap(), [0.0, 0.0, 3.0, 3.0, 0.0, 0.0]);
+}
+
+#[test]
+fn gradients_go_only_where_asked() {
+    let mut b = Builder::new("f");
+    let ty = Type::f32([2]);
+    let (x, y, dz) = (b.input("x", ty.clone()), b.input("y", ty.clone()), b.input("dz", ty));
+    let u = b.one(ops::Exp {}, &[y]);
+    let z = b.one(ops::Add {}, &[x, u]);
+    let before = b.so_far().insts().len();
+    assert_eq!(vjp::backward(&mut b, &[(z, dz)], &[x]), [Some(dz)]);
+    assert_eq!(b.so_far().insts().len(), before, "nothing is emitted for y");
+}
