@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fcdm_ir::eval::{Tensor, evaluate};
-use fcdm_ir::{Builder, Def, Function, Module, text};
+use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_passes::partition::Copier;
 use fcdm_runtime::plan::{self, Plan};
 use thiserror::Error;
@@ -78,7 +78,7 @@ pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>) -> Result<
     }
     let renamed = |e: EntryPoint| rename(&e.function, &format!("{}.{}", e.function.name(), e.rows));
     let functions = weights.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
-    let ir = text::print_module(&Module { functions });
+    let ir = Module { functions }.to_string();
     Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, tensors, ir, derived: weights.cloned() })
 }
 

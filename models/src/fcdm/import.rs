@@ -81,7 +81,7 @@ impl<'a> Import<'a> {
     /// # Errors
     /// See [`ImportError`].
     pub fn new(checkpoint: &'a Checkpoint, null_class: bool) -> Result<Import<'a>, ImportError> {
-        let file = checkpoint.path().display().to_string();
+        let file = checkpoint.file().to_owned();
         let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
         let config = Config::from_shapes(&shape, null_class).map_err(|source| ImportError::Config { file: file.clone(), source })?;
         let expected = parameters(&config);

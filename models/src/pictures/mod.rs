@@ -5,7 +5,7 @@ mod npz;
 mod png;
 
 pub use grid::grid;
-pub use npz::NpzWriter;
+pub use npz::write_npz;
 pub use png::{Text, write_png};
 
 /// An 8-bit picture, row-major, channels last.
