@@ -68,10 +68,14 @@ fn the_optimised_functions_mean_the_same() {
         let condition = m.function("condition").unwrap();
         let rows = evaluate(condition, &[t, y], &mut |n| known(condition, n)).unwrap();
         let denoise = m.function("denoise").unwrap();
-        let arguments: Vec<Tensor> = denoise.inputs().iter().map(|&v| {
-            let name = &denoise.value(v).name;
-            condition.results().iter().position(|(n, _)| n == name).map_or_else(|| x.clone(), |i| rows[i].clone())
-        }).collect();
+        let arguments: Vec<Tensor> = denoise
+            .inputs()
+            .iter()
+            .map(|&v| {
+                let name = &denoise.value(v).name;
+                condition.results().iter().position(|(n, _)| n == name).map_or_else(|| x.clone(), |i| rows[i].clone())
+            })
+            .collect();
         let out = evaluate(denoise, &arguments, &mut |n| known(denoise, n)).unwrap();
         file.check("output", &flat(&out[0]), "evaluator, optimised");
     }

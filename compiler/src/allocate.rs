@@ -75,7 +75,14 @@ fn largest_live_set(lives: &[Life], steps: usize) -> usize {
         change[l.last + 1] -= l.bytes as isize;
     }
     let mut live = 0isize;
-    change.iter().map(|c| { live += c; live }).max().unwrap_or(0) as usize
+    change
+        .iter()
+        .map(|c| {
+            live += c;
+            live
+        })
+        .max()
+        .unwrap_or(0) as usize
 }
 
 fn best_placement(lives: &[Life]) -> (Vec<usize>, usize) {

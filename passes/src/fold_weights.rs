@@ -12,8 +12,7 @@ use crate::partition::{Copier, boundary, crossing_name, depends};
 /// The pass.
 pub(crate) fn fold_weights(m: &Module) -> Module {
     let mut weights = Weights::of(m);
-    let functions: Vec<Function> =
-        m.functions.iter().filter(|f| f.name() != Module::WEIGHTS).map(|f| fold(f, &mut weights)).collect();
+    let functions: Vec<Function> = m.functions.iter().filter(|f| f.name() != Module::WEIGHTS).map(|f| fold(f, &mut weights)).collect();
     let mut out = Module { functions };
     if !weights.results.is_empty() {
         out.functions.insert(0, weights.b.finish(weights.results));

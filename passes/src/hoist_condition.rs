@@ -36,8 +36,7 @@ fn hoist(f: &Function) -> Option<Vec<Function>> {
         let new = condition.input(&data.name, data.ty.clone());
         copier.bind(v, new);
     }
-    let outputs: Vec<(String, Value)> =
-        cut.iter().map(|&v| (f.value(v).name.clone(), copier.copy(&mut condition, v))).collect();
+    let outputs: Vec<(String, Value)> = cut.iter().map(|&v| (f.value(v).name.clone(), copier.copy(&mut condition, v))).collect();
 
     let mut denoise = Builder::new("denoise");
     let mut copier = Copier::new(f);

@@ -46,7 +46,11 @@ impl Pass {
 pub const PASSES: &[Pass] = &[
     Pass { name: "simplify", about: "remove instructions that do nothing", body: Body::Function(simplify) },
     Pass { name: "eliminate_dead_code", about: "remove what no result depends on", body: Body::Function(eliminate_dead_code) },
-    Pass { name: "fold_grn_bias", about: "GRN's beta into the next bias, its factor into a channel scale", body: Body::Function(fold_grn_bias) },
+    Pass {
+        name: "fold_grn_bias",
+        about: "GRN's beta into the next bias, its factor into a channel scale",
+        body: Body::Function(fold_grn_bias),
+    },
     Pass {
         name: "fuse_dwconv_norm_modulate",
         about: "depthwise convolution, LayerNorm and modulation as one kernel",
@@ -137,11 +141,7 @@ impl std::error::Error for PassError {}
 ///
 /// # Panics
 /// If a name is not that of a pass.
-pub fn run(
-    names: &[&str],
-    module: Module,
-    observe: &mut dyn FnMut(&'static Pass, &Module),
-) -> Result<(Module, Report), PassError> {
+pub fn run(names: &[&str], module: Module, observe: &mut dyn FnMut(&'static Pass, &Module)) -> Result<(Module, Report), PassError> {
     let mut module = module;
     verify_module(&module).map_err(|errors| PassError { pass: "input", errors })?;
     let mut report = Report::default();

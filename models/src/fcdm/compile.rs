@@ -109,11 +109,7 @@ pub struct Compiled {
 ///
 /// # Panics
 /// If `batches` is empty, or a size is not one the network can have.
-pub fn functions(
-    cfg: &Config,
-    options: &Options,
-    observe: &mut dyn FnMut(&'static Pass, &Module),
-) -> Result<Compiled, PassError> {
+pub fn functions(cfg: &Config, options: &Options, observe: &mut dyn FnMut(&'static Pass, &Module)) -> Result<Compiled, PassError> {
     let pipeline = if options.optimise { OPTIMISED } else { PLAIN };
     let mut optimised = |batch: usize, watched: bool| {
         let f = network(cfg, Size { batch, height: options.height, width: options.width });

@@ -12,10 +12,8 @@ const EMBEDDING_DEVIATION: f32 = 0.02;
 /// Values of a parameter, in checkpoint order. `index` is its position in [`super::parameters`].
 pub fn initialise(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
     let stream = Stream { purpose: Purpose::Weights, item: index as u32, step: 0 };
-    let zero = p.shape.len() == 1
-        || p.name.contains(".grn.")
-        || p.name.contains("adaLN_modulation")
-        || p.name.starts_with("final_layer.conv");
+    let zero =
+        p.shape.len() == 1 || p.name.contains(".grn.") || p.name.contains("adaLN_modulation") || p.name.starts_with("final_layer.conv");
     if zero {
         return vec![0.0; p.count()];
     }
