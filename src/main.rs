@@ -1,2 +1,49 @@
-//! Command line of `fcdm`.
-fn main() {}
+//! The command line: one file per subcommand, thin. What the commands do lives in the crates.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod failure;
+mod generate;
+mod init;
+mod inspect;
+mod opt;
+mod progress;
+mod run;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+
+/// Compiles trained FCDM checkpoints into one deployable file and generates pictures with it.
+#[derive(Parser)]
+#[command(name = "fcdm", version, after_help = failure::EXIT_CODES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compile(compile::Arguments),
+    Generate(generate::Arguments),
+    Run(run::Arguments),
+    Inspect(inspect::Arguments),
+    Opt(opt::Arguments),
+    Init(init::Arguments),
+}
+
+fn main() {
+    // A usage error ends the process with code 2, help and version with 0.
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Compile(a) => compile::run(&a),
+        Command::Generate(a) => generate::run(&a),
+        Command::Run(a) => run::run(&a),
+        Command::Inspect(a) => inspect::run(&a),
+        Command::Opt(a) => opt::run(&a),
+        Command::Init(a) => init::run(&a),
+    };
+    if let Err(Failure { code, message }) = result {
+        eprintln!("error: {message}");
+        std::process::exit(code);
+    }
+}

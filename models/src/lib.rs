@@ -4,3 +4,4 @@
 
 pub mod fcdm;
 pub mod pictures;
+pub mod tensors;

@@ -200,13 +200,28 @@ impl Checkpoint {
 
     /// A tensor's values in row-major order; f16 and bf16 are widened, f64 is rounded to nearest.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
-        let (file, tensor) = (|| self.file.clone(), || shown(name.as_bytes()));
-        let stored = self.find(name).ok_or_else(|| {
-            let (weights, count) = (self.weights, self.tensors.len());
-            CheckpointError::NoTensor { file: file(), tensor: tensor(), weights, count }
-        })?;
+        let stored = self.stored(name)?;
+        stored.read(self.source.bytes()).ok_or_else(|| self.element_type(name, stored))
+    }
+
+    /// The values of a tensor of integers (i32 or i64) in row-major order. No weights are; labels are.
+    pub fn read_integers(&self, name: &str) -> Result<Vec<i64>, CheckpointError> {
+        let stored = self.stored(name)?;
+        stored.read_integers(self.source.bytes()).ok_or_else(|| self.element_type(name, stored))
+    }
+
+    fn stored(&self, name: &str) -> Result<&tensor::Stored, CheckpointError> {
+        self.find(name).ok_or_else(|| CheckpointError::NoTensor {
+            file: self.file.clone(),
+            tensor: shown(name.as_bytes()),
+            weights: self.weights,
+            count: self.tensors.len(),
+        })
+    }
+
+    fn element_type(&self, name: &str, stored: &tensor::Stored) -> CheckpointError {
         let found = stored.info.dtype.name();
-        stored.read(self.source.bytes()).ok_or_else(|| CheckpointError::ElementType { file: file(), tensor: tensor(), found })
+        CheckpointError::ElementType { file: self.file.clone(), tensor: shown(name.as_bytes()), found }
     }
 
     /// What the file says about its making, as JSON text (strings are quoted): the attributes of the pickled

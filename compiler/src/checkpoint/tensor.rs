@@ -121,7 +121,16 @@ impl Stored {
         })
     }
 
-    fn gather<const N: usize>(&self, bytes: &[u8], widen: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    /// The values in row-major order; `None` when the elements are not 32- or 64-bit signed integers.
+    pub fn read_integers(&self, bytes: &[u8]) -> Option<Vec<i64>> {
+        match self.info.dtype {
+            ElementType::Other("i64") => Some(self.gather(bytes, i64::from_le_bytes)),
+            ElementType::Other("i32") => Some(self.gather(bytes, |b| i32::from_le_bytes(b).into())),
+            _ => None,
+        }
+    }
+
+    fn gather<const N: usize, T>(&self, bytes: &[u8], widen: impl Fn([u8; N]) -> T) -> Vec<T> {
         let shape = &self.info.shape;
         if shape.contains(&0) {
             return Vec::new();

@@ -34,3 +34,24 @@ pub fn write_png(path: &Path, picture: &Picture, texts: &[Text<'_>]) -> Result<(
         writer.finish().map_err(failed)
     })
 }
+
+/// Reads back a picture that [`write_png`] wrote: 8 bits, grey or RGB.
+///
+/// # Errors
+/// When the file cannot be read or is another kind of picture.
+pub fn read_png(path: &Path) -> io::Result<Picture> {
+    let mut decoder = png::Decoder::new(io::BufReader::new(std::fs::File::open(path)?));
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let mut reader = decoder.read_info().map_err(io::Error::other)?;
+    let info = reader.info();
+    let (width, height, kind) = (info.width as usize, info.height as usize, (info.color_type, info.bit_depth));
+    let channels = match kind {
+        (png::ColorType::Grayscale, png::BitDepth::Eight) => 1,
+        (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
+        other => return Err(io::Error::other(format!("expected 8-bit grey or RGB, found {other:?}"))),
+    };
+    let size = reader.output_buffer_size().ok_or_else(|| io::Error::other("the picture is too large"))?;
+    let mut pixels = vec![0; size];
+    reader.next_frame(&mut pixels).map_err(io::Error::other)?;
+    Ok(Picture { width, height, channels, pixels })
+}

@@ -1,0 +1,179 @@
+//! `fcdm compile`: a checkpoint becomes one artifact.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_ir::Module;
+use fcdm_models::fcdm::compile::{Observer, Options, Summary, compile};
+use fcdm_models::fcdm::import::Import;
+use fcdm_passes::Pass;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::progress;
+
+/// Compile a checkpoint (.pt, .pth, .safetensors) into one .fcdm file.
+#[derive(Args)]
+pub struct Arguments {
+    /// The checkpoint.
+    checkpoint: PathBuf,
+    /// The artifact to write [default: the checkpoint's name with .fcdm, in the current folder].
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Height x width of the network's input (latents: the picture's divided by 8).
+    #[arg(long, value_name = "HxW", default_value = "32x32", value_parser = parse_size)]
+    size: (usize, usize),
+    /// Batch sizes to make entry points for; others are composed of these.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    batch: Vec<usize>,
+    /// Which weights of a trainer's checkpoint to take; auto prefers the running average.
+    #[arg(long, value_enum, default_value = "auto")]
+    weights: Which,
+    /// A text file with one class name a line, in the order of the class indices.
+    #[arg(long, value_name = "FILE")]
+    class_names: Option<PathBuf>,
+    /// The model was trained without label dropout: the last row of its class tables is an ordinary class.
+    #[arg(long)]
+    no_null_class: bool,
+    /// 0: only what is needed; 1: fold and fuse.
+    #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    optimise: u8,
+    /// Licence of the weights, to be recorded in the artifact.
+    #[arg(long, value_name = "TEXT")]
+    license: Option<String>,
+    /// Record the checkpoint's file name and the trainer's arguments. Without it equal weights give equal files.
+    #[arg(long)]
+    record_source: bool,
+    /// Print the IR of the network after every pass.
+    #[arg(long)]
+    print_after_all: bool,
+    /// Print a summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `--weights`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Auto,
+    Ema,
+    Model,
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let parsed = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+    parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
+}
+
+struct Watcher<'a> {
+    arguments: &'a Arguments,
+    phase: &'static str,
+    bar: ProgressBar,
+}
+
+impl Observer for Watcher<'_> {
+    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
+        if phase != self.phase {
+            self.bar.finish_and_clear();
+            self.bar = progress::bytes(total, self.arguments.json).with_message(phase);
+            self.phase = phase;
+        }
+        self.bar.set_position(done);
+        !progress::stopped()
+    }
+
+    fn pass(&mut self, pass: &'static Pass, module: &Module) {
+        if self.arguments.print_after_all {
+            println!("; after {}\n{module}", pass.name);
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    progress::stop_on_interrupt();
+    let weights = match a.weights {
+        Which::Auto => Weights::Auto,
+        Which::Ema => Weights::Ema,
+        Which::Model => Weights::Model,
+    };
+    let checkpoint = Checkpoint::open(&a.checkpoint, weights)?;
+    let import = Import::new(&checkpoint, !a.no_null_class).map_err(fcdm_models::fcdm::compile::CompileError::from)?;
+    let mut batches = a.batch.clone();
+    batches.sort_unstable();
+    batches.dedup();
+    let options = Options {
+        batches,
+        height: a.size.0,
+        width: a.size.1,
+        optimise: a.optimise > 0,
+        class_names: a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?,
+        license: a.license.clone(),
+        source: a.record_source.then(|| file_name(&a.checkpoint)),
+    };
+    let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(&a.checkpoint)).with_extension("fcdm"));
+    let mut watcher = Watcher { arguments: a, phase: "", bar: ProgressBar::hidden() };
+    let summary = compile(&import, &options, &output, &mut watcher)?;
+    watcher.bar.finish_and_clear();
+    for note in checkpoint.notes() {
+        eprintln!("note: {note}");
+    }
+    for (name, bad, count) in &summary.survey.not_finite {
+        eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
+    }
+    if a.json { print_json(&output, &summary) } else { print_text(&output, &checkpoint, &summary) }
+    Ok(())
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map_or_else(|| "checkpoint".into(), |n| n.to_string_lossy().into_owned())
+}
+
+/// One name a line; empty lines at the end do not count.
+fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))?;
+    let names: Vec<String> = text.trim_end().lines().map(|l| l.trim().to_owned()).collect();
+    for (i, name) in names.iter().enumerate() {
+        let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name.parse::<u64>().is_ok();
+        if clash {
+            let expected = "distinct names without commas that are no numbers";
+            return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{name}`", path.display(), i + 1)));
+        }
+    }
+    Ok(names)
+}
+
+fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
+    let c = &s.config;
+    let name = c.preset().map_or("FCDM", |p| p.name());
+    println!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
+    println!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
+    for (entry, rows, steps, arena, bound) in &s.entries {
+        let over = *arena as f64 / (*bound).max(1) as f64;
+        println!("{entry} x{rows}: {steps} steps, arena {} ({over:.3} of the least possible)", progress::size(*arena as u64));
+    }
+    let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
+    println!("passes that fired: {}", fired.join(", "));
+    println!("wrote {} (checksum {})", output.display(), s.checksum);
+}
+
+fn print_json(output: &std::path::Path, s: &Summary) {
+    let entries = s.entries.iter().map(|(name, rows, steps, arena, bound)| {
+        json!({ "name": name, "rows": rows, "steps": steps, "arena_bytes": arena, "arena_lower_bound": bound })
+    });
+    let not_finite = s.survey.not_finite.iter().map(|(t, bad, n)| json!({ "tensor": t, "not_finite": bad, "values": n }));
+    let passes = s.passes.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
+    let summary = json!({
+        "output": output.display().to_string(),
+        "checksum": s.checksum,
+        "config": s.config,
+        "weight_bytes": s.weight_bytes,
+        "weights_xxh3": format!("{:016x}", s.survey.fingerprint),
+        "not_finite": not_finite.collect::<Vec<_>>(),
+        "entries": entries.collect::<Vec<_>>(),
+        "passes": passes.collect::<Vec<_>>(),
+    });
+    println!("{summary:#}");
+}

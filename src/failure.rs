@@ -1,0 +1,88 @@
+//! How a command ends when it fails: one line and an exit code.
+
+use fcdm_compiler::checkpoint::CheckpointError;
+use fcdm_models::fcdm::compile::CompileError;
+use fcdm_models::tensors::TensorsError;
+use fcdm_runtime::artifact::ArtifactError;
+use fcdm_runtime::file::FileError;
+use fcdm_runtime::network::NetworkError;
+
+/// Shown at the end of `fcdm --help`.
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint or tensor file, \
+     4 bad artifact, 5 bad IR text, 130 cancelled";
+
+/// Something that an option asks for and that cannot be.
+pub const USAGE: i32 = 2;
+/// A checkpoint, or another file of tensors, that cannot be used.
+pub const CHECKPOINT: i32 = 3;
+/// An artifact that cannot be used.
+pub const ARTIFACT: i32 = 4;
+/// IR text that does not parse or verify.
+pub const IR: i32 = 5;
+/// Stopped by the user.
+pub const CANCELLED: i32 = 130;
+
+/// A failed command.
+pub struct Failure {
+    /// Its exit code.
+    pub code: i32,
+    /// One line.
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(code: i32, message: impl ToString) -> Failure {
+        Failure { code, message: message.to_string() }
+    }
+
+    pub fn usage(message: impl ToString) -> Failure {
+        Failure::new(USAGE, message)
+    }
+
+    pub fn cancelled(message: impl ToString) -> Failure {
+        Failure::new(CANCELLED, message)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(e: FileError) -> Failure {
+        Failure::new(1, e)
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(e: CheckpointError) -> Failure {
+        Failure::new(CHECKPOINT, e)
+    }
+}
+
+impl From<TensorsError> for Failure {
+    fn from(e: TensorsError) -> Failure {
+        Failure::new(CHECKPOINT, e)
+    }
+}
+
+impl From<ArtifactError> for Failure {
+    fn from(e: ArtifactError) -> Failure {
+        Failure::new(ARTIFACT, e)
+    }
+}
+
+impl From<NetworkError> for Failure {
+    fn from(e: NetworkError) -> Failure {
+        let code = if matches!(e, NetworkError::Executor(_)) { 1 } else { ARTIFACT };
+        Failure::new(code, e)
+    }
+}
+
+impl From<CompileError> for Failure {
+    fn from(e: CompileError) -> Failure {
+        let code = match e {
+            CompileError::Import(_) | CompileError::Weight(_) => CHECKPOINT,
+            CompileError::Option(_) => USAGE,
+            CompileError::Cancelled => CANCELLED,
+            CompileError::Pass(_) | CompileError::Assemble(_) | CompileError::Write(_) => 1,
+        };
+        Failure::new(code, e)
+    }
+}

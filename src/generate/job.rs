@@ -1,0 +1,80 @@
+//! Which pictures are asked for.
+
+use fcdm_runtime::artifact::ModelInfo;
+
+use super::Arguments;
+
+/// One picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its class.
+    pub label: i32,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// With fewer classes than this, the default is one picture of each.
+const FEW: usize = 20;
+
+/// More pictures than this are a mistake.
+const MOST: u64 = 10_000_000;
+
+/// The pictures in order: class by class as asked for, seed by seed.
+pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
+    let labels = labels(&a.class_labels, model)?;
+    let per_label = match &a.seeds {
+        Some(text) => seeds(text)?,
+        None => Vec::new(),
+    };
+    if !per_label.is_empty() {
+        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
+    }
+    let total = labels.len() as u64 * u64::from(a.count);
+    if total > MOST {
+        return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
+    }
+    let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
+    Ok((0..total).map(|i| Job { label: label(i), seed: a.seed.wrapping_add(i) }).collect())
+}
+
+fn labels(asked: &[String], model: &ModelInfo) -> Result<Vec<i32>, String> {
+    if asked.is_empty() {
+        return match model.num_classes {
+            n if n <= FEW => Ok((0..n as i32).collect()),
+            n => Err(format!("--class-labels is needed: the model has {n} classes")),
+        };
+    }
+    asked.iter().map(|text| label(text.trim(), model)).collect()
+}
+
+fn label(text: &str, model: &ModelInfo) -> Result<i32, String> {
+    if text == "null" && model.null_class {
+        return Ok(model.num_classes as i32);
+    }
+    if let Some(i) = model.class_names.iter().position(|n| n == text) {
+        return Ok(i as i32);
+    }
+    match text.parse::<usize>() {
+        Ok(i) if i < model.num_classes => Ok(i as i32),
+        Ok(i) => Err(format!("class labels: expected 0 to {}, found {i}", model.num_classes - 1)),
+        Err(_) if model.class_names.is_empty() => {
+            Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", model.num_classes - 1))
+        }
+        Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", model.class_names.join(", "))),
+    }
+}
+
+/// `0-99`, `1,5,7-9`.
+fn seeds(text: &str) -> Result<Vec<u64>, String> {
+    let wrong = |part: &str| format!("seeds: expected numbers and ranges such as 0-99, found `{part}`");
+    let mut all = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u64, u64) = (from.parse().map_err(|_| wrong(part))?, to.parse().map_err(|_| wrong(part))?);
+        if to < from || to - from >= MOST || all.len() as u64 + (to - from) >= MOST {
+            return Err(wrong(part));
+        }
+        all.extend(from..=to);
+    }
+    Ok(all)
+}

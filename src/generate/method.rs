@@ -1,0 +1,148 @@
+//! Options of the sampler, and the sampler in words.
+
+use clap::{Args, ValueEnum};
+use fcdm_runtime::artifact::{ModelInfo, Prediction};
+use fcdm_runtime::sampler::{DiffusionForm, Guidance, GuidedChannels, LastStep, Method, Solver};
+use fcdm_runtime::schedule::Spacing;
+
+use super::job::Job;
+
+/// How to sample.
+#[derive(Args)]
+pub struct Arguments {
+    /// Steps: `50`, or for diffusion `ddim50`, a constant stride.
+    #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"], default_value = "50")]
+    steps: String,
+    /// Diffusion: ddim, ddpm. Flow: euler, heun (the ODE), sde [default: ddim or euler, as the model needs].
+    #[arg(long, value_enum, alias = "sampling-method")]
+    sampler: Option<Kind>,
+    /// Ancestral sampling, the same as --sampler ddpm.
+    #[arg(long, conflicts_with = "sampler")]
+    ddpm: bool,
+    /// DDIM: 0 is deterministic, 1 as noisy as ancestral sampling.
+    #[arg(long, default_value_t = 0.0)]
+    eta: f64,
+    /// SDE: euler (Euler-Maruyama) or heun.
+    #[arg(long, value_enum, default_value = "euler")]
+    sde_solver: SdeSolver,
+    /// SDE: constant, SBDM, sigma, linear, decreasing or increasing-decreasing.
+    #[arg(long, default_value = "sigma", value_parser = parse::<DiffusionForm>)]
+    diffusion_form: DiffusionForm,
+    /// SDE: factor of the diffusion coefficient.
+    #[arg(long, default_value_t = 1.0)]
+    diffusion_norm: f64,
+    /// SDE: none, mean, tweedie or euler.
+    #[arg(long, default_value = "mean", value_parser = parse::<LastStep>)]
+    last_step: LastStep,
+    /// SDE: length of the last step.
+    #[arg(long, default_value_t = 0.04)]
+    last_step_size: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Ddim,
+    Ddpm,
+    Euler,
+    Heun,
+    Sde,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SdeSolver {
+    Euler,
+    Heun,
+}
+
+/// Names in lower case too: the official scripts write `Mean`.
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().or_else(|_| text.to_ascii_lowercase().parse()).map_err(|e: T::Err| e.to_string())
+}
+
+impl Arguments {
+    /// The method that the options describe, for this model.
+    pub fn method(&self, model: &ModelInfo) -> Result<Method, String> {
+        let default = match model.prediction {
+            Prediction::EpsVariance => Kind::Ddim,
+            Prediction::Velocity => Kind::Euler,
+        };
+        let kind = if self.ddpm { Kind::Ddpm } else { self.sampler.unwrap_or(default) };
+        let diffusion = matches!(kind, Kind::Ddim | Kind::Ddpm);
+        match (model.prediction, diffusion) {
+            (Prediction::EpsVariance, false) => return Err("sampler: this is a diffusion model; expected ddim or ddpm".into()),
+            (Prediction::Velocity, true) => return Err("sampler: this is a flow model; expected euler, heun or sde".into()),
+            _ => {}
+        }
+        let spacing = || self.steps.parse::<Spacing>().map_err(|e| e.to_string());
+        let steps = || self.steps.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{}`", self.steps));
+        Ok(match kind {
+            Kind::Ddim => Method::Ddim { spacing: spacing()?, eta: self.eta },
+            Kind::Ddpm => Method::Ddpm { spacing: spacing()? },
+            Kind::Euler => Method::Ode { steps: steps()?, solver: Solver::Euler },
+            Kind::Heun => Method::Ode { steps: steps()?, solver: Solver::Heun },
+            Kind::Sde => Method::Sde {
+                steps: steps()?,
+                solver: match self.sde_solver {
+                    SdeSolver::Euler => Solver::Euler,
+                    SdeSolver::Heun => Solver::Heun,
+                },
+                form: self.diffusion_form,
+                norm: self.diffusion_norm,
+                last: self.last_step,
+                last_size: self.last_step_size,
+            },
+        })
+    }
+}
+
+/// How a picture was made.
+pub struct Description<'a> {
+    /// The sampler.
+    pub method: Method,
+    /// Guidance.
+    pub guidance: Guidance,
+    /// The model.
+    pub model: &'a ModelInfo,
+    /// Checksum of the artifact.
+    pub checksum: &'a str,
+}
+
+impl Description<'_> {
+    /// The sampler's name and steps.
+    pub fn sampler(&self) -> (String, String) {
+        match self.method {
+            Method::Ddim { spacing, eta: 0.0 } => ("ddim".into(), spacing.to_string()),
+            Method::Ddim { spacing, eta } => (format!("ddim eta {eta}"), spacing.to_string()),
+            Method::Ddpm { spacing } => ("ddpm".into(), spacing.to_string()),
+            Method::Ode { steps, solver: Solver::Euler } => ("euler".into(), steps.to_string()),
+            Method::Ode { steps, solver: Solver::Heun } => ("heun".into(), steps.to_string()),
+            Method::Sde { steps, solver, form, norm, last, last_size } => {
+                let solver = if solver == Solver::Heun { "heun" } else { "euler" };
+                (format!("sde {solver} {form} norm {norm} last {last} {last_size}"), steps.to_string())
+            }
+        }
+    }
+
+    /// The text that a picture carries under `parameters`, in the form that pictures of other generators do.
+    pub fn text(&self, job: &Job, given_noise: bool) -> String {
+        let (sampler, steps) = self.sampler();
+        let g = self.guidance;
+        let class = super::class_name(job, self.model);
+        let seed = if given_noise { "none (noise given)".to_owned() } else { job.seed.to_string() };
+        let mut text = format!(
+            "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {} ({class}), Artifact: {}",
+            g.scale, self.model.width, self.model.height, job.label, self.checksum
+        );
+        if g.channels == GuidedChannels::AllEps {
+            text.push_str(", CFG channels: all");
+        }
+        if let Some((lo, hi)) = g.interval {
+            text.push_str(&format!(", CFG interval: {lo}-{hi}"));
+        }
+        text.push_str(concat!(", Version: fcdm ", env!("CARGO_PKG_VERSION")));
+        text
+    }
+}

@@ -1,0 +1,140 @@
+//! Where pictures go.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fcdm_models::pictures::{Picture, grid, read_png, write_npz, write_png};
+use fcdm_models::tensors::{channels_first, write_tensor};
+use fcdm_runtime::artifact::ModelInfo;
+use fcdm_runtime::file::{FileError, replace_file};
+use serde_json::json;
+
+use super::job::Job;
+use super::method::Description;
+use crate::failure::Failure;
+
+/// What to write.
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder for the pictures.
+    #[arg(short, long, default_value = "out", value_name = "FOLDER")]
+    output: PathBuf,
+    /// Also write all pictures as one, `grid.png`; the number of columns may be given.
+    #[arg(long, value_name = "COLUMNS", num_args = 0..=1, default_missing_value = "0")]
+    grid: Option<usize>,
+    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
+    #[arg(long, value_name = "FILE")]
+    npz: Option<PathBuf>,
+    /// Also write the final states: `latents [n,C,H,W]` in a safetensors file.
+    #[arg(long, value_name = "FILE")]
+    save_latents: Option<PathBuf>,
+}
+
+/// Gap between the pictures of a grid.
+const GAP: usize = 2;
+
+/// Writes pictures as they are finished.
+pub struct Output<'a> {
+    a: &'a Arguments,
+    given_noise: bool,
+    /// The model's channels cannot be shown: only states are written.
+    latents_to: Option<PathBuf>,
+    latents: Vec<f32>,
+    files: Vec<PathBuf>,
+    image: [usize; 3],
+}
+
+impl<'a> Output<'a> {
+    /// Makes the folder.
+    pub fn new(a: &'a Arguments, model: &ModelInfo, pictures: usize) -> Result<Output<'a>, Failure> {
+        let failed = |e: io::Error| Failure::new(1, format!("{}: cannot make the folder: {e}", a.output.display()));
+        std::fs::create_dir_all(&a.output).map_err(failed)?;
+        let shown = Picture::CHANNELS.contains(&model.in_channels);
+        let mut latents_to = a.save_latents.clone();
+        if !shown {
+            if a.grid.is_some() || a.npz.is_some() {
+                let channels = model.in_channels;
+                return Err(Failure::usage(format!("--grid and --npz need pictures; this model makes latents of {channels} channels")));
+            }
+            latents_to.get_or_insert_with(|| a.output.join("latents.safetensors"));
+        }
+        let image = [model.in_channels, model.height, model.width];
+        let keep = if latents_to.is_some() { pictures * image.iter().product::<usize>() } else { 0 };
+        Ok(Output { a, given_noise: false, latents_to, latents: Vec::with_capacity(keep), files: Vec::new(), image })
+    }
+
+    /// Says that the starting noise was given.
+    pub fn with_given_noise(mut self, given: bool) -> Self {
+        self.given_noise = given;
+        self
+    }
+
+    /// Writes a batch of finished states `[n,H,W,C]`.
+    pub fn add(&mut self, first: usize, batch: &[Job], states: &[f32], how: &Description<'_>) -> Result<(), Failure> {
+        let [c, h, w] = self.image;
+        if self.latents_to.is_some() {
+            self.latents.extend(channels_first(states, self.image));
+        }
+        if !Picture::CHANNELS.contains(&c) {
+            return Ok(());
+        }
+        for (i, (job, state)) in batch.iter().zip(states.chunks_exact(c * h * w)).enumerate() {
+            let seed = if self.given_noise { String::new() } else { format!("-seed{}", job.seed) };
+            let class: String =
+                super::class_name(job, how.model).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+            let path = self.a.output.join(format!("{:06}-{class}{seed}.png", first + i));
+            let picture = Picture::from_unit(h, w, c, state);
+            write_png(&path, &picture, &[("parameters", &how.text(job, self.given_noise)), ("Software", "fcdm")])?;
+            self.files.push(path);
+        }
+        Ok(())
+    }
+
+    /// Writes what belongs to all pictures, and the summary.
+    pub fn finish(self, json: bool, jobs: &[Job], seconds: f64, evaluated: u64, how: &Description<'_>) -> Result<(), Failure> {
+        let [c, h, w] = self.image;
+        if let Some(path) = &self.latents_to {
+            write_tensor(path, "latents", &[jobs.len(), c, h, w], &self.latents)?;
+        }
+        if let Some(columns) = self.a.grid {
+            let all = self.files.iter().map(|p| read(p)).collect::<Result<Vec<_>, _>>()?;
+            let columns = if columns == 0 { (all.len() as f64).sqrt().ceil() as usize } else { columns };
+            write_png(&self.a.output.join("grid.png"), &grid(&all, columns, GAP), &[("Software", "fcdm")])?;
+        }
+        if let Some(path) = &self.a.npz {
+            let pictures = self.files.iter().map(|p| read_png(p));
+            replace_file(path, |file| write_npz(file, [h, w, c], self.files.len(), pictures).map_err(FileError::writing(path)))?;
+        }
+        let (sampler, steps) = how.sampler();
+        let per_step = seconds * 1e3 / evaluated.max(1) as f64;
+        if json {
+            let pictures = self.files.iter().zip(jobs).map(|(f, j)| json!({ "file": f, "label": j.label, "seed": j.seed }));
+            let summary = json!({
+                "pictures": pictures.collect::<Vec<_>>(),
+                "latents": self.latents_to,
+                "sampler": sampler,
+                "steps": steps,
+                "cfg_scale": how.guidance.scale,
+                "seconds": seconds,
+                "ms_per_step": per_step,
+            });
+            println!("{summary:#}");
+            return Ok(());
+        }
+        match self.files.len() {
+            0 => {}
+            1 => println!("wrote {}", self.files[0].display()),
+            n => println!("wrote {n} pictures to {}", self.a.output.display()),
+        }
+        if let Some(path) = &self.latents_to {
+            println!("wrote {} states to {}", jobs.len(), path.display());
+        }
+        println!("{sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Picture, Failure> {
+    read_png(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))
+}

@@ -1,0 +1,61 @@
+//! `fcdm init`: a checkpoint of fresh weights.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fcdm_models::fcdm::initialise::initialise;
+use fcdm_models::fcdm::{Config, Preset, parameters};
+use fcdm_models::tensors::write_tensors;
+use serde_json::json;
+
+use crate::failure::Failure;
+
+/// Write a checkpoint of fresh weights, as training from scratch starts (every block is the identity).
+#[derive(Args)]
+pub struct Arguments {
+    /// FCDM-S, FCDM-B, FCDM-L or FCDM-XL.
+    #[arg(value_parser = preset)]
+    model: Preset,
+    /// The .safetensors file to write.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Classes, without the null class.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    num_classes: u32,
+    /// Channels of the input.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    in_channels: u32,
+    /// Flow matching: as many output channels as input channels, no variance.
+    #[arg(long)]
+    velocity: bool,
+    /// Seed of the weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print a summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn preset(text: &str) -> Result<Preset, String> {
+    Preset::from_name(text).ok_or_else(|| "expected FCDM-S, FCDM-B, FCDM-L or FCDM-XL".to_owned())
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let config = Config {
+        num_classes: a.num_classes as usize,
+        in_channels: a.in_channels as usize,
+        learn_sigma: !a.velocity,
+        ..a.model.config()
+    };
+    let list = parameters(&config);
+    let tensors: Vec<_> = list.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+    write_tensors(&a.output, &tensors, &mut |i| initialise(&list[i], i, a.seed))?;
+    let count: usize = list.iter().map(|p| p.count()).sum();
+    if a.json {
+        println!("{:#}", json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
+    } else {
+        println!("wrote {}: {}, {count} parameters", a.output.display(), a.model.name());
+    }
+    Ok(())
+}

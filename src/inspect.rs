@@ -1,0 +1,250 @@
+//! `fcdm inspect`: what is in an artifact, a checkpoint or a named size.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_ir::graph::dot;
+use fcdm_ir::text::parse_module;
+use fcdm_models::fcdm::compile::CompileError;
+use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
+use fcdm_models::fcdm::import::Import;
+use fcdm_models::fcdm::{Config, Preset, Size, network};
+use fcdm_runtime::artifact::{Artifact, Fault, keys};
+use fcdm_runtime::plan::{Entry, Place};
+use serde_json::{Value, json};
+
+use crate::failure::{ARTIFACT, Failure};
+use crate::progress::size;
+
+/// Show what is in an artifact (.fcdm), in a checkpoint, or in one of the named sizes (FCDM-S, B, L, XL).
+#[derive(Args)]
+pub struct Arguments {
+    /// The file, or the name of a size.
+    file: PathBuf,
+    /// Print the IR of an artifact.
+    #[arg(long, conflicts_with_all = ["plan", "dot", "json"])]
+    ir: bool,
+    /// Print the plan of an artifact: every step with its operands.
+    #[arg(long, conflicts_with_all = ["dot", "json"])]
+    plan: bool,
+    /// Print a function of an artifact's IR as a graph in DOT [default: denoise.1, or the first denoise].
+    #[arg(long, value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "", conflicts_with = "json")]
+    dot: Option<String>,
+    /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let name = a.file.to_string_lossy();
+    if let (false, Some(preset)) = (a.file.exists(), Preset::from_name(&name)) {
+        return about(a, json!({ "model": preset.name() }), &preset.config());
+    }
+    match Artifact::open(&a.file) {
+        Ok(artifact) => artifact_command(a, &artifact),
+        Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => checkpoint(a),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn is_artifact_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "fcdm")
+}
+
+fn only_of_artifacts(a: &Arguments) -> Result<(), Failure> {
+    match a.ir || a.plan || a.dot.is_some() {
+        true => Err(Failure::usage("--ir, --plan and --dot are for artifacts")),
+        false => Ok(()),
+    }
+}
+
+fn checkpoint(a: &Arguments) -> Result<(), Failure> {
+    only_of_artifacts(a)?;
+    let ckpt = Checkpoint::open(&a.file, Weights::Auto)?;
+    let import = Import::new(&ckpt, true).map_err(CompileError::from)?;
+    let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
+    let bad: usize = survey.not_finite.iter().map(|(_, n, _)| n).sum();
+    let about_file = json!({
+        "format": ckpt.format().to_string(),
+        "weights": ckpt.weights_used(),
+        "weights_xxh3": format!("{:016x}", survey.fingerprint),
+        "values_not_finite": bad,
+        "optimizer_step": ckpt.optimizer_step(),
+        "arguments": ckpt.arguments(),
+        "notes": ckpt.notes(),
+    });
+    about(a, about_file, import.config())
+}
+
+/// A network without a plan: sizes and costs at 32x32.
+fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure> {
+    only_of_artifacts(a)?;
+    let f = network(config, Size { batch: 1, height: 32, width: 32 });
+    facts["config"] = json!(config);
+    facts["parameters"] = json!(parameters_by_part(config));
+    facts["macs_32x32"] = json!(macs_by_stage(&f));
+    if a.json {
+        println!("{facts:#}");
+        return Ok(());
+    }
+    for (key, value) in facts.as_object().expect("built as an object") {
+        match (key.as_str(), value) {
+            ("config" | "parameters" | "macs_32x32", _) | (_, Value::Null) => {}
+            ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| println!("argument {k}: {}", plain(v))),
+            ("notes", Value::Array(notes)) => notes.iter().for_each(|n| println!("note: {}", plain(n))),
+            _ => println!("{key}: {}", plain(value)),
+        }
+    }
+    println!("{}", sizes(config));
+    counts("parameters", &facts["parameters"]);
+    counts("multiply-accumulates at 32x32", &facts["macs_32x32"]);
+    Ok(())
+}
+
+fn sizes(c: &Config) -> String {
+    let name = c.preset().map_or("FCDM", |p| p.name());
+    let predicts = if c.learn_sigma { "eps and variance" } else { "velocity" };
+    let null = if c.null_class { " and the null class" } else { "" };
+    format!(
+        "{name}: width {}, blocks {:?}, expanded {:?}, {} classes{null}, {} channels, predicts {predicts}",
+        c.hidden, c.depths, c.expanded, c.num_classes, c.in_channels
+    )
+}
+
+fn plain(v: &Value) -> String {
+    v.as_str().map_or_else(|| v.to_string(), str::to_owned)
+}
+
+/// A list of pairs with its sum.
+fn counts(title: &str, pairs: &Value) {
+    let pairs: Vec<(&str, u64)> =
+        pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?))).collect();
+    let total: u64 = pairs.iter().map(|(_, n)| n).sum();
+    println!("{title}: {}", grouped(total));
+    for (name, n) in pairs {
+        println!("  {name:<26} {:>16} {:>5.1} %", grouped(n), 100.0 * n as f64 / total.max(1) as f64);
+    }
+}
+
+/// `12,345,678`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, d) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(d);
+    }
+    out
+}
+
+fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
+    let file = a.file.display();
+    let ir = || artifact.metadata(keys::IR).ok_or_else(|| Failure::new(ARTIFACT, format!("{file}: it carries no IR")));
+    if a.ir {
+        print!("{}", ir()?);
+        return Ok(());
+    }
+    if let Some(function) = &a.dot {
+        let (module, _) = parse_module(&format!("{file}: {}", keys::IR), ir()?).map_err(|e| Failure::new(ARTIFACT, e))?;
+        let chosen = match function.as_str() {
+            "" => module.function("denoise.1").or_else(|| module.functions.iter().find(|f| f.name().starts_with("denoise"))),
+            name => module.function(name),
+        };
+        let names = || module.functions.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ");
+        let f = chosen.ok_or_else(|| Failure::usage(format!("dot: expected one of {}, found `{function}`", names())))?;
+        println!("{}", dot(f));
+        return Ok(());
+    }
+    if a.plan {
+        artifact.plan().entries.iter().for_each(print_plan);
+        return Ok(());
+    }
+    summary(a, artifact)
+}
+
+fn metadata(artifact: &Artifact, key: &str) -> Value {
+    // The reader has checked that these are JSON.
+    artifact.metadata(key).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
+    let model = artifact.model();
+    let report = metadata(artifact, keys::REPORT);
+    let provenance = metadata(artifact, keys::PROVENANCE);
+    let weight_bytes: u64 = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
+    let entries = artifact.plan().entries.iter().map(|e| {
+        json!({ "name": e.name, "rows": e.rows, "steps": e.steps.len(), "arena_bytes": e.arena_bytes,
+                "arena_lower_bound": e.arena_lower_bound })
+    });
+    let entries: Vec<Value> = entries.collect();
+    if a.json {
+        let all = json!({
+            "model": model, "report": report, "provenance": provenance, "entries": entries,
+            "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
+            "weight_bytes": weight_bytes, "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
+        });
+        println!("{all:#}");
+        return Ok(());
+    }
+    println!("{}: fcdm artifact, {}", a.file.display(), size(artifact.file_bytes() as u64));
+    println!(
+        "FCDM: width {}, blocks {:?}, ratio {}, {} classes{}, {} channels at {}x{}, predicts {}",
+        model.hidden,
+        model.depths,
+        model.mlp_ratio,
+        model.num_classes,
+        if model.null_class { " and the null class" } else { "" },
+        model.in_channels,
+        model.height,
+        model.width,
+        if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
+    );
+    if !model.class_names.is_empty() {
+        println!("classes: {}", model.class_names.join(", "));
+    }
+    counts("parameters", &report["parameters"]);
+    counts("multiply-accumulates of one evaluation", &report["macs"]);
+    println!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
+    for e in &artifact.plan().entries {
+        let over = e.arena_bytes as f64 / e.arena_lower_bound.max(1) as f64;
+        println!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
+    }
+    let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
+    println!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
+    for (key, value) in provenance.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(k, v)| println!("{key} {k}: {}", plain(v))),
+            _ => println!("{key}: {}", plain(value)),
+        }
+    }
+    if let Some(license) = artifact.metadata(keys::LICENSE) {
+        println!("license: {license}");
+    }
+    println!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
+    Ok(())
+}
+
+fn print_plan(e: &Entry) {
+    println!("entry {} rows={} arena={} lower_bound={}", e.name, e.rows, e.arena_bytes, e.arena_lower_bound);
+    let ports = |ports: &[fcdm_runtime::plan::Port]| ports.iter().map(|p| format!("{}{:?}", p.name, p.shape)).collect::<Vec<_>>().join(" ");
+    println!("  inputs: {}", ports(&e.inputs));
+    println!("  outputs: {}", ports(&e.outputs));
+    for (i, s) in e.steps.iter().enumerate() {
+        let operand = |o: &fcdm_runtime::plan::Operand| {
+            let at = match &o.at {
+                Place::Arena(at) => format!("arena+{at}"),
+                Place::Input(i) => format!("input {}", e.inputs[*i].name),
+                Place::Output(i) => format!("output {}", e.outputs[*i].name),
+                Place::Weight(name) => format!("@{name}"),
+            };
+            format!("{at}{:?}", o.shape)
+        };
+        let list = |o: &[fcdm_runtime::plan::Operand]| o.iter().map(operand).collect::<Vec<_>>().join(", ");
+        let kernel = serde_json::to_string(&s.kernel).unwrap_or_default();
+        println!("  {i:>4} %{} = {kernel} {} -> {}", s.label, list(&s.inputs), list(&s.outputs));
+    }
+}

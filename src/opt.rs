@@ -1,0 +1,69 @@
+//! `fcdm opt`: passes on IR text, for people.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fcdm_ir::text::parse_module;
+use fcdm_passes::{OPTIMISED, PASSES};
+use serde_json::json;
+
+use crate::failure::{Failure, IR};
+
+/// Run passes on IR text and print the result; without a file, list the passes.
+#[derive(Args)]
+pub struct Arguments {
+    /// The IR text; `-` is the standard input.
+    file: Option<PathBuf>,
+    /// A pass to run; may be repeated [default: the whole pipeline].
+    #[arg(long = "pass", value_name = "NAME", value_parser = pass)]
+    passes: Vec<&'static str>,
+    /// Print the IR after every pass.
+    #[arg(long)]
+    print_after_all: bool,
+    /// Print the passes that ran, and the result, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn pass(name: &str) -> Result<&'static str, String> {
+    let list = || PASSES.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
+    fcdm_passes::find(name).map(|p| p.name).ok_or_else(|| format!("expected one of {}", list()))
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let Some(file) = &a.file else {
+        list(a.json);
+        return Ok(());
+    };
+    let shown = file.display().to_string();
+    let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
+    let (module, _) = parse_module(&shown, &text).map_err(|e| Failure::new(IR, e))?;
+    let names: &[&str] = if a.passes.is_empty() { OPTIMISED } else { &a.passes };
+    let mut observe = |pass: &'static fcdm_passes::Pass, m: &fcdm_ir::Module| {
+        if a.print_after_all {
+            println!("; after {}\n{m}", pass.name);
+        }
+    };
+    let (module, report) = fcdm_passes::run(names, module, &mut observe).map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
+    if a.json {
+        let runs = report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
+        println!("{:#}", json!({ "passes": runs.collect::<Vec<_>>(), "ir": module.to_string() }));
+    } else if !a.print_after_all {
+        print!("{module}");
+    }
+    Ok(())
+}
+
+fn list(json: bool) {
+    if json {
+        let passes = PASSES.iter().map(|p| json!({ "pass": p.name, "about": p.about }));
+        println!("{:#}", json!({ "passes": passes.collect::<Vec<_>>(), "pipeline": OPTIMISED }));
+        return;
+    }
+    for p in PASSES {
+        println!("{:<30} {}", p.name, p.about);
+    }
+    println!("\npipeline: {}", OPTIMISED.join(", "));
+}

@@ -1,0 +1,55 @@
+//! What a waiting person sees, and how they stop it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// From here on Ctrl-C asks for a stop at the next good place; a second one ends the process at once.
+pub fn stop_on_interrupt() {
+    let handler = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(crate::failure::CANCELLED);
+        }
+    };
+    // Fails only if a handler is set already, which is then this one.
+    let _ = ctrlc::set_handler(handler);
+}
+
+/// Whether a stop was asked for.
+pub fn stopped() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// A bar on the terminal's error output; none with `--json` or where the output is no terminal.
+pub fn steps(total: u64, json: bool) -> ProgressBar {
+    let per_step = |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+        let seconds = state.elapsed().as_secs_f64() / (state.pos().max(1) as f64);
+        let _ = write!(w, "{:.1} ms/step", seconds * 1e3);
+    };
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {per_step}, {eta} left")
+        .expect("the template is well-formed")
+        .with_key("per_step", per_step)
+        .progress_chars("=> ");
+    bar(total, json).with_style(style)
+}
+
+/// As [`steps`], for bytes.
+pub fn bytes(total: u64, json: bool) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+        .expect("the template is well-formed")
+        .progress_chars("=> ");
+    bar(total, json).with_style(style)
+}
+
+fn bar(total: u64, json: bool) -> ProgressBar {
+    let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    ProgressBar::with_draw_target(Some(total), target)
+}
+
+/// Bytes for people: `12.3 MB`.
+pub fn size(bytes: u64) -> String {
+    let (unit, name) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(u, _)| bytes as f64 >= *u).unwrap_or((1.0, "B"));
+    if unit == 1.0 { format!("{bytes} B") } else { format!("{:.1} {name}", bytes as f64 / unit) }
+}

@@ -1,0 +1,56 @@
+//! `fcdm run`: one evaluation of the network, for checking against other frameworks.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
+use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::network::Network;
+use serde_json::json;
+
+use crate::failure::Failure;
+
+/// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`.
+#[derive(Args)]
+pub struct Arguments {
+    /// The artifact.
+    model: PathBuf,
+    /// A safetensors file with x (f32), t and y (f32 or i64).
+    #[arg(long)]
+    inputs: PathBuf,
+    /// The safetensors file to write, with `output` (f32).
+    #[arg(long)]
+    outputs: PathBuf,
+    /// Threads [default: as many as the machine runs at once].
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Print a summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let mut network = Network::new(Artifact::open(&a.model)?, crate::generate::threads(a.threads))?;
+    let model = network.model().clone();
+    let file = TensorFile::open(&a.inputs)?;
+    let image = [model.in_channels, model.height, model.width];
+    let expected = [Extent::Any("N"), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];
+    let (shape, x) = file.floats("x", &expected)?;
+    let rows = shape[0];
+    let t = file.numbers("t", &[Extent::Is(rows)])?;
+    let classes = model.num_classes + usize::from(model.null_class);
+    let y = file.labels("y", &[Extent::Is(rows)], classes)?;
+    let condition = network.condition(&t, &y);
+    let mut out = vec![0.0; rows * network.output_len()];
+    network.denoise(&channels_last(&x, image), &condition, 0, &mut out);
+    let image = [model.out_channels, model.height, model.width];
+    let shape = [rows, image[0], image[1], image[2]];
+    write_tensor(&a.outputs, "output", &shape, &channels_first(&out, image))?;
+    if a.json {
+        println!("{:#}", json!({ "outputs": a.outputs.display().to_string(), "shape": shape }));
+    } else {
+        println!("wrote output {shape:?} to {}", a.outputs.display());
+    }
+    Ok(())
+}
