@@ -233,12 +233,16 @@ fn print_plan(e: &Entry) {
     let ports = |ports: &[fcdm_runtime::plan::Port]| ports.iter().map(|p| format!("{}{:?}", p.name, p.shape)).collect::<Vec<_>>().join(" ");
     println!("  inputs: {}", ports(&e.inputs));
     println!("  outputs: {}", ports(&e.outputs));
+    // The plan was read but not checked: an index may be beyond the ports.
+    let port = |kind: &str, ports: &[fcdm_runtime::plan::Port], i: usize| {
+        ports.get(i).map_or_else(|| format!("{kind} {i}?"), |p| format!("{kind} {}", p.name))
+    };
     for (i, s) in e.steps.iter().enumerate() {
         let operand = |o: &fcdm_runtime::plan::Operand| {
             let at = match &o.at {
                 Place::Arena(at) => format!("arena+{at}"),
-                Place::Input(i) => format!("input {}", e.inputs[*i].name),
-                Place::Output(i) => format!("output {}", e.outputs[*i].name),
+                Place::Input(i) => port("input", &e.inputs, *i),
+                Place::Output(i) => port("output", &e.outputs, *i),
                 Place::Weight(name) => format!("@{name}"),
             };
             format!("{at}{:?}", o.shape)
