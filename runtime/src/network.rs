@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::artifact::{Artifact, ModelInfo};
 use crate::check::PlanError;
-use crate::executor::{Executor, ExecutorError, Input, Program};
+use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
 use crate::plan::{Element, Entry};
 use crate::sampler::{Denoiser, Guidance};
 
@@ -36,6 +36,12 @@ pub enum NetworkError {
     /// This machine.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+}
+
+impl WeightStore for Artifact {
+    fn tensor(&self, name: &str) -> Option<(Element, &[usize], &[u8])> {
+        Artifact::tensor(self, name)
+    }
 }
 
 /// An entry point: its index in the plan and its batch size.
