@@ -4,3 +4,4 @@
 //! neither allocates nor fails; everything that can go wrong goes wrong in `load`.
 
 pub mod plan;
+pub mod simd;
