@@ -111,14 +111,18 @@ impl Pool {
             s.work.notify_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        wait(s, || s.pending.load(SeqCst) == 0, || {
-            s.caller_sleeps.store(true, SeqCst);
-            let mut guard = lock(&s.lock);
-            while s.pending.load(SeqCst) != 0 {
-                guard = s.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            s.caller_sleeps.store(false, SeqCst);
-        });
+        wait(
+            s,
+            || s.pending.load(SeqCst) == 0,
+            || {
+                s.caller_sleeps.store(true, SeqCst);
+                let mut guard = lock(&s.lock);
+                while s.pending.load(SeqCst) != 0 {
+                    guard = s.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                }
+                s.caller_sleeps.store(false, SeqCst);
+            },
+        );
         if let Err(panic) = own {
             resume_unwind(panic);
         }
@@ -168,14 +172,18 @@ fn wait(s: &Shared, ready: impl Fn() -> bool, sleep: impl FnOnce()) {
 fn work(s: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        wait(s, || s.epoch.load(SeqCst) != seen, || {
-            s.sleepers.fetch_add(1, SeqCst);
-            let mut guard = lock(&s.lock);
-            while s.epoch.load(SeqCst) == seen {
-                guard = s.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            s.sleepers.fetch_sub(1, SeqCst);
-        });
+        wait(
+            s,
+            || s.epoch.load(SeqCst) != seen,
+            || {
+                s.sleepers.fetch_add(1, SeqCst);
+                let mut guard = lock(&s.lock);
+                while s.epoch.load(SeqCst) == seen {
+                    guard = s.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                }
+                s.sleepers.fetch_sub(1, SeqCst);
+            },
+        );
         if s.stop.load(SeqCst) {
             return;
         }

@@ -7,12 +7,15 @@
 //! Results do not depend on the number of threads: every sum has an order that follows from the shapes alone,
 //! and how work is parted moves only whole units that are computed alike.
 
+mod channelwise;
 mod condition;
 mod conv_transpose;
 mod copy;
 mod depthwise;
 mod elementwise;
 mod gemm;
+mod grn;
+mod group_norm;
 mod matmul;
 mod norm;
 mod reduce;
@@ -25,6 +28,7 @@ use std::ops::Range;
 
 use crate::plan::{Kernel, Step};
 use crate::simd::Isa;
+pub(crate) use copy::MAX_AXES;
 pub use gemm::pack_panels;
 pub(crate) use scratch::{Scratch, part};
 
@@ -152,15 +156,10 @@ pub(crate) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::ConvTranspose2d { .. } => conv_transpose::task(step),
         Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => weight_grad::task(step),
         Kernel::DwConv2d { .. } | Kernel::DwConvNormModulate { .. } => depthwise::task(step),
-        Kernel::GrnScale { .. }
-        | Kernel::Grn { .. }
-        | Kernel::Softmax
-        | Kernel::LayerNorm { .. }
-        | Kernel::GroupNorm { .. }
-        | Kernel::Modulate
-        | Kernel::GatedAdd
-        | Kernel::ScaleChannels
-        | Kernel::NormModulate { .. } => norm::task(step),
+        Kernel::GrnScale { .. } | Kernel::Grn { .. } => grn::task(step),
+        Kernel::GroupNorm { .. } => group_norm::task(step),
+        Kernel::Modulate | Kernel::GatedAdd | Kernel::ScaleChannels => channelwise::task(step),
+        Kernel::LayerNorm { .. } | Kernel::NormModulate { .. } | Kernel::Softmax => norm::task(step),
         Kernel::TimestepEmbedding | Kernel::Embedding | Kernel::OneHot => condition::task(step),
     }
 }

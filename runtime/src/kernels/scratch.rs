@@ -47,6 +47,13 @@ impl Scratch {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
+    /// The address of element `range.start`, the whole range being inside.
+    pub fn address(&self, range: Range<usize>) -> *mut f32 {
+        assert!(range.start <= range.end && range.end <= self.count);
+        // SAFETY: inside the scratch.
+        unsafe { self.start.add(range.start) }
+    }
+
     /// Elements `range` of the scratch seen as f64, to read.
     ///
     /// # Safety

@@ -80,6 +80,26 @@ pub trait Simd: Copy {
     /// Greatest lane; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 
+    /// Reads LANES elements or, at the end of a row, the fewer that are there.
+    ///
+    /// # Safety
+    /// - As of [`Simd::load_partial`].
+    #[inline(always)]
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
+        // SAFETY: the caller's contract.
+        unsafe { if n == Self::LANES { self.load(p) } else { self.load_partial(p, n) } }
+    }
+
+    /// Writes LANES elements or, at the end of a row, the fewer that are there.
+    ///
+    /// # Safety
+    /// - As of [`Simd::store_partial`].
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { if n == Self::LANES { self.store(p, v) } else { self.store_partial(p, v, n) } }
+    }
+
     /// `-a`.
     #[inline(always)]
     fn neg(self, a: Self::V) -> Self::V {
