@@ -1,0 +1,158 @@
+//! Broken plans, each with what must be said of it.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::kernels::testing::step;
+use crate::plan::{Kernel, Unary};
+
+/// A plan of one step in an arena: inputs at 0, 8192, .., outputs behind them, 64 KB in all.
+fn plan(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]]) -> Plan {
+    let mut step = step(kernel, inputs, outputs);
+    for (i, operand) in step.inputs.iter_mut().chain(&mut step.outputs).enumerate() {
+        if operand.dtype == Element::F32 {
+            operand.at = Place::Arena(i * 8192);
+        }
+    }
+    let entry = Entry {
+        name: "main".into(),
+        rows: 1,
+        inputs: vec![],
+        outputs: vec![],
+        arena_bytes: 1 << 16,
+        arena_lower_bound: 0,
+        steps: vec![step],
+    };
+    Plan { version: VERSION, entries: vec![entry] }
+}
+
+fn fault(plan: &Plan) -> String {
+    check_plan(plan, &|name| (name == "w").then(|| (Element::F32, vec![2, 2]))).unwrap_err().to_string()
+}
+
+fn sound(plan: &Plan) -> bool {
+    check_plan(plan, &|name| (name == "w").then(|| (Element::F32, vec![2, 2]))).is_ok()
+}
+
+fn neg() -> Plan {
+    plan(Kernel::Unary(Unary::Neg), &[&[2, 2]], &[&[4]])
+}
+
+/// The sound plan, changed.
+fn broken(change: impl Fn(&mut Entry)) -> String {
+    let mut plan = neg();
+    assert!(sound(&plan));
+    change(&mut plan.entries[0]);
+    fault(&plan)
+}
+
+#[test]
+fn plans_and_entries() {
+    let mut p = neg();
+    p.version = 7;
+    assert_eq!(fault(&p), "plan, entry ``: expected version 1, found 7");
+    p = neg();
+    p.entries.push(p.entries[0].clone());
+    assert_eq!(fault(&p), "plan, entry `main`: expected an entry for every name and rows once, found 1");
+    assert_eq!(broken(|e| e.rows = 0), "plan, entry `main`: expected at least one row, found 0");
+    assert!(broken(|e| e.arena_bytes = usize::MAX).contains("expected an arena of at most"));
+    let port = |dtype, shape: &[usize]| Port { name: "p".into(), dtype, shape: shape.to_vec() };
+    assert!(broken(|e| e.inputs.push(port(Element::F32, &[0]))).contains("for port `p`, found [0]"));
+    assert!(broken(|e| e.outputs.push(port(Element::I32, &[1]))).contains("expected f32 for output `p`"));
+}
+
+#[test]
+fn places() {
+    let at = |place: Place| broken(move |e| e.steps[0].inputs[0].at = place.clone());
+    assert_eq!(at(Place::Arena(4)), "plan, entry `main`, step `test`: expected an offset divisible by 64, found 4");
+    assert!(at(Place::Arena(1 << 16)).contains("inside of the arena's 65536 bytes"));
+    assert!(at(Place::Arena(usize::MAX - 63)).contains("inside of the arena"));
+    assert!(at(Place::Arena(8192)).contains("expected a result apart from Arena(8192)"));
+    assert!(at(Place::Input(0)).contains("a port below 0"));
+    assert!(at(Place::Weight("v".into())).contains("expected a tensor of the artifact, found `v`"));
+    assert!(
+        broken(|e| e.steps[0].inputs[0] = Operand { at: Place::Weight("w".into()), dtype: Element::F32, shape: vec![5] })
+            .contains("as many elements as tensor `w` has")
+    );
+    assert!(broken(|e| e.steps[0].outputs[0].at = Place::Weight("w".into())).contains("results in the arena or in outputs"));
+    assert!(broken(|e| e.steps[0].inputs[0].dtype = Element::I32).contains("expected F32 for operand 0"));
+    for shape in [vec![], vec![0], vec![usize::MAX, 2], vec![usize::MAX], vec![1; 9]] {
+        let message = broken(|e| e.steps[0].inputs[0].shape = shape.clone());
+        assert!(message.contains("expected"), "{message}");
+    }
+    assert!(broken(|e| e.steps[0].inputs = vec![e.steps[0].inputs[0].clone(); 7]).contains("at most 6 inputs"));
+    assert!(broken(|e| e.steps[0].outputs = vec![e.steps[0].outputs[0].clone(); 3]).contains("at most 2 outputs"));
+    assert!(broken(|e| e.steps[0].inputs.clear()).contains("expected 1 inputs, found 0"));
+}
+
+#[test]
+fn two_results_apart() {
+    let mut p = plan(Kernel::LinearGeluSumsq, &[&[1, 2, 2, 3], &[1, 3, 32], &[5]], &[&[1, 2, 2, 5], &[1, 5]]);
+    assert!(sound(&p));
+    p.entries[0].steps[0].outputs[1].at = p.entries[0].steps[0].outputs[0].at.clone();
+    assert!(fault(&p).contains("expected a result apart from"));
+}
+
+#[test]
+fn copies() {
+    let copy = |extents: &[usize], from, x: &[isize], to, y: &[isize]| {
+        plan(Kernel::Copy { extents: extents.to_vec(), from, x_strides: x.to_vec(), to, y_strides: y.to_vec() }, &[&[12]], &[&[12]])
+    };
+    assert!(sound(&copy(&[3, 4], 0, &[4, 1], 0, &[1, 3])));
+    assert!(sound(&copy(&[12], 11, &[-1], 0, &[1])));
+    assert!(sound(&copy(&[], 11, &[], 0, &[])));
+    assert!(fault(&copy(&[12], 0, &[-1], 0, &[1])).contains("indices of x in 0 .. 12, found (-11, 0)"));
+    assert!(fault(&copy(&[12], 0, &[1], 1, &[1])).contains("indices of y in 0 .. 12, found (1, 12)"));
+    assert!(fault(&copy(&[2, 2], 0, &[1, isize::MIN], 0, &[1, 2])).contains("indices of x"));
+    assert!(fault(&copy(&[2], usize::MAX, &[1], 0, &[1])).contains("indices of x"));
+    assert!(fault(&copy(&[3, 4], 0, &[4, 1], 0, &[0, 1])).contains("no element of y is written twice"));
+    assert!(fault(&copy(&[3, 4], 0, &[4, 1], 0, &[2, 1])).contains("no element of y is written twice"));
+    assert!(fault(&copy(&[0], 0, &[1], 0, &[1])).contains("extents of at least 1"));
+    assert!(fault(&copy(&[1; 7], 0, &[1; 7], 0, &[1; 7])).contains("at most 6 axes"));
+    assert!(fault(&copy(&[2], 0, &[1, 1], 0, &[1])).contains("at most 6 axes"));
+}
+
+#[test]
+fn kernels() {
+    let pad = [1; 4];
+    let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad };
+    let huge = usize::MAX;
+    let cases: Vec<(Plan, &str)> = vec![
+        (plan(Kernel::Linear, &[&[2, 3], &[1, 3, 32], &[6]], &[&[2, 5]]), "[5] for bias"),
+        (plan(Kernel::Linear, &[&[2, 3], &[2, 3, 32]], &[&[2, 5]]), "[1, 3, 32] for packed weights"),
+        (plan(Kernel::Linear, &[&[2, 3], &[1, 3, 32]], &[&[3, 5]]), "[2, 5] for y"),
+        (plan(Kernel::Matmul, &[&[1, 2, 3], &[1, 4, 5]], &[&[1, 2, 5]]), "[1, 3, 5] for b"),
+        (plan(Kernel::Matmul, &[&[2, 3], &[3, 5]], &[&[2, 5]]), "3 axes for a"),
+        (plan(conv([3, 3], 0, pad), &[&[1, 4, 4, 2], &[1, 18, 32]], &[&[1, 4, 4, 5]]), "kernel and stride of at least 1"),
+        (plan(conv([3, 3], 1, [huge; 4]), &[&[1, 4, 4, 2], &[1, 18, 32]], &[&[1, 4, 4, 5]]), "excessive"),
+        (plan(conv([9, 3], 1, pad), &[&[1, 4, 4, 2], &[1, 54, 32]], &[&[1, 4, 4, 5]]), "no larger than the padded image"),
+        (plan(conv([3, 3], 2, pad), &[&[1, 4, 4, 2], &[1, 18, 32]], &[&[1, 4, 4, 5]]), "[1, 2, 2, 5] for y"),
+        (
+            plan(Kernel::ConvTranspose2d { stride: 2, pad }, &[&[1, 4, 4, 2], &[2, 3, 3, 5]], &[&[1, 9, 8, 5]]),
+            "that the convolution maps back to [4, 4]",
+        ),
+        (plan(Kernel::DwConv2d { pad: 1 }, &[&[1, 4, 4, 2], &[3, 3, 3]], &[&[1, 4, 4, 2]]), "[3, 3, 2] for w"),
+        (plan(Kernel::DwConv2d { pad: huge }, &[&[1, 4, 4, 2], &[3, 3, 2]], &[&[1, 4, 4, 2]]), "excessive"),
+        (plan(Kernel::Sum { axes: vec![2], scale: 1.0 }, &[&[2, 3]], &[&[2, 3]]), "different axes below 2"),
+        (plan(Kernel::Sum { axes: vec![0, 0], scale: 1.0 }, &[&[2, 3]], &[&[1, 3]]), "different axes below 2"),
+        (plan(Kernel::Sum { axes: vec![0], scale: 1.0 }, &[&[2, 3]], &[&[2, 1]]), "[1, 3] for y"),
+        (plan(Kernel::LayerNorm { eps: f32::NAN }, &[&[2, 3]], &[&[2, 3]]), "a finite eps"),
+        (plan(Kernel::GroupNorm { groups: 4, eps: 0.0 }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]), "groups that divide 6 channels"),
+        (plan(Kernel::GroupNorm { groups: 0, eps: 0.0 }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]), "groups that divide 6 channels"),
+        (plan(Kernel::Modulate, &[&[2, 3, 4], &[2, 4], &[3, 4]], &[&[2, 3, 4]]), "[2, 4] for a vector of the sample"),
+        (plan(Kernel::TimestepEmbedding, &[&[2]], &[&[2, 3]]), "an even width"),
+    ];
+    for (plan, want) in cases {
+        let message = fault(&plan);
+        assert!(message.contains(want), "{message}");
+    }
+}
+
+#[test]
+fn labels_come_from_inputs() {
+    let mut p = plan(Kernel::OneHot, &[&[3]], &[&[3, 7]]);
+    p.entries[0].inputs.push(Port { name: "y".into(), dtype: Element::I32, shape: vec![3] });
+    assert!(sound(&p));
+    p.entries[0].steps[0].inputs[0].at = Place::Arena(0);
+    assert!(fault(&p).contains("labels that are an input"));
+}

@@ -1,0 +1,336 @@
+//! Runs plans. [`Program`] is a plan checked against its weights, every step resolved to a task and addresses;
+//! [`Executor`] adds what one caller needs to run it: threads, an arena, scratch. Many executors share a program.
+//!
+//! All that can go wrong goes wrong in [`Program::load`] and [`Executor::new`]. [`Executor::run`] allocates
+//! nothing; it panics only when the caller breaks its contract.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::arena::{Arena, ArenaError};
+use crate::check::{PlanError, check_plan};
+use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Task, Worker, task};
+use crate::plan::{ALIGN, Element, Entry, Kernel, Operand, Place, Plan};
+use crate::simd::{Isa, IsaError};
+use crate::threads::Pool;
+
+/// Where the weights are: a memory-mapped artifact, or a test's vectors.
+pub trait WeightStore {
+    /// Element type, extents and bytes of a tensor, at an address divisible by [`ALIGN`]; `None` if there is none
+    /// of that name.
+    fn tensor(&self, name: &str) -> Option<(Element, &[usize], &[u8])>;
+}
+
+/// A plan that may be run: checked in full and bound to its weights.
+pub struct Program {
+    plan: Plan,
+    entries: Vec<Vec<Bound>>,
+    /// For every entry and input: labels must be below.
+    limits: Vec<Vec<Option<usize>>>,
+    /// Keeps alive what [`Slot::Weight`] points into.
+    _weights: Arc<dyn WeightStore + Send + Sync>,
+}
+
+/// A step with its task and the places of its operands.
+struct Bound {
+    task: Box<dyn Task>,
+    inputs: [Slot; MAX_INPUTS],
+    outputs: [Slot; MAX_OUTPUTS],
+}
+
+#[derive(Clone, Copy)]
+enum Slot {
+    None,
+    Arena(usize),
+    Input(usize),
+    Output(usize),
+    Weight(*const u8),
+}
+
+// SAFETY: the addresses in it point into the weights, which the program holds and nobody writes; everything else
+// is `Send`.
+unsafe impl Send for Program {}
+// SAFETY: as for `Send`; a program is never changed once loaded.
+unsafe impl Sync for Program {}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// Checks the plan against the weights and binds it to them.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with entry and step.
+    pub fn load(plan: Plan, weights: Arc<dyn WeightStore + Send + Sync>) -> Result<Program, PlanError> {
+        check_plan(&plan, &|name| weights.tensor(name).map(|(dtype, shape, _)| (dtype, shape.to_vec())))?;
+        let mut entries = Vec::new();
+        for entry in &plan.entries {
+            let mut steps = Vec::new();
+            for step in &entry.steps {
+                let mut bound = Bound { task: task(step), inputs: [Slot::None; MAX_INPUTS], outputs: [Slot::None; MAX_OUTPUTS] };
+                let fail = |expected: String, found: String| PlanError {
+                    entry: entry.name.clone(),
+                    step: Some(step.label.clone()),
+                    expected,
+                    found,
+                };
+                for (slot, operand) in bound.inputs.iter_mut().zip(&step.inputs) {
+                    *slot = bind(operand, &*weights).map_err(|(expected, found)| fail(expected, found))?;
+                }
+                for (slot, operand) in bound.outputs.iter_mut().zip(&step.outputs) {
+                    *slot = bind(operand, &*weights).map_err(|(expected, found)| fail(expected, found))?;
+                }
+                steps.push(bound);
+            }
+            entries.push(steps);
+        }
+        let limits = plan.entries.iter().map(label_limits).collect();
+        Ok(Program { plan, entries, limits, _weights: weights })
+    }
+
+    /// The plan's entries, in its order: the index is what [`Executor::run`] takes.
+    pub fn entries(&self) -> &[Entry] {
+        &self.plan.entries
+    }
+
+    /// Index of the entry of that name and batch size.
+    pub fn entry(&self, name: &str, rows: usize) -> Option<usize> {
+        self.plan.entries.iter().position(|e| e.name == name && e.rows == rows)
+    }
+
+    /// For each input of an entry: what its labels must be below, if they are looked up anywhere.
+    pub fn label_limits(&self, entry: usize) -> &[Option<usize>] {
+        &self.limits[entry]
+    }
+
+    /// The most of each need over all steps of all entries.
+    fn needs(&self, threads: usize) -> Needs {
+        self.entries.iter().flatten().map(|s| s.task.needs(threads)).fold(Needs::PLAIN, |a, b| Needs {
+            phases: a.phases.max(b.phases),
+            own: a.own.max(b.own),
+            shared: a.shared.max(b.shared),
+        })
+    }
+}
+
+fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, String)> {
+    Ok(match &operand.at {
+        Place::Arena(offset) => Slot::Arena(*offset),
+        Place::Input(i) => Slot::Input(*i),
+        Place::Output(i) => Slot::Output(*i),
+        Place::Weight(name) => {
+            let expected = format!("at least {} bytes for tensor `{name}`, aligned to {ALIGN}", operand.count() * 4);
+            match weights.tensor(name) {
+                Some((_, _, bytes)) if bytes.len() < operand.count() * 4 => return Err((expected, format!("{} bytes", bytes.len()))),
+                Some((_, _, bytes)) if bytes.as_ptr() as usize % ALIGN != 0 => return Err((expected, "another alignment".into())),
+                Some((_, _, bytes)) => Slot::Weight(bytes.as_ptr()),
+                None => return Err((expected, "no such tensor".into())),
+            }
+        }
+    })
+}
+
+fn label_limits(entry: &Entry) -> Vec<Option<usize>> {
+    let mut limits = vec![None; entry.inputs.len()];
+    for step in &entry.steps {
+        let (labels, limit) = match step.kernel {
+            Kernel::Embedding => (&step.inputs[1], step.inputs[0].shape[0]),
+            Kernel::OneHot => (&step.inputs[0], step.outputs[0].shape[1]),
+            _ => continue,
+        };
+        if let Place::Input(i) = labels.at {
+            limits[i] = Some(limits[i].map_or(limit, |l: usize| l.min(limit)));
+        }
+    }
+    limits
+}
+
+/// What the caller provides for an input.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Numbers.
+    F32(&'a [f32]),
+    /// Labels.
+    I32(&'a [i32]),
+}
+
+/// An executor cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// `FCDM_ISA` asks for what is not there.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// No memory for arena or scratch.
+    #[error(transparent)]
+    Memory(#[from] ArenaError),
+    /// The system starts no more threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Threads and memory to run a program's entries, one at a time.
+#[derive(Debug)]
+pub struct Executor {
+    program: Arc<Program>,
+    isa: Isa,
+    pool: Pool,
+    arena: Arena,
+    own: Arena,
+    /// Bytes of one thread's part of `own`.
+    own_step: usize,
+    shared: Arena,
+}
+
+impl Executor {
+    /// An executor on `threads` threads (0 counts as 1), with the instruction set that `FCDM_ISA` names or the best.
+    ///
+    /// # Errors
+    /// Instruction set, memory or threads that cannot be had.
+    pub fn new(program: Arc<Program>, threads: usize) -> Result<Executor, ExecutorError> {
+        Executor::with_isa(program, threads, Isa::from_env()?)
+    }
+
+    /// As [`Executor::new`], on a given instruction set.
+    ///
+    /// # Errors
+    /// Memory or threads that cannot be had.
+    pub fn with_isa(program: Arc<Program>, threads: usize, isa: Isa) -> Result<Executor, ExecutorError> {
+        let threads = threads.max(1);
+        let needs = program.needs(threads);
+        let bytes = |f32s: usize, times: usize| {
+            let step = f32s.checked_mul(4).and_then(|b| b.checked_next_multiple_of(ALIGN));
+            step.and_then(|b| Some((b, b.checked_mul(times)?))).ok_or(ArenaError { bytes: usize::MAX })
+        };
+        let (own_step, own) = bytes(needs.own, threads)?;
+        let arena = program.plan.entries.iter().map(|e| e.arena_bytes).max().unwrap_or(0);
+        Ok(Executor {
+            isa,
+            pool: Pool::new(threads)?,
+            arena: Arena::new(arena)?,
+            own: Arena::new(own)?,
+            own_step,
+            shared: Arena::new(bytes(needs.shared, 1)?.1)?,
+            program,
+        })
+    }
+
+    /// The program it runs.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of memory held: arena, and scratch of all threads.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.arena.bytes(), self.own.bytes() + self.shared.bytes())
+    }
+
+    /// Runs an entry. Allocates nothing.
+    ///
+    /// # Panics
+    /// If an input or output is missing or has another count or element type than the entry's port, or a label is
+    /// not below its limit.
+    pub fn run(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) {
+        self.run_steps(entry, inputs, outputs, |_, _| {});
+    }
+
+    /// As [`Executor::run`], and writes how long each step took: `times` has one element a step.
+    ///
+    /// # Panics
+    /// As there, and if `times` has another length.
+    pub fn run_profiled(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], times: &mut [Duration]) {
+        assert_eq!(times.len(), self.program.entries[entry].len(), "one time a step");
+        self.run_steps(entry, inputs, outputs, |step, time| times[step] = time);
+    }
+
+    fn run_steps(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], mut done: impl FnMut(usize, Duration)) {
+        let program = Arc::clone(&self.program);
+        program.accept(entry, inputs, outputs);
+        let mut last = Instant::now();
+        for (i, step) in program.entries[entry].iter().enumerate() {
+            let mut args = Args { inputs: [std::ptr::null(); MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
+            for (address, &slot) in args.inputs.iter_mut().zip(&step.inputs) {
+                *address = self.address(slot, inputs, outputs).cast_const();
+            }
+            for (address, &slot) in args.outputs.iter_mut().zip(&step.outputs) {
+                *address = self.address(slot, inputs, outputs);
+            }
+            self.run_step(&*step.task, &args);
+            let now = Instant::now();
+            done(i, now - last);
+            last = now;
+        }
+    }
+
+    fn run_step(&mut self, task: &dyn Task, args: &Args) {
+        let threads = self.pool.threads();
+        let needs = task.needs(threads);
+        let isa = self.isa;
+        let own = Scratch::new(self.own.as_ptr().cast(), self.own.bytes() / 4);
+        let own_step = self.own_step / 4;
+        let shared = Scratch::new(self.shared.as_ptr().cast(), self.shared.bytes() / 4);
+        for phase in 0..needs.phases {
+            self.pool.run(&|thread| {
+                // SAFETY: every thread has its own part of the scratch.
+                let own = unsafe { own.write(thread * own_step..thread * own_step + needs.own) };
+                // SAFETY: `check_plan` found all operands inside of their memory, and outputs apart from inputs and
+                // from each other; the pool calls every index once and returns when all are done.
+                unsafe { task.run(phase, args, &mut Worker { isa, thread, threads, own, shared }) };
+            });
+        }
+    }
+
+    /// The address of an operand in this run. Those of inputs and weights are only read, since `check_plan` lets
+    /// no step write there.
+    fn address(&self, slot: Slot, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) -> *mut u8 {
+        match slot {
+            Slot::None => std::ptr::null_mut(),
+            // SAFETY: `check_plan` found the operand inside of the arena.
+            Slot::Arena(offset) => unsafe { self.arena.as_ptr().add(offset) },
+            Slot::Input(i) => match inputs[i] {
+                Input::F32(x) => x.as_ptr().cast::<u8>().cast_mut(),
+                Input::I32(x) => x.as_ptr().cast::<u8>().cast_mut(),
+            },
+            Slot::Output(i) => outputs[i].as_mut_ptr().cast(),
+            Slot::Weight(address) => address.cast_mut(),
+        }
+    }
+}
+
+impl Program {
+    /// Asserts the caller's part of the contract of [`Executor::run`].
+    fn accept(&self, entry: usize, inputs: &[Input<'_>], outputs: &[&mut [f32]]) {
+        let Entry { name, inputs: ports, outputs: results, .. } = &self.plan.entries[entry];
+        assert_eq!(inputs.len(), ports.len(), "{name}: number of inputs");
+        assert_eq!(outputs.len(), results.len(), "{name}: number of outputs");
+        for ((input, port), limit) in inputs.iter().zip(ports).zip(&self.limits[entry]) {
+            let count: usize = port.shape.iter().product();
+            match (input, port.dtype) {
+                (Input::F32(x), Element::F32) => assert_eq!(x.len(), count, "{name}: elements of input `{}`", port.name),
+                (Input::I32(x), Element::I32) => {
+                    assert_eq!(x.len(), count, "{name}: elements of input `{}`", port.name);
+                    if let Some(limit) = *limit {
+                        let label = x.iter().find(|&&y| usize::try_from(y).map_or(true, |y| y >= limit));
+                        assert!(label.is_none(), "{name}: input `{}`: labels are below {limit}, found {label:?}", port.name);
+                    }
+                }
+                (_, dtype) => panic!("{name}: input `{}` is {dtype:?}", port.name),
+            }
+        }
+        for (output, port) in outputs.iter().zip(results) {
+            assert_eq!(output.len(), port.shape.iter().product::<usize>(), "{name}: elements of output `{}`", port.name);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the network is conditioned on: timesteps and labels. Small; the point here is the exact definition.
+
+use super::{Args, Needs, Task, Worker};
+use crate::plan::{Kernel, Step};
+
+/// `t [N] -> [N,dim]`: `cos(t f)`, then `sin(t f)`, `f_i = exp(-ln(10000) i / half)`, `half = dim / 2`.
+/// Exponent, f and t f are f32 by definition; cosine and sine of that product are computed in f64 and rounded.
+struct TimestepEmbedding {
+    rows: usize,
+    frequencies: Vec<f32>,
+}
+
+/// `table [R,W], y [N] -> [N,W]`.
+struct Embedding {
+    rows: usize,
+    table: usize,
+    width: usize,
+}
+
+/// `y [N] -> [N,depth]`.
+struct OneHot {
+    rows: usize,
+    depth: usize,
+}
+
+pub(super) fn task(step: &Step) -> Box<dyn Task> {
+    let (rows, width) = (step.outputs[0].shape[0], step.outputs[0].shape[1]);
+    match step.kernel {
+        Kernel::TimestepEmbedding => Box::new(TimestepEmbedding { rows, frequencies: frequencies(width / 2) }),
+        Kernel::Embedding => Box::new(Embedding { rows, table: step.inputs[0].shape[0], width }),
+        Kernel::OneHot => Box::new(OneHot { rows, depth: width }),
+        _ => unreachable!("`kernels::task` sends no other kernel here"),
+    }
+}
+
+fn frequencies(half: usize) -> Vec<f32> {
+    let rate = (-(10000f64.ln()) / half as f64) as f32;
+    (0..half).map(|i| f64::from(i as f32 * rate).exp() as f32).collect()
+}
+
+impl Task for TimestepEmbedding {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        // SAFETY: the task's contract.
+        let t = unsafe { args.input(0, self.rows) };
+        let half = self.frequencies.len();
+        for n in worker.part(self.rows) {
+            // SAFETY: the task's contract; row n is this thread's.
+            let (cos, sin) = unsafe { args.output_range(0, n * 2 * half..(n + 1) * 2 * half) }.split_at_mut(half);
+            for ((cos, sin), f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+                let angle = f64::from(t[n] * f);
+                *cos = angle.cos() as f32;
+                *sin = angle.sin() as f32;
+            }
+        }
+    }
+}
+
+impl Task for Embedding {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        // SAFETY: the task's contract.
+        let (table, y) = unsafe { (args.input(0, self.table * self.width), args.labels(1, self.rows)) };
+        for n in worker.part(self.rows) {
+            let row = y[n] as usize * self.width;
+            // SAFETY: the task's contract; row n is this thread's.
+            unsafe { args.output_range(0, n * self.width..(n + 1) * self.width) }.copy_from_slice(&table[row..row + self.width]);
+        }
+    }
+}
+
+impl Task for OneHot {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        // SAFETY: the task's contract.
+        let y = unsafe { args.labels(0, self.rows) };
+        for n in worker.part(self.rows) {
+            // SAFETY: the task's contract; row n is this thread's.
+            let row = unsafe { args.output_range(0, n * self.depth..(n + 1) * self.depth) };
+            row.fill(0.0);
+            row[y[n] as usize] = 1.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, run_all, step, values};
+    use super::*;
+
+    #[test]
+    fn timesteps() {
+        let t = [0.0, 0.5, 999.0];
+        let s = step(Kernel::TimestepEmbedding, &[&[3]], &[&[3, 256]]);
+        run_all(&s, &[&t], |y, what| {
+            let f = frequencies(128);
+            let angle = |n: usize, i: usize| f64::from(t[n] * f[i]);
+            let want = (0..3 * 256).map(|k| {
+                let (n, i) = (k / 256, k % 256);
+                if i < 128 { angle(n, i).cos() } else { angle(n, i - 128).sin() }
+            });
+            close(&y[0], &want.collect::<Vec<_>>(), 1e-7, what);
+        });
+        assert_eq!(frequencies(128)[0], 1.0);
+        assert!((f64::from(frequencies(128)[64]) - 0.01).abs() < 1e-8);
+    }
+
+    /// Labels travel as the bits of f32 in the tests' inputs.
+    fn labels(y: &[i32]) -> Vec<f32> {
+        y.iter().map(|&y| f32::from_bits(y as u32)).collect()
+    }
+
+    #[test]
+    fn rows_of_the_table() {
+        let table = values(5 * 3, 1);
+        let s = step(Kernel::Embedding, &[&[5, 3], &[4]], &[&[4, 3]]);
+        run_all(&s, &[&table, &labels(&[4, 0, 2, 2])], |y, _| {
+            let want: Vec<f32> = [4, 0, 2, 2].iter().flat_map(|&r| table[r * 3..r * 3 + 3].to_vec()).collect();
+            assert_eq!(y[0], want);
+        });
+        let s = step(Kernel::OneHot, &[&[2]], &[&[2, 3]]);
+        run_all(&s, &[&labels(&[2, 0])], |y, _| assert_eq!(y[0], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
+    }
+}

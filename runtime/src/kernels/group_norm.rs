@@ -1,0 +1,187 @@
+//! Group norm: `x [N,H,W,C], gamma [C], beta [C] -> (x - mean) / sqrt(var + eps) * gamma + beta`, statistics per
+//! sample and group of channels. Sums of x and x^2 are kept in f64, in which their difference loses nothing that
+//! f32 could show; they are added up in an order that the shape fixes.
+
+use super::scratch::zeroed_f64;
+use super::{Args, Needs, Task, Worker};
+use crate::plan::{Kernel, Step};
+use crate::simd::{Simd, variants};
+
+/// Shared scratch: f64 sums `[samples][blocks][groups][2]`, then f32 mean and factor `[samples][2][channels]`.
+struct GroupNorm {
+    samples: usize,
+    pixels: usize,
+    channels: usize,
+    groups: usize,
+    eps: f32,
+}
+
+/// Most partial sums of a group.
+const BLOCKS: usize = 64;
+
+pub(super) fn task(step: &Step) -> Box<dyn Task> {
+    let Kernel::GroupNorm { groups, eps } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
+    let x = &step.inputs[0].shape;
+    Box::new(GroupNorm { samples: x[0], pixels: x[1] * x[2], channels: x[3], groups, eps })
+}
+
+impl GroupNorm {
+    fn block(&self) -> usize {
+        self.pixels.div_ceil(BLOCKS).max(16)
+    }
+
+    fn blocks(&self) -> usize {
+        self.pixels.div_ceil(self.block())
+    }
+
+    fn sums(&self) -> usize {
+        self.samples * self.blocks() * self.groups * 2
+    }
+
+    /// # Safety
+    /// - The task's contract, in phase 0.
+    unsafe fn accumulate(&self, x: &[f32], worker: &mut Worker<'_>) {
+        let (c, size) = (self.channels, self.channels / self.groups);
+        for unit in worker.part(self.samples * self.blocks()) {
+            let (sample, block) = (unit / self.blocks(), unit % self.blocks());
+            let (from, to) = (block * self.block(), ((block + 1) * self.block()).min(self.pixels));
+            let (sum, square) = zeroed_f64(worker.own, 2 * c).split_at_mut(c);
+            let rows = &x[(sample * self.pixels + from) * c..(sample * self.pixels + to) * c];
+            // SAFETY: both sums have c elements, and rows are of c.
+            unsafe { add_rows(worker.isa, rows, sum, square) };
+            // SAFETY: the unit's sums are this thread's.
+            let out = unsafe { worker.shared.write_f64(unit * self.groups * 2..(unit + 1) * self.groups * 2) };
+            for (g, out) in out.chunks_exact_mut(2).enumerate() {
+                out[0] = sum[g * size..(g + 1) * size].iter().sum();
+                out[1] = square[g * size..(g + 1) * size].iter().sum();
+            }
+        }
+    }
+
+    /// # Safety
+    /// - The task's contract, in phase 1.
+    unsafe fn statistics(&self, gamma: &[f32], worker: &Worker<'_>) {
+        let (c, size) = (self.channels, self.channels / self.groups);
+        // SAFETY: nobody writes the sums in this phase.
+        let sums = unsafe { worker.shared.read_f64(0..self.sums()) };
+        for unit in worker.part(self.samples * self.groups) {
+            let (sample, g) = (unit / self.groups, unit % self.groups);
+            let part = |i: usize| (0..self.blocks()).map(|b| sums[((sample * self.blocks() + b) * self.groups + g) * 2 + i]).sum::<f64>();
+            let count = (self.pixels * size) as f64;
+            let mean = part(0) / count;
+            let factor = 1.0 / ((part(1) / count - mean * mean).max(0.0) + f64::from(self.eps)).sqrt();
+            let at = self.sums() * 2 + sample * 2 * c + g * size;
+            // SAFETY: the group's channels of the sample are this thread's.
+            unsafe {
+                worker.shared.write(at..at + size).fill(mean as f32);
+                let factors = worker.shared.write(at + c..at + c + size);
+                factors.iter_mut().zip(&gamma[g * size..]).for_each(|(f, &gamma)| *f = (factor * f64::from(gamma)) as f32);
+            }
+        }
+    }
+}
+
+impl Task for GroupNorm {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs { phases: 3, own: 4 * self.channels, shared: self.sums() * 2 + self.samples * 2 * self.channels }
+    }
+
+    unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        let c = self.channels;
+        // SAFETY: the task's contract.
+        let (x, gamma, beta) = unsafe { (args.input(0, self.samples * self.pixels * c), args.input(1, c), args.input(2, c)) };
+        match phase {
+            // SAFETY: the task's contract.
+            0 => unsafe { self.accumulate(x, worker) },
+            // SAFETY: the task's contract.
+            1 => unsafe { self.statistics(gamma, worker) },
+            _ => {
+                for r in worker.part(self.samples * self.pixels) {
+                    let at = self.sums() * 2 + r / self.pixels * 2 * c;
+                    // SAFETY: row r is this thread's; phase 1 has ended; slices of c elements.
+                    unsafe {
+                        let (mean, factor) = (worker.shared.read(at..at + c), worker.shared.read(at + c..at + 2 * c));
+                        let y = args.output_range(0, r * c..(r + 1) * c);
+                        apply(worker.isa, &x[r * c..(r + 1) * c], mean, factor, beta, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+variants! {
+    /// Adds x and x^2 of every row to the sums of its columns.
+    ///
+    /// # Safety
+    /// - None beyond the types; rows have `sum.len()` elements.
+    unsafe fn add_rows(rows: &[f32], sum: &mut [f64], square: &mut [f64]) = add_rows_body
+}
+
+#[inline(always)]
+unsafe fn add_rows_body<S: Simd>(_: S, rows: &[f32], sum: &mut [f64], square: &mut [f64]) {
+    for row in rows.chunks_exact(sum.len()) {
+        for ((&x, sum), square) in row.iter().zip(&mut *sum).zip(&mut *square) {
+            let x = f64::from(x);
+            *sum += x;
+            *square += x * x;
+        }
+    }
+}
+
+variants! {
+    /// `y = (x - mean) * factor + beta`.
+    ///
+    /// # Safety
+    /// - All slices are equally long.
+    unsafe fn apply(x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], y: &mut [f32]) = apply_body
+}
+
+#[inline(always)]
+unsafe fn apply_body<S: Simd>(s: S, x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], y: &mut [f32]) {
+    let c = y.len();
+    let mut i = 0;
+    while i < c {
+        let n = S::LANES.min(c - i);
+        // SAFETY: elements i .. i + n of slices of c elements.
+        unsafe {
+            let v = s.mla(
+                s.sub(s.load_n(x.as_ptr().add(i), n), s.load_n(mean.as_ptr().add(i), n)),
+                s.load_n(factor.as_ptr().add(i), n),
+                s.load_n(beta.as_ptr().add(i), n),
+            );
+            s.store_n(y.as_mut_ptr().add(i), v, n);
+        }
+        i += n;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, run_all, step, values};
+    use super::*;
+
+    #[test]
+    fn against_f64() {
+        for (n, h, w, c, groups) in [(1, 1, 1, 2, 1), (2, 5, 4, 12, 3), (2, 40, 50, 6, 6), (1, 8, 8, 70, 2)] {
+            let x: Vec<f32> = values(n * h * w * c, 1).iter().map(|v| v + 5.0).collect();
+            let (gamma, beta) = (values(c, 2), values(c, 3));
+            let size = c / groups;
+            let mut stats = vec![(0.0, 0.0); n * groups];
+            let of = |i: usize| i / c / (h * w) * groups + i % c / size;
+            let count = (h * w * size) as f64;
+            x.iter().enumerate().for_each(|(i, &v)| stats[of(i)].0 += f64::from(v) / count);
+            x.iter().enumerate().for_each(|(i, &v)| stats[of(i)].1 += (f64::from(v) - stats[of(i)].0).powi(2) / count);
+            let want: Vec<f64> = x
+                .iter()
+                .enumerate()
+                .map(|(i, &v)| {
+                    let (mean, var) = stats[of(i)];
+                    (f64::from(v) - mean) / (var + f64::from(1e-5f32)).sqrt() * f64::from(gamma[i % c]) + f64::from(beta[i % c])
+                })
+                .collect();
+            let s = step(Kernel::GroupNorm { groups, eps: 1e-5 }, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
+            run_all(&s, &[&x, &gamma, &beta], |y, what| close(&y[0], &want, 2e-6, what));
+        }
+    }
+}

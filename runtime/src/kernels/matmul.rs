@@ -1,0 +1,73 @@
+//! `a [B,M,K], b [B,K,N] -> y [B,M,N]`. First b is packed into panels, in memory that all threads share; then it
+//! is one GEMM a sample.
+
+use super::gemm::Gemm;
+use super::gemm::{Operands, Source};
+use super::{Args, Needs, Task, Worker};
+use crate::plan::{PANEL, Step};
+
+struct Matmul {
+    gemm: Gemm,
+}
+
+pub(super) fn task(step: &Step) -> Box<dyn Task> {
+    let (a, b) = (&step.inputs[0].shape, &step.inputs[1].shape);
+    let gemm = Gemm::new(Source::Rows, a[0], a[1], a[2], b[2]);
+    Box::new(Matmul { gemm: Gemm { weights_step: gemm.panels() * gemm.k * PANEL, ..gemm } })
+}
+
+impl Task for Matmul {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs { phases: 2, own: self.gemm.own(), shared: self.gemm.samples * self.gemm.weights_step }
+    }
+
+    unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        let g = &self.gemm;
+        if phase == 0 {
+            // SAFETY: the task's contract.
+            let b = unsafe { args.input(1, g.samples * g.k * g.o) };
+            for unit in worker.part(g.samples * g.panels() * g.k) {
+                let (k, panel, sample) = (unit % g.k, unit / g.k % g.panels(), unit / g.k / g.panels());
+                let first = panel * PANEL;
+                let n = PANEL.min(g.o - first);
+                // SAFETY: row `unit` of the panels is this thread's.
+                let row = unsafe { worker.shared.write(unit * PANEL..(unit + 1) * PANEL) };
+                row[..n].copy_from_slice(&b[(sample * g.k + k) * g.o + first..][..n]);
+                row[n..].fill(0.0);
+            }
+            return;
+        }
+        let null = std::ptr::null();
+        let operands = Operands {
+            x: args.inputs[0].cast(),
+            factors: null,
+            weights: worker.shared.address(0..g.samples * g.weights_step),
+            bias: null,
+            gate: null,
+            residual: null,
+            y: args.output(0),
+        };
+        // SAFETY: the task's contract; phase 0 has packed the weights.
+        unsafe { g.multiply(&operands, worker) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, run_all, step, values};
+    use crate::plan::Kernel;
+
+    #[test]
+    fn against_f64() {
+        for (b, m, k, n) in [(1, 1, 1, 1), (2, 5, 7, 3), (3, 13, 40, 33), (1, 70, 300, 64)] {
+            let (x, w) = (values(b * m * k, 1), values(b * k * n, 2));
+            let mut want = Vec::new();
+            for i in 0..b * m * n {
+                let (s, r, c) = (i / n / m, i / n % m, i % n);
+                want.push((0..k).map(|j| f64::from(x[(s * m + r) * k + j]) * f64::from(w[(s * k + j) * n + c])).sum());
+            }
+            let s = step(Kernel::Matmul, &[&[b, m, k], &[b, k, n]], &[&[b, m, n]]);
+            run_all(&s, &[&x, &w], |y, what| close(&y[0], &want, 2e-6, what));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Layer norm over the last axis, with modulation or without, and softmax over the last axis.
+//! `layer_norm: (x - mean) / sqrt(var + eps)`, biased variance; `modulate: x * (1 + scale) + shift`.
+//!
+//! The variance is of centred values, and the mean is corrected by what the centred values still add up to, so
+//! that a large mean costs no accuracy. Sums run in four vectors, added in a fixed order.
+
+use super::{Args, Needs, Task, Worker};
+use crate::plan::{Kernel, Step};
+use crate::simd::{Simd, math, variants};
+
+struct Rows {
+    op: Op,
+    rows: usize,
+    rows_per_sample: usize,
+    width: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    LayerNorm(f32),
+    NormModulate(f32),
+    Softmax,
+}
+
+pub(super) fn task(step: &Step) -> Box<dyn Task> {
+    let op = match step.kernel {
+        Kernel::LayerNorm { eps } => Op::LayerNorm(eps),
+        Kernel::NormModulate { eps } => Op::NormModulate(eps),
+        Kernel::Softmax => Op::Softmax,
+        _ => unreachable!("`kernels::task` sends no other kernel here"),
+    };
+    let y = &step.outputs[0];
+    let width = *y.shape.last().expect("checked: y has a rank");
+    let rows = y.count() / width;
+    Box::new(Rows { op, rows, rows_per_sample: rows / y.shape[0].min(rows), width })
+}
+
+impl Task for Rows {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        let c = self.width;
+        // SAFETY: the task's contract.
+        let x = unsafe { args.input(0, self.rows * c) };
+        for r in worker.part(self.rows) {
+            let x = x[r * c..(r + 1) * c].as_ptr();
+            // SAFETY: the task's contract; row r is this thread's.
+            unsafe {
+                let y = args.output_range(0, r * c..(r + 1) * c).as_mut_ptr();
+                match self.op {
+                    Op::LayerNorm(eps) => normalise_row(worker.isa, x, y, c, eps, None),
+                    Op::NormModulate(eps) => {
+                        let samples = self.rows / self.rows_per_sample;
+                        let at = r / self.rows_per_sample * c;
+                        let (shift, scale) = (args.input(1, samples * c), args.input(2, samples * c));
+                        let affine = Affine { shift: &shift[at..at + c], scale: &scale[at..at + c] };
+                        normalise_row(worker.isa, x, y, c, eps, Some(affine));
+                    }
+                    Op::Softmax => softmax_row(worker.isa, x, y, c),
+                }
+            }
+        }
+    }
+}
+
+/// The modulation of one sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affine<'a> {
+    pub shift: &'a [f32],
+    pub scale: &'a [f32],
+}
+
+variants! {
+    /// Layer norm of one row, modulated if `affine` says how.
+    ///
+    /// # Safety
+    /// - `x` and `y` are valid for `c` elements; they are equal or do not overlap. The affine vectors have `c`.
+    pub(super) unsafe fn normalise_row(x: *const f32, y: *mut f32, c: usize, eps: f32, affine: Option<Affine<'_>>) =
+        normalise_row_body
+}
+
+variants! {
+    /// `y = exp(x - max x) / sum of the same`.
+    ///
+    /// # Safety
+    /// - `x` and `y` are valid for `c` elements; they are equal or do not overlap.
+    unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) = softmax_row_body
+}
+
+/// Visits the row as full vectors in turns of four, then the tail: `$i` the index, `$n` the lanes that exist, `$j`
+/// the accumulator's number.
+macro_rules! sweep {
+    ($c:expr, |$i:ident, $n:ident, $j:ident| $body:expr) => {{
+        let mut $i = 0;
+        let mut turn = 0;
+        while $i < $c {
+            let $n = S::LANES.min($c - $i);
+            let $j = turn % 4;
+            $body;
+            $i += $n;
+            turn += 1;
+        }
+    }};
+}
+
+#[inline(always)]
+fn total<S: Simd>(s: S, v: [S::V; 4]) -> f32 {
+    s.reduce_add(s.add(s.add(v[0], v[1]), s.add(v[2], v[3])))
+}
+
+#[inline(always)]
+unsafe fn normalise_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize, eps: f32, affine: Option<Affine<'_>>) {
+    // SAFETY: the sweeps visit elements i .. i + n of the c; the caller's contract.
+    unsafe {
+        let mut sums = [s.splat(0.0); 4];
+        sweep!(c, |i, n, j| sums[j] = s.add(sums[j], s.load_n(x.add(i), n)));
+        let mean = s.splat(total(s, sums) / c as f32);
+        let (mut sums, mut squares) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
+        sweep!(c, |i, n, j| {
+            // Lanes beyond the row hold the mean itself, so that they are zero once centred.
+            let mut row = [0.0f32; 16];
+            let v = if n == S::LANES {
+                s.load(x.add(i))
+            } else {
+                s.store(row.as_mut_ptr(), mean);
+                std::ptr::copy_nonoverlapping(x.add(i), row.as_mut_ptr(), n);
+                s.load(row.as_ptr())
+            };
+            let d = s.sub(v, mean);
+            sums[j] = s.add(sums[j], d);
+            squares[j] = s.mla(d, d, squares[j]);
+        });
+        let rest = f64::from(total(s, sums)) / c as f64;
+        let variance = f64::from(total(s, squares)) / c as f64 - rest * rest;
+        let factor = 1.0 / (variance + f64::from(eps)).sqrt();
+        let (offset, factor) = (s.splat((-rest * factor) as f32), s.splat(factor as f32));
+        match affine {
+            None => sweep!(c, |i, n, _j| {
+                let d = s.sub(s.load_n(x.add(i), n), mean);
+                s.store_n(y.add(i), s.mla(d, factor, offset), n);
+            }),
+            Some(affine) => sweep!(c, |i, n, _j| {
+                let d = s.sub(s.load_n(x.add(i), n), mean);
+                let scale = s.add(s.splat(1.0), s.load_n(affine.scale.as_ptr().add(i), n));
+                let v = s.mla(s.mla(d, factor, offset), scale, s.load_n(affine.shift.as_ptr().add(i), n));
+                s.store_n(y.add(i), v, n);
+            }),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn softmax_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize) {
+    // SAFETY: the sweeps visit elements i .. i + n of the c; the caller's contract.
+    unsafe {
+        let mut greatest = s.splat(f32::NEG_INFINITY);
+        let mut tail = f32::NEG_INFINITY;
+        sweep!(c, |i, n, _j| {
+            if n == S::LANES {
+                greatest = s.max(greatest, s.load(x.add(i)));
+            } else {
+                tail = (i..i + n).fold(tail, |m, k| m.max(*x.add(k)));
+            }
+        });
+        let greatest = s.splat(s.reduce_max(greatest).max(tail));
+        let mut sums = [s.splat(0.0); 4];
+        let mut rest = 0.0f32;
+        sweep!(c, |i, n, j| {
+            let e = math::exp(s, s.sub(s.load_n(x.add(i), n), greatest));
+            s.store_n(y.add(i), e, n);
+            if n == S::LANES {
+                sums[j] = s.add(sums[j], e);
+            } else {
+                rest = (i..i + n).fold(rest, |sum, k| sum + *y.add(k));
+            }
+        });
+        let sum = s.splat(total(s, sums) + rest);
+        sweep!(c, |i, n, _j| s.store_n(y.add(i), s.div(s.load_n(y.add(i), n), sum), n));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, run_all, step, values};
+    use super::*;
+
+    fn layer_norm(x: &[f32], c: usize) -> Vec<f64> {
+        x.chunks(c)
+            .flat_map(|row| {
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / c as f64;
+                let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / c as f64;
+                row.iter().map(|&v| (f64::from(v) - mean) / (var + f64::from(1e-6f32)).sqrt()).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn layer_norm_over_tails() {
+        for c in (1..=70).chain([512]) {
+            let x = values(5 * c, 1);
+            let want = layer_norm(&x, c);
+            let s = step(Kernel::LayerNorm { eps: 1e-6 }, &[&[5, c]], &[&[5, c]]);
+            run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
+            let (shift, scale) = (values(2 * c, 2), values(2 * c, 3));
+            let x = values(6 * c, 4);
+            let at = |i: usize| i / (3 * c) * c + i % c;
+            let want: Vec<f64> =
+                layer_norm(&x, c).iter().enumerate().map(|(i, v)| v * (1.0 + f64::from(scale[at(i)])) + f64::from(shift[at(i)])).collect();
+            let s = step(Kernel::NormModulate { eps: 1e-6 }, &[&[2, 3, 1, c], &[2, c], &[2, c]], &[&[2, 3, 1, c]]);
+            run_all(&s, &[&x, &shift, &scale], |y, what| close(&y[0], &want, 1e-6, what));
+        }
+    }
+
+    #[test]
+    fn a_large_mean_costs_nothing() {
+        let x: Vec<f32> = values(300, 1).iter().map(|v| v + 3000.0).collect();
+        let want = layer_norm(&x, 300);
+        let s = step(Kernel::LayerNorm { eps: 1e-6 }, &[&[300]], &[&[300]]);
+        run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
+    }
+
+    #[test]
+    fn softmax_over_tails() {
+        for c in (1..=40).chain([257]) {
+            let x: Vec<f32> = values(3 * c, 1).iter().map(|v| v * 30.0).collect();
+            let row = |row: &[f32]| {
+                let m = row.iter().fold(f64::MIN, |m, &v| m.max(f64::from(v)));
+                let e: Vec<f64> = row.iter().map(|&v| (f64::from(v) - m).exp()).collect();
+                let sum: f64 = e.iter().sum();
+                e.into_iter().map(|e| e / sum).collect::<Vec<_>>()
+            };
+            let want: Vec<f64> = x.chunks(c).flat_map(row).collect();
+            let s = step(Kernel::Softmax, &[&[3, c]], &[&[3, c]]);
+            run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Runs one step on every variant of this CPU and on several numbers of threads, for the kernels' tests.
+
+use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Worker, task};
+use crate::arena::Arena;
+use crate::plan::{Element, Kernel, Operand, PANEL, Place, Step};
+use crate::simd::Isa;
+
+/// A step with operands of those shapes; where they are does not matter here.
+pub fn step(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]]) -> Step {
+    let labels = matches!(kernel, Kernel::Embedding | Kernel::OneHot).then(|| inputs.len() - 1);
+    let inputs = inputs.iter().enumerate().map(|(i, s)| Operand {
+        at: Place::Input(i),
+        dtype: if labels == Some(i) { Element::I32 } else { Element::F32 },
+        shape: s.to_vec(),
+    });
+    let outputs = outputs.iter().enumerate().map(|(i, s)| Operand { at: Place::Output(i), dtype: Element::F32, shape: s.to_vec() });
+    Step { label: "test".into(), kernel, inputs: inputs.collect(), outputs: outputs.collect() }
+}
+
+/// Numbers in -2 .. 2, the same for the same seed.
+pub fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Extents of packed weights.
+pub fn packed(o: usize, k: usize) -> [usize; 3] {
+    [o.div_ceil(PANEL), k, PANEL]
+}
+
+/// Runs the step on every variant with 1, 2 and 5 threads, compares the outputs of the numbers of threads bit
+/// by bit, and hands the outputs and a description to `check`. Outputs start as NaN and have canaries behind.
+pub fn run_all(step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec<f32>], &str)) {
+    for isa in Isa::all() {
+        let outputs = run(step, inputs, isa, 1);
+        check(&outputs, &format!("{isa} {:?}", step.outputs[0].shape));
+        for threads in [2, 5] {
+            let again = run(step, inputs, isa, threads);
+            for (a, b) in outputs.iter().zip(&again) {
+                let same = a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{isa}: {threads} threads give other bits than 1 for {:?}", step.kernel);
+            }
+        }
+    }
+}
+
+/// The outputs of the step with that many threads, which here take turns.
+pub fn run(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize) -> Vec<Vec<f32>> {
+    const CANARY: f32 = 1234.5;
+    let task = task(step);
+    let needs = task.needs(threads);
+    let owns: Vec<Arena> = (0..threads).map(|_| Arena::new(needs.own * 4).expect("memory for a test")).collect();
+    let shared = Arena::new(needs.shared * 4).expect("memory for a test");
+    let mut outputs: Vec<Vec<f32>> = step.outputs.iter().map(|o| vec![f32::NAN; o.count() + 16]).collect();
+    outputs.iter_mut().for_each(|o| {
+        let n = o.len();
+        o[n - 16..].fill(CANARY);
+    });
+    let mut args = Args { inputs: [std::ptr::null(); MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
+    for (i, x) in inputs.iter().enumerate() {
+        assert_eq!(x.len(), step.inputs[i].count(), "input {i}");
+        args.inputs[i] = x.as_ptr().cast();
+    }
+    for (i, y) in outputs.iter_mut().enumerate() {
+        args.outputs[i] = y.as_mut_ptr().cast();
+    }
+    for phase in 0..needs.phases {
+        for (thread, own) in owns.iter().enumerate() {
+            // SAFETY: the arena holds that many f32; this is its only user now.
+            let own = unsafe { std::slice::from_raw_parts_mut(own.as_ptr().cast(), needs.own) };
+            own.fill(f32::NAN);
+            let shared = Scratch::new(shared.as_ptr().cast(), needs.shared);
+            // SAFETY: operands of the step's sizes; one thread at a time.
+            unsafe { task.run(phase, &args, &mut Worker { isa, thread, threads, own, shared }) };
+        }
+    }
+    for y in &mut outputs {
+        let n = y.len() - 16;
+        assert!(y[n..].iter().all(|&v| v == CANARY), "written past the end");
+        y.truncate(n);
+    }
+    outputs
+}
+
+/// Asserts that every element is within `tolerance` times the magnitude of the whole (its root mean square, or
+/// the element's own magnitude if that is greater).
+pub fn close(y: &[f32], want: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(y.len(), want.len(), "{what}");
+    let rms = (want.iter().map(|w| w * w).sum::<f64>() / want.len() as f64).sqrt();
+    for (i, (&y, &w)) in y.iter().zip(want).enumerate() {
+        let error = (f64::from(y) - w).abs();
+        assert!(error <= tolerance * w.abs().max(rms).max(1e-30), "{what}: element {i}: expected {w}, found {y}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The implementation that every CPU has. On x86 without the FMA feature `f32::mul_add` calls a library, so
+//! `fma` goes through f64, whose product of two f32 is exact, and `mla` rounds twice.
+
+use super::Simd;
+
+/// One lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar;
+
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+impl Simd for Scalar {
+    const LANES: usize = 1;
+    type V = f32;
+    type M = bool;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe { *p }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: f32) {
+        // SAFETY: the caller's contract.
+        unsafe { *p = v }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(self, p: *const f32, n: usize) -> f32 {
+        // SAFETY: the caller's contract.
+        if n == 0 { 0.0 } else { unsafe { *p } }
+    }
+    #[inline(always)]
+    unsafe fn store_partial(self, p: *mut f32, v: f32, n: usize) {
+        if n > 0 {
+            // SAFETY: the caller's contract.
+            unsafe { *p = v }
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    fn sub(self, a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    fn div(self, a: f32, b: f32) -> f32 {
+        a / b
+    }
+    #[inline(always)]
+    fn fma(self, a: f32, b: f32, c: f32) -> f32 {
+        if FUSED { a.mul_add(b, c) } else { (f64::from(a) * f64::from(b) + f64::from(c)) as f32 }
+    }
+    #[inline(always)]
+    fn mla(self, a: f32, b: f32, c: f32) -> f32 {
+        if FUSED { a.mul_add(b, c) } else { a * b + c }
+    }
+    #[inline(always)]
+    fn max(self, a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
+    }
+    #[inline(always)]
+    fn min(self, a: f32, b: f32) -> f32 {
+        if a < b { a } else { b }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: f32) -> f32 {
+        a.sqrt()
+    }
+    #[inline(always)]
+    fn round(self, a: f32) -> f32 {
+        a.round_ties_even()
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: f32) -> f32 {
+        // Wrapping, since a NaN on its way through `exp` arrives here as 0 and other garbage must not panic.
+        f32::from_bits((n as i32).wrapping_add(127).wrapping_shl(23) as u32)
+    }
+    #[inline(always)]
+    fn lt(self, a: f32, b: f32) -> bool {
+        a < b
+    }
+    #[inline(always)]
+    fn select(self, m: bool, yes: f32, no: f32) -> f32 {
+        if m { yes } else { no }
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: f32) -> f32 {
+        a
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: f32) -> f32 {
+        a
+    }
+}
