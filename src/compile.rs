@@ -123,7 +123,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     for (name, bad, count) in &summary.survey.not_finite {
         eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
     }
-    if a.json { print_json(&output, &summary) } else { print_text(&output, &checkpoint, &summary) }
+    if a.json {
+        print_json(&output, &summary)
+    } else {
+        print_text(&output, &checkpoint, &summary)
+    }
     Ok(())
 }
 

@@ -42,12 +42,8 @@ fn preset(text: &str) -> Result<Preset, String> {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    let config = Config {
-        num_classes: a.num_classes as usize,
-        in_channels: a.in_channels as usize,
-        learn_sigma: !a.velocity,
-        ..a.model.config()
-    };
+    let config =
+        Config { num_classes: a.num_classes as usize, in_channels: a.in_channels as usize, learn_sigma: !a.velocity, ..a.model.config() };
     let list = parameters(&config);
     let tensors: Vec<_> = list.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
     write_tensors(&a.output, &tensors, &mut |i| initialise(&list[i], i, a.seed))?;

@@ -119,8 +119,7 @@ fn plain(v: &Value) -> String {
 
 /// A list of pairs with its sum.
 fn counts(title: &str, pairs: &Value) {
-    let pairs: Vec<(&str, u64)> =
-        pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?))).collect();
+    let pairs: Vec<(&str, u64)> = pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?))).collect();
     let total: u64 = pairs.iter().map(|(_, n)| n).sum();
     println!("{title}: {}", grouped(total));
     for (name, n) in pairs {

@@ -61,7 +61,7 @@ fn the_optimised_functions_mean_the_same() {
         let [x, t, y] = inputs(&file);
         let folded = m.function(Module::WEIGHTS).unwrap();
         let derived = evaluate(folded, &[], &mut |n| weight(&import, folded, n)).unwrap();
-        let mut known = |f: &Function, name: &str| match folded.results().iter().position(|(n, _)| n == name) {
+        let known = |f: &Function, name: &str| match folded.results().iter().position(|(n, _)| n == name) {
             Some(i) => Some(derived[i].clone()),
             None => weight(&import, f, name),
         };

@@ -149,18 +149,14 @@ pub fn write_tensor(path: &Path, name: &str, shape: &[usize], values: &[f32]) ->
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_tensors(
-    path: &Path,
-    tensors: &[(String, Vec<usize>)],
-    values: &mut dyn FnMut(usize) -> Vec<f32>,
-) -> Result<(), FileError> {
+pub fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>)], values: &mut dyn FnMut(usize) -> Vec<f32>) -> Result<(), FileError> {
     let failed = |e: safetensors::SafeTensorError| FileError::writing(path)(std::io::Error::other(e.to_string()));
     replace_file(path, |file| {
-        let bytes: Vec<Vec<u8>> =
-            (0..tensors.len()).map(|i| values(i).iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-        let views = tensors.iter().zip(&bytes).map(|((name, shape), data)| {
-            TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view))
-        });
+        let bytes: Vec<Vec<u8>> = (0..tensors.len()).map(|i| values(i).iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let views = tensors
+            .iter()
+            .zip(&bytes)
+            .map(|((name, shape), data)| TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view)));
         let views: Vec<_> = views.collect::<Result<_, _>>().map_err(failed)?;
         let all = safetensors::tensor::serialize(views, None).map_err(failed)?;
         file.write_all(&all).map_err(FileError::writing(path))

@@ -1,0 +1,273 @@
+//! Plans against PyTorch: the network lowered as built, and after the optimising pipeline, every block, on the kernels
+//! this machine picks, and every sampler's trajectory through a whole artifact.
+#![allow(clippy::unwrap_used)]
+
+mod oracle;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use fcdm_compiler::assemble::{EntryPoint, assemble};
+use fcdm_compiler::weights::WeightSource;
+use fcdm_ir::{Builder, Function, Module};
+use fcdm_models::fcdm::compile::{Observer, Options, compile};
+use fcdm_models::fcdm::import::Import;
+use fcdm_models::fcdm::{Size, network};
+use fcdm_passes::OPTIMISED;
+use fcdm_passes::partition::Copier;
+use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
+use fcdm_runtime::executor::{Executor, Input, Program};
+use fcdm_runtime::generate::sample;
+use fcdm_runtime::network::{Guided, Network};
+use fcdm_runtime::plan::Element;
+use fcdm_runtime::sampler::{Denoiser, DiffusionForm, GivenNoise, Guidance, GuidedChannels, LastStep, Method, NoNoise, Solver};
+use fcdm_runtime::schedule::Spacing;
+use oracle::{File, NETS, channels_first, checkpoint};
+use std::sync::Arc;
+
+/// The network's function with all its traced values as results.
+fn traced(f: &Function, names: &[&str]) -> Function {
+    let mut b = Builder::new(f.name());
+    let mut copier = Copier::new(f);
+    for &v in f.inputs() {
+        let new = b.input(&f.value(v).name, f.ty(v).clone());
+        copier.bind(v, new);
+    }
+    let find = |name: &str| f.result(name).or_else(|| f.values().find(|(_, d)| d.name == name).map(|(v, _)| v)).unwrap();
+    let results = names.iter().map(|n| ((*n).to_owned(), copier.copy(&mut b, find(n)))).collect();
+    b.finish(results)
+}
+
+/// Writes functions as an artifact and loads it for execution.
+fn executor(path: &Path, entries: Vec<EntryPoint>, weights: Option<&Function>, import: &Import<'_>, threads: usize) -> Executor {
+    let assembly = assemble(entries, weights).unwrap();
+    for e in &assembly.plan.entries {
+        assert!(e.arena_bytes * 10 <= e.arena_lower_bound * 11, "{}: {} over {}", e.name, e.arena_bytes, e.arena_lower_bound);
+    }
+    let c = import.config();
+    let model = ModelInfo {
+        prediction: if c.learn_sigma { Prediction::EpsVariance } else { Prediction::Velocity },
+        in_channels: c.in_channels,
+        out_channels: c.out_channels(),
+        num_classes: c.num_classes,
+        null_class: c.null_class,
+        class_names: vec![],
+        hidden: c.hidden,
+        depths: c.depths.to_vec(),
+        mlp_ratio: c.mlp_ratio(),
+        height: 4,
+        width: 4,
+    };
+    let contents = ArtifactContents { plan: assembly.plan.clone(), model, ir: None, provenance: None, report: None, license: None };
+    let source: &dyn WeightSource = import;
+    let tensors = assembly
+        .tensors
+        .iter()
+        .map(|(name, usage)| TensorSource::f32(name.as_str(), usage.stored_shape(), assembly.values(usage, source).unwrap()));
+    write(path, &contents, tensors.collect(), &|| false, &mut |_, _| {}).unwrap();
+    let artifact = Artifact::open(path).unwrap();
+    let plan = artifact.plan().clone();
+    assert_eq!(plan.entries[0].inputs.iter().filter(|p| p.dtype == Element::I32).count(), 1);
+    Executor::new(Arc::new(Program::load(plan, Arc::new(artifact)).unwrap()), threads).unwrap()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+#[test]
+fn every_block_of_the_plain_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    for net in NETS {
+        let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
+        let import = Import::new(&ckpt, true).unwrap();
+        let shape = &file.get("x").shape;
+        let names: Vec<&str> = file.results().filter(|n| !n.starts_with("cfg.")).collect();
+        let size = Size { batch: shape[0], height: shape[2], width: shape[3] };
+        let f = traced(&network(import.config(), size), &names);
+        let outputs: Vec<Vec<usize>> = f.results().iter().map(|(_, v)| f.ty(*v).shape.clone()).collect();
+        let path = folder.path().join(net);
+        let mut ex = executor(&path, vec![EntryPoint { function: f, rows: shape[0] }], None, &import, 2);
+        let mut values: Vec<Vec<f32>> = outputs.iter().map(|s| vec![f32::NAN; s.iter().product()]).collect();
+        let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
+        let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
+        ex.run(0, &[Input::F32(&x), Input::F32(&t), Input::I32(&y)], &mut slots);
+        for ((name, shape), v) in names.iter().zip(&outputs).zip(&values) {
+            file.check(name, &channels_first(&wide(v), shape), "plain plan");
+        }
+    }
+}
+
+#[test]
+fn every_block_of_the_optimised_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    for net in NETS {
+        let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
+        let import = Import::new(&ckpt, true).unwrap();
+        let shape = &file.get("x").shape;
+        let names: Vec<&str> = file.results().filter(|n| !n.starts_with("cfg.")).collect();
+        let size = Size { batch: shape[0], height: shape[2], width: shape[3] };
+        let f = traced(&network(import.config(), size), &names);
+        let (m, _) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
+        let take = |name: &str| EntryPoint { function: m.function(name).unwrap().clone(), rows: shape[0] };
+        let path = folder.path().join(net);
+        let mut ex = executor(&path, vec![take("condition"), take("denoise")], m.function(Module::WEIGHTS), &import, 2);
+        let plan = ex.program().entries().to_vec();
+        let buffers = |e: usize| -> Vec<Vec<f32>> { plan[e].outputs.iter().map(|p| vec![f32::NAN; p.shape.iter().product()]).collect() };
+        let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
+        let mut rows = buffers(0);
+        let mut slots: Vec<&mut [f32]> = rows.iter_mut().map(|v| &mut v[..]).collect();
+        ex.run(0, &[Input::F32(&t), Input::I32(&y)], &mut slots);
+        let inputs: Vec<Input<'_>> = plan[1]
+            .inputs
+            .iter()
+            .map(|p| {
+                let i = plan[0].outputs.iter().position(|o| o.name == p.name);
+                Input::F32(i.map_or(&x[..], |i| &rows[i][..]))
+            })
+            .collect();
+        let mut values = buffers(1);
+        let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
+        ex.run(1, &inputs, &mut slots);
+        for ((name, port), v) in names.iter().zip(&plan[1].outputs).zip(&values) {
+            file.check(name, &channels_first(&wide(v), &port.shape), "optimised plan");
+        }
+    }
+}
+
+/// Compiles without a word.
+struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
+        true
+    }
+    fn pass(&mut self, _: &'static fcdm_passes::Pass, _: &Module) {}
+}
+
+fn artifact(net: &str, path: &Path, image: &[usize], optimise: bool, threads: usize) -> Network {
+    let ckpt = checkpoint(net);
+    let import = Import::new(&ckpt, true).unwrap();
+    let options =
+        Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, class_names: vec![], license: None, source: None };
+    compile(&import, &options, path, &mut Silent).unwrap();
+    Network::new(Artifact::open(path).unwrap(), threads).unwrap()
+}
+
+#[test]
+fn guided_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    for net in NETS {
+        let file = File::open(net, "forward");
+        let x = file.get("x");
+        for optimise in [false, true] {
+            let mut network = artifact(net, &folder.path().join(net), &x.shape[1..], optimise, 2);
+            let model = network.model().clone();
+            let (input, t, y) = (x.channels_last().f32(), file.get("t").f32(), file.get("cfg.y").i32());
+            for name in file.results().filter(|n| n.starts_with("cfg.")) {
+                let (scale, channels) = name.strip_prefix("cfg.").unwrap().split_once(".channels").unwrap();
+                let channels = if channels == "3" { GuidedChannels::First3 } else { GuidedChannels::AllEps };
+                let guidance = Guidance { scale: scale.parse().unwrap(), channels, interval: None };
+                // A sampler has one time for all states; the file has one for each.
+                let mut out = vec![f32::NAN; 3 * network.output_len()];
+                let state = network.state_len();
+                for (i, out) in out.chunks_exact_mut(network.output_len()).enumerate() {
+                    let mut guided = Guided::new(&mut network, &y[i..=i], guidance, &[f64::from(t[i])]).unwrap();
+                    guided.denoise(&input[i * state..(i + 1) * state], 0, f64::from(t[i]), out);
+                }
+                let shape = [3, model.height, model.width, model.out_channels];
+                file.check(name, &channels_first(&wide(&out), &shape), if optimise { "optimised artifact" } else { "plain artifact" });
+            }
+        }
+    }
+}
+
+/// The sampler of a golden result's name: method, guidance, whether all states are stored.
+fn method(name: &str) -> (Method, Guidance, bool) {
+    let parts: Vec<&str> = name.split('.').collect();
+    let scale = parts.iter().find_map(|p| p.strip_prefix("cfg")).map_or(1.0, |s| s.parse().unwrap());
+    let channels = if name.contains("channels4") { GuidedChannels::AllEps } else { GuidedChannels::First3 };
+    let sde = |solver, form, last| Method::Sde { steps: 10, solver, form, norm: 1.0, last, last_size: 0.04 };
+    let method = match (parts[0], parts[1]) {
+        ("ddpm10", _) => Method::Ddpm { spacing: Spacing::Even(10) },
+        ("ddpm7", _) => Method::Ddpm { spacing: Spacing::Even(7) },
+        ("ddim10", "eta0") => Method::Ddim { spacing: Spacing::Even(10), eta: 0.7 },
+        ("ddim10", "strided") => Method::Ddim { spacing: Spacing::Strided(10), eta: 0.0 },
+        ("ddim10", _) => Method::Ddim { spacing: Spacing::Even(10), eta: 0.0 },
+        ("ode10", "heun") => Method::Ode { steps: 10, solver: Solver::Heun },
+        ("ode10", _) => Method::Ode { steps: 10, solver: Solver::Euler },
+        ("sde10", "heun") => sde(Solver::Heun, DiffusionForm::Sigma, LastStep::Mean),
+        ("sde10", "last_euler") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Euler),
+        ("sde10", "last_tweedie") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Tweedie),
+        ("sde10", "last_none") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::None),
+        ("sde10", "constant") => sde(Solver::Euler, DiffusionForm::Constant, LastStep::Mean),
+        ("sde10", "decreasing") => sde(Solver::Euler, DiffusionForm::Decreasing, LastStep::Mean),
+        ("sde10", "increasing-decreasing") => sde(Solver::Euler, DiffusionForm::IncreasingDecreasing, LastStep::Mean),
+        ("sde10", _) => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Mean),
+        other => panic!("{other:?}"),
+    };
+    (method, Guidance { scale, channels, interval: None }, name.ends_with(".states"))
+}
+
+#[test]
+fn every_trajectory() {
+    let folder = tempfile::tempdir().unwrap();
+    for (net, results) in [("eps8", 8), ("flow16", 12)] {
+        let file = File::open(net, "sample");
+        let start = file.get("start");
+        let image = &start.shape[1..];
+        assert_eq!(file.results().count(), results);
+        for optimise in [false, true] {
+            let mut network = artifact(net, &folder.path().join(net), image, optimise, 2);
+            for name in file.results() {
+                let (method, guidance, whole) = method(name);
+                let mut states = start.channels_last().f32();
+                let mut trajectory = Vec::new();
+                let shape = [start.shape[0], image[1], image[2], image[0]];
+                let mut noise = GivenNoise::new(file.get("noise").channels_last().f32());
+                let labels = file.get("y").i32();
+                let done = sample(&mut network, method, guidance, &labels, &mut states, &mut noise, &mut |_, _, s| {
+                    trajectory.extend(channels_first(&wide(s), &shape));
+                    ControlFlow::Continue(())
+                });
+                assert!(done.unwrap());
+                let values = if whole { trajectory } else { channels_first(&wide(&states), &shape) };
+                file.check(name, &values, if optimise { "optimised artifact" } else { "plain artifact" });
+            }
+        }
+    }
+}
+
+/// A real checkpoint of the official trainer against PyTorch, 50 DDIM steps with guidance 2, and 25 ancestral ones.
+#[test]
+fn the_clothing_checkpoint() {
+    use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/checkpoints");
+    if !data.exists() {
+        println!("SKIPPED: {} is not there", data.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let reference = oracle::read(&data.join("clothing-pixel.reference.safetensors"));
+    let ckpt = Checkpoint::open(data.join("clothing-pixel.pt"), Weights::Auto).unwrap();
+    let import = Import::new(&ckpt, true).unwrap();
+    let options =
+        Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, class_names: vec![], license: None, source: None };
+    let path = folder.path().join("clothing.fcdm");
+    compile(&import, &options, &path, &mut Silent).unwrap();
+    let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();
+    let y = reference["y"].i32();
+    let ddim = Method::Ddim { spacing: Spacing::Even(50), eta: 0.0 };
+    let ddpm = Method::Ddpm { spacing: Spacing::Even(25) };
+    for (name, method, scale) in [("ddim50_cfg2", ddim, 2.0), ("ddim50_cfg1", ddim, 1.0), ("ddpm25_cfg1", ddpm, 1.0)] {
+        let mut states = reference["noise"].channels_last().f32();
+        let guidance = Guidance { scale, ..Guidance::default() };
+        let mut given = GivenNoise::new(reference["step_noise"].channels_last().f32());
+        let noise: &mut dyn fcdm_runtime::sampler::StepNoise = if name.starts_with("ddpm") { &mut given } else { &mut NoNoise };
+        assert!(sample(&mut network, method, guidance, &y, &mut states, noise, &mut |_, _, _| ControlFlow::Continue(())).unwrap());
+        let got = channels_first(&wide(&states), &[8, 32, 32, 3]);
+        let distance = oracle::relative(&got, &reference[name].values);
+        println!("clothing-pixel: {name}: {distance:.2e}");
+        assert!(distance <= 1e-3, "{name}: {distance:.3e}");
+    }
+}
