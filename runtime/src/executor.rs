@@ -27,7 +27,7 @@ pub struct Program {
     entries: Vec<Vec<Bound>>,
     /// For every entry and input: labels must be below.
     limits: Vec<Vec<Option<usize>>>,
-    /// Keeps alive what [`Slot::Weight`] points into.
+    /// Keeps alive what `Slot::Weight` points into.
     _weights: Arc<dyn WeightStore + Send + Sync>,
 }
 

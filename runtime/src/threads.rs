@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Rounds of spinning before sleep, about 20 us: longer than the pause between steps, short for a person.
+/// Rounds of spinning before sleep, some tens of microseconds: longer than the pause between steps.
 const SPINS: usize = 4000;
 
 /// Rounds of giving up the time slice before sleep, for machines with more threads than cores.

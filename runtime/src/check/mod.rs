@@ -14,8 +14,8 @@ use crate::plan::{ALIGN, Element, Entry, Operand, Place, Plan, Port, Step, VERSI
 /// Most bytes of an arena: 64 GiB, or what an address space of 32 bits can have.
 pub const MAX_ARENA: usize = if usize::BITS >= 64 { 1 << 36 } else { isize::MAX as usize };
 
-/// Most elements of an operand, so that twice its bytes are still a size.
-pub const MAX_COUNT: usize = isize::MAX as usize / 16;
+/// Most elements of an operand. A kernel's scratch is at most about 200 times that, which is still a number.
+pub const MAX_COUNT: usize = if usize::BITS >= 64 { 1 << 36 } else { 1 << 26 };
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,9 @@ pub struct PlanError {
 
 /// Expected and found.
 type Fault = (String, String);
+
+/// Tells element type and extents of a tensor, if there is one of that name.
+pub type Weights<'a> = dyn Fn(&str) -> Option<(Element, Vec<usize>)> + 'a;
 
 /// Fails unless `ok`, with what was expected and what was found.
 fn ensure(ok: bool, expected: impl Into<String>, found: impl std::fmt::Debug) -> Result<(), Fault> {
@@ -52,7 +55,7 @@ fn count(shape: &[usize]) -> Option<usize> {
 ///
 /// # Errors
 /// The first fault.
-pub fn check_plan(plan: &Plan, weights: &dyn Fn(&str) -> Option<(Element, Vec<usize>)>) -> Result<(), PlanError> {
+pub fn check_plan(plan: &Plan, weights: &Weights<'_>) -> Result<(), PlanError> {
     let error = |entry: &str, step: Option<&Step>, (expected, found): Fault| PlanError {
         entry: entry.into(),
         step: step.map(|s| s.label.clone()),
@@ -83,7 +86,7 @@ fn check_entry(entry: &Entry) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_step(entry: &Entry, step: &Step, weights: &dyn Fn(&str) -> Option<(Element, Vec<usize>)>) -> Result<(), Fault> {
+fn check_step(entry: &Entry, step: &Step, weights: &Weights<'_>) -> Result<(), Fault> {
     ensure(step.inputs.len() <= MAX_INPUTS, format!("at most {MAX_INPUTS} inputs"), step.inputs.len())?;
     ensure(step.outputs.len() <= MAX_OUTPUTS, format!("at most {MAX_OUTPUTS} outputs"), step.outputs.len())?;
     for operand in step.inputs.iter().chain(&step.outputs) {
@@ -99,7 +102,7 @@ fn check_step(entry: &Entry, step: &Step, weights: &dyn Fn(&str) -> Option<(Elem
 }
 
 /// The operand lies inside of what holds it, and has its element type.
-fn check_place(entry: &Entry, operand: &Operand, weights: &dyn Fn(&str) -> Option<(Element, Vec<usize>)>) -> Result<(), Fault> {
+fn check_place(entry: &Entry, operand: &Operand, weights: &Weights<'_>) -> Result<(), Fault> {
     let n = count(&operand.shape).ok_or_else(|| ("extents of at least 1 and a sane size".into(), format!("{:?}", operand.shape)))?;
     let of_port = |ports: &[Port], i: usize| {
         let port = ports.get(i).ok_or_else(|| (format!("a port below {}", ports.len()), format!("{:?}", operand.at)))?;

@@ -110,9 +110,9 @@ mod tests {
         let x = values(h * w * c, 1);
         let k = kernel(&[w, h, c], 0, &[3, 21, 1], 0, &[15, 3, 1]);
         run_all(&step(k, &[&[h, w, c]], &[&[w, h, c]]), &[&x], |y, _| {
-            for i in 0..y[0].len() {
+            for (i, &y) in y[0].iter().enumerate() {
                 let (a, b, d) = (i / (h * c), i / c % h, i % c);
-                assert_eq!(y[0][i], x[(b * w + a) * c + d]);
+                assert_eq!(y, x[(b * w + a) * c + d]);
             }
         });
     }

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn binary_against_f64_over_tails() {
-        let cases: [(Binary, fn(f64, f64) -> f64); 5] = [
+        type F = fn(f64, f64) -> f64;
+        let cases: [(Binary, F); 5] = [
             (Binary::Add, |a, b| a + b),
             (Binary::Sub, |a, b| a - b),
             (Binary::Mul, |a, b| a * b),

@@ -1,6 +1,6 @@
 //! The kernels, one family a file: formula, contract, a body over [`crate::simd::Simd`], tests.
 //!
-//! A step becomes a [`Task`] when a program is loaded. A task runs in phases with a barrier after each; in a
+//! A step becomes a `Task` when a program is loaded. A task runs in phases with a barrier after each; in a
 //! phase every thread does the part that follows from its index. Sizes were checked by [`crate::check`] before
 //! a task is made, and the executor hands it memory of those sizes.
 //!

@@ -18,7 +18,7 @@ pub use x86::{Avx2, Avx512};
 
 /// A vector of f32 and what the kernels do with it.
 ///
-/// Methods are to be inlined into a function with the CPU features enabled: see [`variants`].
+/// Methods are to be inlined into a function with the CPU features enabled: see the macro `variants`.
 pub trait Simd: Copy {
     /// Elements of a vector; a power of two, at most 16.
     const LANES: usize;

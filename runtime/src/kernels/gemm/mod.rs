@@ -71,8 +71,10 @@ pub(super) struct Gemm {
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let (x, y) = (&step.inputs[0].shape, &step.outputs[0].shape);
     let (k, o) = (*x.last().expect("checked: x has a rank"), *y.last().expect("checked: y has a rank"));
-    let per_sample = y[1..y.len() - 1].iter().product();
-    let all = Gemm::new(Source::Rows, 1, step.outputs[0].count() / o, k, o);
+    let rows = step.outputs[0].count() / o;
+    let all = Gemm::new(Source::Rows, 1, rows, k, o);
+    // A single vector has no axis of samples.
+    let per_sample = rows / y[0].min(rows);
     let gemm = match step.kernel {
         Kernel::Linear => all,
         Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..Gemm::new(Source::Rows, y[0], per_sample, k, o) },

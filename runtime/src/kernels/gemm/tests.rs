@@ -29,6 +29,14 @@ fn linear_over_tails() {
 }
 
 #[test]
+fn linear_of_a_single_vector() {
+    let (x, w) = (values(5, 1), values(3 * 5, 2));
+    let want = linear(&x, &w, None, 5, 3);
+    let s = step(Kernel::Linear, &[&[5], &packed(3, 5)], &[&[3]]);
+    run_all(&s, &[&x, &pack_panels(&w, 3, 5)], |y, what| close(&y[0], &want, 4e-6, what));
+}
+
+#[test]
 fn convolutions() {
     // n, h, w, i, o, kernel, stride, pad
     let cases = [
@@ -84,11 +92,11 @@ fn scale_gate_and_residual() {
         let (hidden, a, weights, b) = (values(n * h * w * k, 1), values(n * k, 2), values(o * k, 3), values(o, 4));
         let (gate, x) = (values(n * o, 5), values(n * h * w * o, 6));
         let mut want = Vec::new();
-        for e in 0..x.len() {
+        for (e, &x) in x.iter().enumerate() {
             let (c, r, s) = (e % o, e / o, e / o / (h * w));
             let term = |j: usize| f64::from(hidden[r * k + j]) * f64::from(a[s * k + j]) * f64::from(weights[c * k + j]);
             let product = (0..k).map(term).sum::<f64>() + f64::from(b[c]);
-            want.push(f64::from(x[e]) + f64::from(gate[s * o + c]) * product);
+            want.push(f64::from(x) + f64::from(gate[s * o + c]) * product);
         }
         let shapes: [&[usize]; 6] = [&[n, h, w, k], &[n, k], &packed(o, k), &[o], &[n, o], &[n, h, w, o]];
         let s = step(Kernel::ScaleLinearGatedAdd, &shapes, &[&[n, h, w, o]]);
