@@ -2,28 +2,27 @@
 //! this machine picks, and every sampler's trajectory through a whole artifact.
 #![allow(clippy::unwrap_used)]
 
+mod loaded;
 mod oracle;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{EntryPoint, assemble};
-use fcdm_compiler::weights::WeightSource;
+use fcdm_compiler::assemble::EntryPoint;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_models::fcdm::compile::{Observer, Options, compile};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
-use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
-use fcdm_runtime::executor::{Executor, Input, Program};
+use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::sample;
 use fcdm_runtime::network::{Guided, Network};
-use fcdm_runtime::plan::Element;
 use fcdm_runtime::sampler::{Denoiser, DiffusionForm, GivenNoise, Guidance, GuidedChannels, LastStep, Method, NoNoise, Solver};
 use fcdm_runtime::schedule::Spacing;
+use loaded::executor;
 use oracle::{File, NETS, channels_first, checkpoint};
-use std::sync::Arc;
 
 /// The network's function with all its traced values as results.
 fn traced(f: &Function, names: &[&str]) -> Function {
@@ -36,39 +35,6 @@ fn traced(f: &Function, names: &[&str]) -> Function {
     let find = |name: &str| f.result(name).or_else(|| f.values().find(|(_, d)| d.name == name).map(|(v, _)| v)).unwrap();
     let results = names.iter().map(|n| ((*n).to_owned(), copier.copy(&mut b, find(n)))).collect();
     b.finish(results)
-}
-
-/// Writes functions as an artifact and loads it for execution.
-fn executor(path: &Path, entries: Vec<EntryPoint>, weights: Option<&Function>, import: &Import<'_>, threads: usize) -> Executor {
-    let assembly = assemble(entries, weights).unwrap();
-    for e in &assembly.plan.entries {
-        assert!(e.arena_bytes * 10 <= e.arena_lower_bound * 11, "{}: {} over {}", e.name, e.arena_bytes, e.arena_lower_bound);
-    }
-    let c = import.config();
-    let model = ModelInfo {
-        prediction: if c.learn_sigma { Prediction::EpsVariance } else { Prediction::Velocity },
-        in_channels: c.in_channels,
-        out_channels: c.out_channels(),
-        num_classes: c.num_classes,
-        null_class: c.null_class,
-        class_names: vec![],
-        hidden: c.hidden,
-        depths: c.depths.to_vec(),
-        mlp_ratio: c.mlp_ratio(),
-        height: 4,
-        width: 4,
-    };
-    let contents = ArtifactContents { plan: assembly.plan.clone(), model, ir: None, provenance: None, report: None, license: None };
-    let source: &dyn WeightSource = import;
-    let tensors = assembly
-        .tensors
-        .iter()
-        .map(|(name, usage)| TensorSource::f32(name.as_str(), usage.stored_shape(), assembly.values(usage, source).unwrap()));
-    write(path, &contents, tensors.collect(), &|| false, &mut |_, _| {}).unwrap();
-    let artifact = Artifact::open(path).unwrap();
-    let plan = artifact.plan().clone();
-    assert_eq!(plan.entries[0].inputs.iter().filter(|p| p.dtype == Element::I32).count(), 1);
-    Executor::new(Arc::new(Program::load(plan, Arc::new(artifact)).unwrap()), threads).unwrap()
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {

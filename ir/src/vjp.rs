@@ -14,10 +14,12 @@ use crate::types::TypeError;
 pub fn backward(b: &mut Builder, cotangents: &[(Value, Value)], wrt: &[Value]) -> Vec<Option<Value>> {
     let active = depends_on(b.so_far(), wrt);
     let mut sums: Vec<Option<Value>> = vec![None; b.so_far().value_count()];
+    // Counted before the cotangents of a value given twice are added up: that sum is not to be differentiated.
+    let insts = b.so_far().insts().len();
     for &(v, dv) in cotangents {
         accumulate(b, &mut sums[v.index()], dv);
     }
-    for i in (0..b.so_far().insts().len()).rev() {
+    for i in (0..insts).rev() {
         let inst = &b.so_far().insts()[i];
         let reached = inst.results.iter().any(|r| sums[r.index()].is_some());
         if !reached || !inst.results.iter().any(|r| active[r.index()]) {
