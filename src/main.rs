@@ -1,2 +1,4 @@
 //! Command line of `fcdm`.
+#![forbid(unsafe_code)]
+
 fn main() {}
