@@ -203,9 +203,18 @@ fn function(rows: usize, steps: &[Step], results: &[u8]) -> Module {
     Module { functions: vec![random.b.finish(named)] }
 }
 
-fn modules() -> impl Strategy<Value = Module> {
+/// A module that a failure shows as text.
+struct Shown(Module);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\n{}", self.0)
+    }
+}
+
+fn modules() -> impl Strategy<Value = Shown> {
     let steps = prop::collection::vec(any::<Step>(), 1..20);
-    (1usize..=2, steps, prop::collection::vec(any::<u8>(), 0..3)).prop_map(|(rows, steps, results)| function(rows, &steps, &results))
+    (1usize..=2, steps, prop::collection::vec(any::<u8>(), 0..3)).prop_map(|(rows, steps, results)| Shown(function(rows, &steps, &results)))
 }
 
 fn assert_valid(what: &str, m: &Module) {
@@ -219,7 +228,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_pass_keeps_the_values(m in modules()) {
+    fn every_pass_keeps_the_values(Shown(m) in modules()) {
         assert_valid("input", &m);
         for pass in PASSES {
             let after = pass.apply(&m);
@@ -231,7 +240,7 @@ proptest! {
     }
 
     #[test]
-    fn the_pipeline_keeps_the_values(m in modules()) {
+    fn the_pipeline_keeps_the_values(Shown(m) in modules()) {
         let (after, _) = run(OPTIMISED, m.clone(), &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
         assert_valid("optimised", &after);
         assert_same_values("optimised", &m, &after);
@@ -245,7 +254,7 @@ fn random_functions_make_every_pass_fire() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut fired = vec![0; PASSES.len()];
     for _ in 0..400 {
-        let m = modules().new_tree(&mut runner).unwrap().current();
+        let Shown(m) = modules().new_tree(&mut runner).unwrap().current();
         for (count, pass) in fired.iter_mut().zip(PASSES) {
             *count += usize::from(pass.apply(&m) != m);
         }
