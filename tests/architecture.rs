@@ -35,9 +35,6 @@ const UNSAFE_CRATE: &str = "fcdm-runtime";
 /// House rule: think at 400, split at 600.
 const MAX_LINES: usize = 600;
 
-/// Where sources stand, seen from the root of the workspace.
-const FOLDERS: &[&str] = &["ir", "passes", "runtime", "compiler", "models", "src", "tests"];
-
 struct Package {
     name: String,
     /// Roots of its library and binaries.
@@ -89,19 +86,18 @@ fn packages() -> Vec<Package> {
     list(&metadata["packages"]).iter().map(package).collect()
 }
 
-/// Every Rust source of the repository, in a fixed order.
+/// Every Rust source of the repository, in a fixed order; not what is built, hidden or linked to from elsewhere.
 fn sources() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|f| root().join(f)).collect();
+    let mut folders = vec![root().to_owned()];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                // A crate that is built by itself keeps its output in its own folder.
-                if path.file_name().is_none_or(|n| n != "target") {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name());
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+                folders.push(path);
+            } else if kind.is_file() && path.extension().is_some_and(|e| e == "rs") {
                 found.push(path);
             }
         }
