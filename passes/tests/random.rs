@@ -8,11 +8,14 @@
 
 mod evaluation;
 
-use evaluation::assert_same_values;
+use std::collections::HashMap;
+
+use evaluation::{assert_same_values, seeded};
+use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::ops::*;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
-use fcdm_ir::{Builder, DType, Module, Op, Type, Value};
+use fcdm_ir::{Builder, DType, Function, Module, Op, Type, Value};
 use fcdm_passes::{OPTIMISED, PASSES, run};
 use proptest::prelude::*;
 
@@ -224,6 +227,23 @@ fn assert_valid(what: &str, m: &Module) {
     assert!(parsed == *m && parsed.to_string() == printed, "{what}: printing loses something:\n{printed}");
 }
 
+/// The results of a function with the rows of its inputs, which `seeds` decide one by one.
+fn with_rows(f: &Function, seeds: &[u64]) -> Vec<Tensor> {
+    let row = |name: &str, ty: &Type, seed: u64| seeded(name, &ty.with_shape([1]), seed).into_iter();
+    let input = |v: &Value| {
+        let data = f.value(*v);
+        Tensor::from_shape_vec(vec![seeds.len()], seeds.iter().flat_map(|&s| row(&data.name, &data.ty, s)).collect()).unwrap()
+    };
+    let inputs: Vec<Tensor> = f.inputs().iter().map(input).collect();
+    let types: HashMap<&str, &Type> = f.weights().map(|(_, d)| (d.name.as_str(), &d.ty)).collect();
+    evaluate(f, &inputs, &mut |name| Some(seeded(name, types[name], 0))).unwrap()
+}
+
+fn same_row(a: &Tensor, i: usize, b: &Tensor, j: usize) -> bool {
+    let row = |t: &Tensor, i: usize| t.iter().skip(i * (t.len() / 2)).take(t.len() / 2).copied().collect::<Vec<f64>>();
+    row(a, i).into_iter().zip(row(b, j)).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(1.0))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -236,6 +256,18 @@ proptest! {
             assert_same_values(pass.name, &m, &after);
             let again = pass.apply(&after);
             assert!(again == after, "{}: a second run changes\n{after}into\n{again}", pass.name);
+        }
+    }
+
+    /// The order and the company of the rows do not matter to a condition: a schedule is one batch of any size.
+    #[test]
+    fn a_hoisted_condition_keeps_rows_apart(Shown(m) in modules()) {
+        let after = fcdm_passes::find("hoist_condition").unwrap().apply(&m);
+        let Some(condition) = after.function("condition").filter(|f| f.ty(f.inputs()[0]).shape == [2]) else { return Ok(()) };
+        let (one, swapped, other) = (with_rows(condition, &[1, 2]), with_rows(condition, &[2, 1]), with_rows(condition, &[1, 3]));
+        for (i, result) in one.iter().enumerate() {
+            assert!(same_row(result, 0, &swapped[i], 1) && same_row(result, 1, &swapped[i], 0), "rows change places in\n{condition}");
+            assert!(same_row(result, 0, &other[i], 0), "row 0 sees row 1 in\n{condition}");
         }
     }
 

@@ -15,7 +15,7 @@ const TOLERANCE: f64 = 1e-9;
 type Named = HashMap<String, Tensor>;
 
 /// Values in -1.5 .. 1.5 decided by name, type and seed; labels are 0 or 1.
-fn seeded(name: &str, ty: &Type, seed: u64) -> Tensor {
+pub fn seeded(name: &str, ty: &Type, seed: u64) -> Tensor {
     // FNV-1a over the name, then SplitMix64.
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut next = || {
