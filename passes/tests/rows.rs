@@ -12,7 +12,7 @@ use fcdm_ir::verify::verify_module;
 /// weights.
 fn check(lines: &str, hoisted: bool) {
     let text = format!(
-        "weight @w : f32[4,4]\nweight @b : f32[4]\nweight @r : f32[2,4]\n
+        "weight @w : f32[4,4]\nweight @b : f32[4]\nweight @r : f32[2,4]\nweight @q : f32[2,2]\n
         fn @f(%x: f32[2,4], %t: f32[2], %y: i32[2], %s: f32[4,4]) {{
           %e = timestep_embedding %t {{dim=4}} : f32[2,4]
           {lines}
@@ -58,6 +58,7 @@ fn what_mixes_rows_or_tells_them_apart_is_not_hoisted() {
         "%c = linear %e, %s : f32[2,4]",
         "%c = embedding %s, %y : f32[2,4]",
         "%c = slice %s {axis=0, start=0, len=2} : f32[2,4]",
+        "%p = reshape %s {shape=[2,8]} : f32[2,8] %c = slice %p {axis=1, start=0, len=4} : f32[2,4]",
         // A weight with rows of its own.
         "%c = add %e, @r : f32[2,4]",
         "%c = modulate %e, @r, %e : f32[2,4]",
@@ -65,7 +66,9 @@ fn what_mixes_rows_or_tells_them_apart_is_not_hoisted() {
         // The rows are the channels.
         "%p = softmax %t : f32[2] %r = reshape %p {shape=[2,1]} : f32[2,1] %c = broadcast %r {shape=[2,4]} : f32[2,4]",
         "%p = layer_norm %t {eps=0.1} : f32[2] %r = reshape %p {shape=[2,1]} : f32[2,1] %c = broadcast %r {shape=[2,4]} : f32[2,4]",
+        "%p = linear %t, @q : f32[2] %r = reshape %p {shape=[2,1]} : f32[2,1] %c = broadcast %r {shape=[2,4]} : f32[2,4]",
         // Rows change places, or meet.
+        "%p = reshape %e {shape=[1,8]} : f32[1,8] %q = flip %p {axes=[1]} : f32[1,8] %c = reshape %q {shape=[2,4]} : f32[2,4]",
         "%c = flip %e {axes=[0]} : f32[2,4]",
         "%p, %q = split %e {axis=0, parts=2} : f32[1,4], f32[1,4] %c = concat %q, %p {axis=0} : f32[2,4]",
         "%p = slice %e {axis=0, start=1, len=1} : f32[1,4] %c = broadcast %p {shape=[2,4]} : f32[2,4]",
