@@ -62,6 +62,14 @@ fn conv2d_pads_top_left_bottom_right() {
 }
 
 #[test]
+fn linear_of_one_channel_keeps_row_major_order() {
+    let y = run(Linear {}, &[tensor(&[3, 1], &[1.0, 2.0, 3.0]), tensor(&[2, 1], &[1.0, 10.0]), tensor(&[2], &[0.5, 0.0])]);
+    assert_close(&y, &[3, 2], &[1.5, 10.0, 2.5, 20.0, 3.5, 30.0]);
+    let y = run(Linear {}, &[tensor(&[1, 2, 2, 1], &[1.0, 2.0, 3.0, 4.0]), tensor(&[2, 1], &[1.0, 10.0])]);
+    assert_close(&y, &[1, 2, 2, 2], &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]);
+}
+
+#[test]
 fn conv2d_sums_over_input_channels() {
     let x = tensor(&[1, 1, 1, 2], &[2.0, 3.0]);
     let w = tensor(&[3, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);

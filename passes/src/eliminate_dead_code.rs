@@ -1,4 +1,5 @@
-//! Drops every instruction that no result depends on.
+//! Drops every instruction that no result depends on, and all but the first of identical instructions. Inputs stay,
+//! used or not: they are the function's signature.
 
 use fcdm_ir::Function;
 

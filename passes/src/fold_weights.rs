@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use fcdm_ir::{Builder, Def, Function, Module, Value};
 
 use crate::partition::{Copier, boundary, crossing_name, depends};
+use crate::rewrite::sweep;
 
 /// The pass.
 pub(crate) fn fold_weights(m: &Module) -> Module {
@@ -33,10 +34,12 @@ impl Weights {
         for f in &m.functions {
             w.taken.extend(f.weights().map(|(_, d)| d.name.clone()));
         }
+        // A result of @weights is taken even while no function refers to it.
         if let Some(f) = m.function(Module::WEIGHTS) {
             let mut copier = Copier::new(f);
             for (name, v) in f.results() {
                 let new = copier.copy(&mut w.b, *v);
+                w.taken.insert(name.clone());
                 w.results.push((name.clone(), new));
             }
         }
@@ -60,6 +63,8 @@ impl Weights {
 }
 
 fn fold(f: &Function, weights: &mut Weights) -> Function {
+    // What is dead would become a weight that nothing uses.
+    let f = &sweep(f);
     let late = depends(f, |v| matches!(f.value(v).def, Def::Input(_)));
     let early: Vec<bool> = late.iter().map(|l| !l).collect();
     let cut = boundary(f, &early);

@@ -49,8 +49,10 @@ impl<'a> Rewriter<'a> {
 
 /// Walks `f` in order. For every instruction `rule` either emits its replacement (through [`Rewriter::b`], on
 /// mapped operands) and returns one new value for each result, or returns `None` to have it copied. Inputs stay,
-/// names pass to the values that take over, instructions that nothing needs any more are dropped.
+/// names pass to the values that take over, instructions that nothing needs any more are dropped: before the walk, so
+/// that a dead use does not count as a use, and after it.
 pub fn rewrite(f: &Function, mut rule: impl FnMut(&mut Rewriter<'_>, &Inst) -> Option<Vec<Value>>) -> Function {
+    let f = &sweep(f);
     let mut r = Rewriter { old: f, uses: f.use_counts(), map: vec![None; f.value_count()], b: Builder::new(f.name()) };
     for (v, data) in f.values() {
         r.map[v.index()] = match data.def {
@@ -77,7 +79,7 @@ pub fn rewrite(f: &Function, mut rule: impl FnMut(&mut Rewriter<'_>, &Inst) -> O
     sweep(&r.b.finish(results))
 }
 
-/// Copies what the results depend on; inputs stay whether used or not.
+/// Copies what the results depend on, identical instructions once; inputs stay whether used or not.
 pub fn sweep(f: &Function) -> Function {
     let mut live = vec![false; f.value_count()];
     for (_, v) in f.results() {

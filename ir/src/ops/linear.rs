@@ -1,6 +1,7 @@
 //! Matrix products.
 
-use ndarray::{Array3, CowArray, Ix1, Ix2, Ix3};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, Array3, CowArray, Ix1, Ix2, Ix3};
 
 use super::reduce::sum_channels;
 use super::rule;
@@ -26,7 +27,10 @@ impl OpDef for Linear {
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let w = x[1].view().into_dimensionality::<Ix2>().expect("rank 2 by linear.2");
-        let mut y = rows(x[0]).dot(&w.t());
+        let x_rows = rows(x[0]);
+        // Not `dot`, which returns column-major order when both operands pass for it, as they do at K = 1.
+        let mut y = Array2::zeros((x_rows.nrows(), w.nrows()));
+        general_mat_mul(1.0, &x_rows, &w.t(), 0.0, &mut y);
         if let Some(b) = x.get(2) {
             y += &b.view().into_dimensionality::<Ix1>().expect("[O] by linear.3");
         }
