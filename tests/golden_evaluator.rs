@@ -12,6 +12,7 @@ use fcdm_models::fcdm::{Size, network, parameters};
 use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
 use fcdm_passes::rewrite::sweep;
+use fcdm_runtime::sampler::{GivenNoise, Guidance, Layout, Sampler};
 use oracle::{File, NETS, channels_first, checkpoint};
 
 fn weight(import: &Import<'_>, f: &Function, name: &str) -> Option<Tensor> {
@@ -124,6 +125,80 @@ fn gradients_of_the_whole_network() {
             let values: Vec<f64> = grad.iter().copied().collect();
             let ordered: Vec<f64> = places.iter().map(|&i| values[i as usize]).collect();
             file.check(&format!("grad.{}", p.name), &ordered, "evaluator");
+        }
+    }
+}
+
+/// The network on the evaluator, with guidance: `x [n,H,W,C]` at one time for each row.
+struct Guided<'a> {
+    f: Function,
+    import: &'a Import<'a>,
+    y: Vec<i32>,
+    guidance: Guidance,
+}
+
+impl Guided<'_> {
+    fn evaluate(&self, x: &[f32], t: &[f64], y: &[i32]) -> Vec<f32> {
+        let shape = &self.f.ty(self.f.inputs()[0]).shape;
+        let x = Tensor::from_shape_vec(shape.clone(), x.iter().map(|&v| f64::from(v)).collect()).unwrap();
+        let t = Tensor::from_shape_vec(vec![t.len()], t.to_vec()).unwrap();
+        let y = Tensor::from_shape_vec(vec![y.len()], y.iter().map(|&v| f64::from(v)).collect()).unwrap();
+        let out = evaluate(&self.f, &[x, t, y], &mut |name| weight(self.import, &self.f, name)).unwrap();
+        out[0].iter().map(|&v| v as f32).collect()
+    }
+
+    fn guided(&self, x: &[f32], t: &[f64]) -> Vec<f32> {
+        let c = self.import.config();
+        let mut out = self.evaluate(x, t, &self.y);
+        if self.guidance.scale != 1.0 {
+            let null = self.evaluate(x, t, &vec![c.num_classes as i32; self.y.len()]);
+            self.guidance.combine(&mut out, &null, c.in_channels, c.out_channels());
+        }
+        out
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+#[test]
+fn guided_outputs() {
+    for net in NETS {
+        let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
+        let import = Import::new(&ckpt, true).unwrap();
+        for name in file.results().filter(|n| n.starts_with("cfg.")) {
+            let f = network(import.config(), size(&file));
+            let shape = f.ty(f.results()[0].1).shape.clone();
+            let net = Guided { f, import: &import, y: file.get("cfg.y").i32(), guidance: oracle::guidance(name) };
+            let out = net.guided(&file.get("x").channels_last().f32(), &file.get("t").values);
+            file.check(name, &channels_first(&wide(&out), &shape), "evaluator");
+        }
+    }
+}
+
+#[test]
+fn every_trajectory() {
+    for net in ["eps8", "flow16"] {
+        let (file, ckpt) = (File::open(net, "sample"), checkpoint(net));
+        let import = Import::new(&ckpt, true).unwrap();
+        let (c, start) = (import.config(), file.get("start"));
+        let [n, channels, height, width] = start.shape[..] else { panic!("four axes") };
+        let layout = Layout { states: n, positions: height * width, channels, out_channels: c.out_channels() };
+        for name in file.results() {
+            let (method, guidance, whole) = oracle::method(name);
+            let net = Guided { f: network(c, Size { batch: n, height, width }), import: &import, y: file.get("y").i32(), guidance };
+            let mut denoise = |x: &[f32], _: usize, t: f64, out: &mut [f32]| out.copy_from_slice(&net.guided(x, &vec![t; n]));
+            let mut noise = GivenNoise::new(file.get("noise").channels_last().f32());
+            let mut sampler = Sampler::new(method, layout).unwrap();
+            let (mut states, mut trajectory) = (start.channels_last().f32(), Vec::new());
+            let shape = [n, height, width, channels];
+            for k in 0..sampler.steps() {
+                sampler.step(k, &mut states, &mut denoise, &mut noise);
+                trajectory.extend(channels_first(&wide(&states), &shape));
+            }
+            let values = if whole { trajectory } else { channels_first(&wide(&states), &shape) };
+            file.check(name, &values, "evaluator");
         }
     }
 }

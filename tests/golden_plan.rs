@@ -19,7 +19,7 @@ use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::sample;
 use fcdm_runtime::network::{Guided, Network};
-use fcdm_runtime::sampler::{Denoiser, DiffusionForm, GivenNoise, Guidance, GuidedChannels, LastStep, Method, NoNoise, Solver};
+use fcdm_runtime::sampler::{Denoiser, GivenNoise, Guidance, Method, NoNoise};
 use fcdm_runtime::schedule::Spacing;
 use loaded::executor;
 use oracle::{File, NETS, channels_first, checkpoint};
@@ -131,9 +131,7 @@ fn guided_outputs() {
             let model = network.model().clone();
             let (input, t, y) = (x.channels_last().f32(), file.get("t").f32(), file.get("cfg.y").i32());
             for name in file.results().filter(|n| n.starts_with("cfg.")) {
-                let (scale, channels) = name.strip_prefix("cfg.").unwrap().split_once(".channels").unwrap();
-                let channels = if channels == "3" { GuidedChannels::First3 } else { GuidedChannels::AllEps };
-                let guidance = Guidance { scale: scale.parse().unwrap(), channels, interval: None };
+                let guidance = oracle::guidance(name);
                 // A sampler has one time for all states; the file has one for each.
                 let mut out = vec![f32::NAN; 3 * network.output_len()];
                 let state = network.state_len();
@@ -148,33 +146,6 @@ fn guided_outputs() {
     }
 }
 
-/// The sampler of a golden result's name: method, guidance, whether all states are stored.
-fn method(name: &str) -> (Method, Guidance, bool) {
-    let parts: Vec<&str> = name.split('.').collect();
-    let scale = parts.iter().find_map(|p| p.strip_prefix("cfg")).map_or(1.0, |s| s.parse().unwrap());
-    let channels = if name.contains("channels4") { GuidedChannels::AllEps } else { GuidedChannels::First3 };
-    let sde = |solver, form, last| Method::Sde { steps: 10, solver, form, norm: 1.0, last, last_size: 0.04 };
-    let method = match (parts[0], parts[1]) {
-        ("ddpm10", _) => Method::Ddpm { spacing: Spacing::Even(10) },
-        ("ddpm7", _) => Method::Ddpm { spacing: Spacing::Even(7) },
-        ("ddim10", "eta0") => Method::Ddim { spacing: Spacing::Even(10), eta: 0.7 },
-        ("ddim10", "strided") => Method::Ddim { spacing: Spacing::Strided(10), eta: 0.0 },
-        ("ddim10", _) => Method::Ddim { spacing: Spacing::Even(10), eta: 0.0 },
-        ("ode10", "heun") => Method::Ode { steps: 10, solver: Solver::Heun },
-        ("ode10", _) => Method::Ode { steps: 10, solver: Solver::Euler },
-        ("sde10", "heun") => sde(Solver::Heun, DiffusionForm::Sigma, LastStep::Mean),
-        ("sde10", "last_euler") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Euler),
-        ("sde10", "last_tweedie") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Tweedie),
-        ("sde10", "last_none") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::None),
-        ("sde10", "constant") => sde(Solver::Euler, DiffusionForm::Constant, LastStep::Mean),
-        ("sde10", "decreasing") => sde(Solver::Euler, DiffusionForm::Decreasing, LastStep::Mean),
-        ("sde10", "increasing-decreasing") => sde(Solver::Euler, DiffusionForm::IncreasingDecreasing, LastStep::Mean),
-        ("sde10", _) => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Mean),
-        other => panic!("{other:?}"),
-    };
-    (method, Guidance { scale, channels, interval: None }, name.ends_with(".states"))
-}
-
 #[test]
 fn every_trajectory() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,7 +157,7 @@ fn every_trajectory() {
         for optimise in [false, true] {
             let mut network = artifact(net, &folder.path().join(net), image, optimise, 2);
             for name in file.results() {
-                let (method, guidance, whole) = method(name);
+                let (method, guidance, whole) = oracle::method(name);
                 let mut states = start.channels_last().f32();
                 let mut trajectory = Vec::new();
                 let shape = [start.shape[0], image[1], image[2], image[0]];

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_ir::eval::Tensor;
+use fcdm_runtime::sampler::{DiffusionForm, Guidance, GuidedChannels, LastStep, Method, Solver};
+use fcdm_runtime::schedule::Spacing;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 
@@ -146,4 +148,38 @@ pub fn channels_first(values: &[f64], shape: &[usize]) -> Vec<f64> {
         }
     }
     out
+}
+
+/// The guidance of a golden result named `cfg.SCALE.channelsN`.
+pub fn guidance(name: &str) -> Guidance {
+    let (scale, channels) = name.strip_prefix("cfg.").unwrap().split_once(".channels").unwrap();
+    let channels = if channels == "3" { GuidedChannels::First3 } else { GuidedChannels::AllEps };
+    Guidance { scale: scale.parse().unwrap(), channels, interval: None }
+}
+
+/// The sampler of a golden result's name: method, guidance, whether all states are stored.
+pub fn method(name: &str) -> (Method, Guidance, bool) {
+    let parts: Vec<&str> = name.split('.').collect();
+    let scale = parts.iter().find_map(|p| p.strip_prefix("cfg")).map_or(1.0, |s| s.parse().unwrap());
+    let channels = if name.contains("channels4") { GuidedChannels::AllEps } else { GuidedChannels::First3 };
+    let sde = |solver, form, last| Method::Sde { steps: 10, solver, form, norm: 1.0, last, last_size: 0.04 };
+    let method = match (parts[0], parts[1]) {
+        ("ddpm10", _) => Method::Ddpm { spacing: Spacing::Even(10) },
+        ("ddpm7", _) => Method::Ddpm { spacing: Spacing::Even(7) },
+        ("ddim10", "eta0") => Method::Ddim { spacing: Spacing::Even(10), eta: 0.7 },
+        ("ddim10", "strided") => Method::Ddim { spacing: Spacing::Strided(10), eta: 0.0 },
+        ("ddim10", _) => Method::Ddim { spacing: Spacing::Even(10), eta: 0.0 },
+        ("ode10", "heun") => Method::Ode { steps: 10, solver: Solver::Heun },
+        ("ode10", _) => Method::Ode { steps: 10, solver: Solver::Euler },
+        ("sde10", "heun") => sde(Solver::Heun, DiffusionForm::Sigma, LastStep::Mean),
+        ("sde10", "last_euler") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Euler),
+        ("sde10", "last_tweedie") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Tweedie),
+        ("sde10", "last_none") => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::None),
+        ("sde10", "constant") => sde(Solver::Euler, DiffusionForm::Constant, LastStep::Mean),
+        ("sde10", "decreasing") => sde(Solver::Euler, DiffusionForm::Decreasing, LastStep::Mean),
+        ("sde10", "increasing-decreasing") => sde(Solver::Euler, DiffusionForm::IncreasingDecreasing, LastStep::Mean),
+        ("sde10", _) => sde(Solver::Euler, DiffusionForm::Sigma, LastStep::Mean),
+        other => panic!("{other:?}"),
+    };
+    (method, Guidance { scale, channels, interval: None }, name.ends_with(".states"))
 }
