@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, ArenaError};
 use crate::check::{PlanError, check_plan};
-use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Task, Worker, task};
+use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Task, Worker, task, work};
 use crate::plan::{ALIGN, Element, Entry, Kernel, Operand, Place, Plan};
 use crate::simd::{Isa, IsaError};
 use crate::threads::Pool;
@@ -31,9 +31,14 @@ pub struct Program {
     _weights: Arc<dyn WeightStore + Send + Sync>,
 }
 
+/// Work below which a step is not worth waking threads for: some tens of microseconds of one thread.
+const WORTH_WAKING: usize = 1 << 19;
+
 /// A step with its task and the places of its operands.
 struct Bound {
     task: Box<dyn Task>,
+    /// So little work that the caller does it alone sooner than it could wake the others.
+    alone: bool,
     inputs: [Slot; MAX_INPUTS],
     outputs: [Slot; MAX_OUTPUTS],
 }
@@ -70,7 +75,8 @@ impl Program {
         for entry in &plan.entries {
             let mut steps = Vec::new();
             for step in &entry.steps {
-                let mut bound = Bound { task: task(step), inputs: [Slot::None; MAX_INPUTS], outputs: [Slot::None; MAX_OUTPUTS] };
+                let alone = work(step) < WORTH_WAKING;
+                let mut bound = Bound { task: task(step), alone, inputs: [Slot::None; MAX_INPUTS], outputs: [Slot::None; MAX_OUTPUTS] };
                 let fail = |expected: String, found: String| PlanError {
                     entry: entry.name.clone(),
                     step: Some(step.label.clone()),
@@ -108,7 +114,7 @@ impl Program {
 
     /// The most of each need over all steps of all entries.
     fn needs(&self, threads: usize) -> Needs {
-        self.entries.iter().flatten().map(|s| s.task.needs(threads)).fold(Needs::PLAIN, |a, b| Needs {
+        self.entries.iter().flatten().map(|s| s.task.needs(if s.alone { 1 } else { threads })).fold(Needs::PLAIN, |a, b| Needs {
             phases: a.phases.max(b.phases),
             own: a.own.max(b.own),
             shared: a.shared.max(b.shared),
@@ -267,28 +273,30 @@ impl Executor {
             for (address, &slot) in args.outputs.iter_mut().zip(&step.outputs) {
                 *address = self.address(slot, inputs, outputs);
             }
-            self.run_step(&*step.task, &args);
+            self.run_step(step, &args);
             let now = Instant::now();
             done(i, now - last);
             last = now;
         }
     }
 
-    fn run_step(&mut self, task: &dyn Task, args: &Args) {
-        let threads = self.pool.threads();
+    fn run_step(&mut self, step: &Bound, args: &Args) {
+        let task = &*step.task;
+        let threads = if step.alone { 1 } else { self.pool.threads() };
         let needs = task.needs(threads);
         let isa = self.isa;
         let own = Scratch::new(self.own.as_ptr().cast(), self.own.bytes() / 4);
         let own_step = self.own_step / 4;
         let shared = Scratch::new(self.shared.as_ptr().cast(), self.shared.bytes() / 4);
         for phase in 0..needs.phases {
-            self.pool.run(&|thread| {
+            let part = |thread: usize| {
                 // SAFETY: every thread has its own part of the scratch.
                 let own = unsafe { own.write(thread * own_step..thread * own_step + needs.own) };
                 // SAFETY: `check_plan` found all operands inside of their memory, and outputs apart from inputs and
-                // from each other; the pool calls every index once and returns when all are done.
+                // from each other; every index below `threads` is called once, and all are done before the next phase.
                 unsafe { task.run(phase, args, &mut Worker { isa, thread, threads, own, shared }) };
-            });
+            };
+            if step.alone { part(0) } else { self.pool.run(&part) }
         }
     }
 
