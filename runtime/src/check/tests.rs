@@ -72,8 +72,11 @@ fn places() {
     assert!(at(Place::Weight("v".into())).contains("expected a tensor of the artifact, found `v`"));
     assert!(
         broken(|e| e.steps[0].inputs[0] = Operand { at: Place::Weight("w".into()), dtype: Element::F32, shape: vec![5] })
-            .contains("as many elements as tensor `w` has")
+            .contains("at most the elements of tensor `w`")
     );
+    let mut padded = plan(Kernel::Unary(Unary::Neg), &[&[3]], &[&[3]]);
+    padded.entries[0].steps[0].inputs[0].at = Place::Weight("w".into());
+    assert!(sound(&padded), "a tensor may be longer than the operand: it is padded at its end");
     assert!(broken(|e| e.steps[0].outputs[0].at = Place::Weight("w".into())).contains("results in the arena or in outputs"));
     assert!(broken(|e| e.steps[0].inputs[0].dtype = Element::I32).contains("expected F32 for operand 0"));
     for shape in [vec![], vec![0], vec![usize::MAX, 2], vec![usize::MAX], vec![1; 9]] {
