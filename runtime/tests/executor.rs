@@ -80,7 +80,7 @@ fn weights_that_lie_are_refused() {
     let mut short = mlp_weights();
     short.insert_bytes("b1", Element::F32, &[48], 47 * 4, 0);
     let e = Program::load(mlp(3), Arc::new(short)).unwrap_err();
-    assert_eq!(e.to_string(), "plan, entry `mlp`, step `h1`: expected 192 bytes for tensor `b1`, aligned to 64, found 188 bytes");
+    assert_eq!(e.to_string(), "plan, entry `mlp`, step `h1`: expected at least 192 bytes for tensor `b1`, aligned to 64, found 188 bytes");
     let mut crooked = mlp_weights();
     crooked.insert_bytes("b1", Element::F32, &[48], 48 * 4, 4);
     let e = Program::load(mlp(3), Arc::new(crooked)).unwrap_err();
