@@ -16,6 +16,7 @@ use crate::failure::Failure;
 
 /// What to write.
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Folder for the pictures.
     #[arg(short, long, default_value = "out", value_name = "FOLDER")]
