@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::progress;
+use crate::say::sayln;
 
 /// Compile a checkpoint (.pt, .pth, .safetensors) into one .fcdm file.
 #[derive(Args)]
@@ -86,7 +87,7 @@ impl Observer for Watcher<'_> {
 
     fn pass(&mut self, pass: &'static Pass, module: &Module) {
         if self.arguments.print_after_all {
-            println!("; after {}\n{module}", pass.name);
+            sayln!("; after {}\n{module}", pass.name);
         }
     }
 }
@@ -152,15 +153,15 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
 fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
     let c = &s.config;
     let name = c.preset().map_or("FCDM", |p| p.name());
-    println!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
-    println!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
+    sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
+    sayln!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
     for (entry, rows, steps, arena, bound) in &s.entries {
         let over = *arena as f64 / (*bound).max(1) as f64;
-        println!("{entry} x{rows}: {steps} steps, arena {} ({over:.3} of the least possible)", progress::size(*arena as u64));
+        sayln!("{entry} x{rows}: {steps} steps, arena {} ({over:.3} of the least possible)", progress::size(*arena as u64));
     }
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
-    println!("passes that fired: {}", fired.join(", "));
-    println!("wrote {} (checksum {})", output.display(), s.checksum);
+    sayln!("passes that fired: {}", fired.join(", "));
+    sayln!("wrote {} (checksum {})", output.display(), s.checksum);
 }
 
 fn print_json(output: &std::path::Path, s: &Summary) {
@@ -179,5 +180,5 @@ fn print_json(output: &std::path::Path, s: &Summary) {
         "entries": entries.collect::<Vec<_>>(),
         "passes": passes.collect::<Vec<_>>(),
     });
-    println!("{summary:#}");
+    sayln!("{summary:#}");
 }

@@ -9,6 +9,7 @@ use fcdm_models::tensors::write_tensors;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::say::sayln;
 
 /// Write a checkpoint of fresh weights, as training from scratch starts (every block is the identity).
 #[derive(Args)]
@@ -49,9 +50,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     write_tensors(&a.output, &tensors, &mut |i| initialise(&list[i], i, a.seed))?;
     let count: usize = list.iter().map(|p| p.count()).sum();
     if a.json {
-        println!("{:#}", json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
+        sayln!("{:#}", json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
     } else {
-        println!("wrote {}: {}, {count} parameters", a.output.display(), a.model.name());
+        sayln!("wrote {}: {}, {count} parameters", a.output.display(), a.model.name());
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
 use crate::progress::size;
+use crate::say::sayln;
 
 /// Show what is in an artifact (.fcdm), in a checkpoint, or in one of the named sizes (FCDM-S, B, L, XL).
 #[derive(Args)]
@@ -86,18 +87,18 @@ fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure
     facts["parameters"] = json!(parameters_by_part(config));
     facts["macs_32x32"] = json!(macs_by_stage(&f));
     if a.json {
-        println!("{facts:#}");
+        sayln!("{facts:#}");
         return Ok(());
     }
     for (key, value) in facts.as_object().expect("built as an object") {
         match (key.as_str(), value) {
             ("config" | "parameters" | "macs_32x32", _) | (_, Value::Null) => {}
-            ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| println!("argument {k}: {}", plain(v))),
-            ("notes", Value::Array(notes)) => notes.iter().for_each(|n| println!("note: {}", plain(n))),
-            _ => println!("{key}: {}", plain(value)),
+            ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| sayln!("argument {k}: {}", plain(v))),
+            ("notes", Value::Array(notes)) => notes.iter().for_each(|n| sayln!("note: {}", plain(n))),
+            _ => sayln!("{key}: {}", plain(value)),
         }
     }
-    println!("{}", sizes(config));
+    sayln!("{}", sizes(config));
     counts("parameters", &facts["parameters"]);
     counts("multiply-accumulates at 32x32", &facts["macs_32x32"]);
     Ok(())
@@ -121,9 +122,9 @@ fn plain(v: &Value) -> String {
 fn counts(title: &str, pairs: &Value) {
     let pairs: Vec<(&str, u64)> = pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?))).collect();
     let total: u64 = pairs.iter().map(|(_, n)| n).sum();
-    println!("{title}: {}", grouped(total));
+    sayln!("{title}: {}", grouped(total));
     for (name, n) in pairs {
-        println!("  {name:<26} {:>16} {:>5.1} %", grouped(n), 100.0 * n as f64 / total.max(1) as f64);
+        sayln!("  {name:<26} {:>16} {:>5.1} %", grouped(n), 100.0 * n as f64 / total.max(1) as f64);
     }
 }
 
@@ -144,7 +145,7 @@ fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     let file = a.file.display();
     let ir = || artifact.metadata(keys::IR).ok_or_else(|| Failure::new(ARTIFACT, format!("{file}: it carries no IR")));
     if a.ir {
-        print!("{}", ir()?);
+        crate::say::write(format_args!("{}", ir()?));
         return Ok(());
     }
     if let Some(function) = &a.dot {
@@ -155,7 +156,7 @@ fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         };
         let names = || module.functions.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ");
         let f = chosen.ok_or_else(|| Failure::usage(format!("dot: expected one of {}, found `{function}`", names())))?;
-        println!("{}", dot(f));
+        sayln!("{}", dot(f));
         return Ok(());
     }
     if a.plan {
@@ -186,11 +187,11 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
             "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
             "weight_bytes": weight_bytes, "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
         });
-        println!("{all:#}");
+        sayln!("{all:#}");
         return Ok(());
     }
-    println!("{}: fcdm artifact, {}", a.file.display(), size(artifact.file_bytes() as u64));
-    println!(
+    sayln!("{}: fcdm artifact, {}", a.file.display(), size(artifact.file_bytes() as u64));
+    sayln!(
         "FCDM: width {}, blocks {:?}, ratio {}, {} classes{}, {} channels at {}x{}, predicts {}",
         model.hidden,
         model.depths,
@@ -203,35 +204,35 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
     );
     if !model.class_names.is_empty() {
-        println!("classes: {}", model.class_names.join(", "));
+        sayln!("classes: {}", model.class_names.join(", "));
     }
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
-    println!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
+    sayln!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
     for e in &artifact.plan().entries {
         let over = e.arena_bytes as f64 / e.arena_lower_bound.max(1) as f64;
-        println!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
+        sayln!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
     }
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
-    println!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
+    sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
     for (key, value) in provenance.as_object().into_iter().flatten() {
         match value {
-            Value::Object(map) => map.iter().for_each(|(k, v)| println!("{key} {k}: {}", plain(v))),
-            _ => println!("{key}: {}", plain(value)),
+            Value::Object(map) => map.iter().for_each(|(k, v)| sayln!("{key} {k}: {}", plain(v))),
+            _ => sayln!("{key}: {}", plain(value)),
         }
     }
     if let Some(license) = artifact.metadata(keys::LICENSE) {
-        println!("license: {license}");
+        sayln!("license: {license}");
     }
-    println!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
+    sayln!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
     Ok(())
 }
 
 fn print_plan(e: &Entry) {
-    println!("entry {} rows={} arena={} lower_bound={}", e.name, e.rows, e.arena_bytes, e.arena_lower_bound);
+    sayln!("entry {} rows={} arena={} lower_bound={}", e.name, e.rows, e.arena_bytes, e.arena_lower_bound);
     let ports = |ports: &[fcdm_runtime::plan::Port]| ports.iter().map(|p| format!("{}{:?}", p.name, p.shape)).collect::<Vec<_>>().join(" ");
-    println!("  inputs: {}", ports(&e.inputs));
-    println!("  outputs: {}", ports(&e.outputs));
+    sayln!("  inputs: {}", ports(&e.inputs));
+    sayln!("  outputs: {}", ports(&e.outputs));
     // The plan was read but not checked: an index may be beyond the ports.
     let port = |kind: &str, ports: &[fcdm_runtime::plan::Port], i: usize| {
         ports.get(i).map_or_else(|| format!("{kind} {i}?"), |p| format!("{kind} {}", p.name))
@@ -248,6 +249,6 @@ fn print_plan(e: &Entry) {
         };
         let list = |o: &[fcdm_runtime::plan::Operand]| o.iter().map(operand).collect::<Vec<_>>().join(", ");
         let kernel = serde_json::to_string(&s.kernel).unwrap_or_default();
-        println!("  {i:>4} %{} = {kernel} {} -> {}", s.label, list(&s.inputs), list(&s.outputs));
+        sayln!("  {i:>4} %{} = {kernel} {} -> {}", s.label, list(&s.inputs), list(&s.outputs));
     }
 }

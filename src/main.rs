@@ -9,6 +9,7 @@ mod inspect;
 mod opt;
 mod progress;
 mod run;
+mod say;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;

@@ -8,6 +8,7 @@ use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
 use crate::failure::{Failure, IR};
+use crate::say::sayln;
 
 /// Run passes on IR text and print the result; without a file, list the passes.
 #[derive(Args)]
@@ -43,15 +44,15 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let names: &[&str] = if a.passes.is_empty() { OPTIMISED } else { &a.passes };
     let mut observe = |pass: &'static fcdm_passes::Pass, m: &fcdm_ir::Module| {
         if a.print_after_all {
-            println!("; after {}\n{m}", pass.name);
+            sayln!("; after {}\n{m}", pass.name);
         }
     };
     let (module, report) = fcdm_passes::run(names, module, &mut observe).map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
     if a.json {
         let runs = report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
-        println!("{:#}", json!({ "passes": runs.collect::<Vec<_>>(), "ir": module.to_string() }));
+        sayln!("{:#}", json!({ "passes": runs.collect::<Vec<_>>(), "ir": module.to_string() }));
     } else if !a.print_after_all {
-        print!("{module}");
+        crate::say::write(format_args!("{module}"));
     }
     Ok(())
 }
@@ -59,11 +60,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 fn list(json: bool) {
     if json {
         let passes = PASSES.iter().map(|p| json!({ "pass": p.name, "about": p.about }));
-        println!("{:#}", json!({ "passes": passes.collect::<Vec<_>>(), "pipeline": OPTIMISED }));
+        sayln!("{:#}", json!({ "passes": passes.collect::<Vec<_>>(), "pipeline": OPTIMISED }));
         return;
     }
     for p in PASSES {
-        println!("{:<30} {}", p.name, p.about);
+        sayln!("{:<30} {}", p.name, p.about);
     }
-    println!("\npipeline: {}", OPTIMISED.join(", "));
+    sayln!("\npipeline: {}", OPTIMISED.join(", "));
 }

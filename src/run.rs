@@ -9,6 +9,7 @@ use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::say::sayln;
 
 /// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`.
 #[derive(Args)]
@@ -48,9 +49,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let shape = [rows, image[0], image[1], image[2]];
     write_tensor(&a.outputs, "output", &shape, &channels_first(&out, image))?;
     if a.json {
-        println!("{:#}", json!({ "outputs": a.outputs.display().to_string(), "shape": shape }));
+        sayln!("{:#}", json!({ "outputs": a.outputs.display().to_string(), "shape": shape }));
     } else {
-        println!("wrote output {shape:?} to {}", a.outputs.display());
+        sayln!("wrote output {shape:?} to {}", a.outputs.display());
     }
     Ok(())
 }

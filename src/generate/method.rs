@@ -9,6 +9,7 @@ use super::job::Job;
 
 /// How to sample.
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Steps: `50`, or for diffusion `ddim50`, a constant stride.
     #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"], default_value = "50")]

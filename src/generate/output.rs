@@ -13,9 +13,11 @@ use serde_json::json;
 use super::job::Job;
 use super::method::Description;
 use crate::failure::Failure;
+use crate::say::sayln;
 
 /// What to write.
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Folder for the pictures.
     #[arg(short, long, default_value = "out", value_name = "FOLDER")]
@@ -119,18 +121,18 @@ impl<'a> Output<'a> {
                 "seconds": seconds,
                 "ms_per_step": per_step,
             });
-            println!("{summary:#}");
+            sayln!("{summary:#}");
             return Ok(());
         }
         match self.files.len() {
             0 => {}
-            1 => println!("wrote {}", self.files[0].display()),
-            n => println!("wrote {n} pictures to {}", self.a.output.display()),
+            1 => sayln!("wrote {}", self.files[0].display()),
+            n => sayln!("wrote {n} pictures to {}", self.a.output.display()),
         }
         if let Some(path) = &self.latents_to {
-            println!("wrote {} states to {}", jobs.len(), path.display());
+            sayln!("wrote {} states to {}", jobs.len(), path.display());
         }
-        println!("{sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
+        sayln!("{sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
         Ok(())
     }
 }

@@ -104,6 +104,14 @@ impl File {
         println!("{} {who}: {name}: {distance:.2e}, {:.0} % of the tolerance", self.net, 100.0 * distance / tolerance);
         assert!(distance <= tolerance, "{} {who}: {name}: relative L2 distance {distance:.3e} > {tolerance:.3e}", self.net);
     }
+
+    /// As [`File::check`], for the last of a trajectory's states where all are stored; each state has the shape of `start`.
+    pub fn check_end(&self, name: &str, values: &[f64], who: &str) {
+        let stored = &self.get(name).values;
+        let tolerance = (FACTOR * self.f32_distance[name]).max(FLOOR);
+        let distance = relative(values, &stored[stored.len() - values.len()..]);
+        assert!(distance <= tolerance, "{} {who}: {name}: relative L2 distance {distance:.3e} > {tolerance:.3e}", self.net);
+    }
 }
 
 /// Relative L2 distance of `a` from `b`.

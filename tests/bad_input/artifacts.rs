@@ -1,0 +1,84 @@
+//! Artifacts that are damaged, of another version, or none.
+
+use crate::process::{Folder, Tensors};
+
+fn compiled() -> Folder {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1");
+    f.write("in", Tensors::default().f32("x", &[1, 4, 4, 4], &[0.0; 64]).f32("t", &[1], &[0.0]).f32("y", &[1], &[0.0]).bytes());
+    f
+}
+
+/// All commands refuse `bad.fcdm` with one line.
+#[track_caller]
+fn refused(f: &Folder, bytes: impl AsRef<[u8]>) -> String {
+    f.write("bad.fcdm", bytes);
+    let line = f.fails(4, "generate bad.fcdm -c 1 --steps 1");
+    assert!(line.starts_with("error: bad.fcdm: "), "{line}");
+    for command in ["inspect bad.fcdm", "inspect bad.fcdm --plan", "inspect bad.fcdm --json", "run bad.fcdm --inputs in --outputs out"] {
+        assert_eq!(f.fails(4, command), line);
+    }
+    line
+}
+
+#[test]
+fn truncated() {
+    let f = compiled();
+    let whole = f.bytes("a.fcdm");
+    let n = whole.len();
+    for cut in [0, 1, 8, 9, 100, 5000, n / 2, n - 64, n - 1] {
+        refused(&f, &whole[..cut]);
+    }
+    refused(&f, [&whole[..], b"more"].concat());
+}
+
+#[test]
+fn damaged() {
+    let f = compiled();
+    let whole = f.bytes("a.fcdm");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for (at, expected) in [(header + 5, "tensor `"), (whole.len() - 70, "tensor `")] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        assert!(refused(&f, bytes).contains(expected));
+    }
+    // A digit in each part of the metadata, and what surrounds it.
+    let find = |what: &str| whole.windows(what.len()).position(|w| w == what.as_bytes()).unwrap_or_else(|| panic!("{what}")) + what.len();
+    for what in
+        ["fcdm.plan\":\"{\\\"version\\\":", "fcdm.model\":\"{\\\"pre", "fcdm.ir\":\"f", "\"fcdm.checksum\":\"", "compiler\\\":\\\"fcd"]
+    {
+        let mut bytes = whole.clone();
+        bytes[find(what)] ^= 1;
+        refused(&f, bytes);
+    }
+    for at in [0, 3, 7, 8, 20, header - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        refused(&f, bytes);
+    }
+}
+
+#[test]
+fn another_version() {
+    let f = compiled();
+    let mut bytes = f.bytes("a.fcdm");
+    let key = b"\"fcdm.version\":\"";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    assert_eq!(bytes[at], b'1');
+    bytes[at] = b'2';
+    assert_eq!(refused(&f, bytes), "error: bad.fcdm: fcdm.version: expected 1, found `2`");
+}
+
+#[test]
+fn no_artifacts() {
+    let f = compiled();
+    assert!(
+        f.fails(4, "generate GOLDEN/eps8/0000003.safetensors -c 1").ends_with("not an fcdm artifact: its metadata has no `fcdm.version`")
+    );
+    let line = f.fails(4, "generate GOLDEN/eps8/0000003.pt -c 1");
+    assert!(line.contains("not a safetensors file"), "{line}");
+    f.write("bad.fcdm", "");
+    f.fails(4, "generate bad.fcdm");
+    let line = f.fails(3, "compile a.fcdm -o b.fcdm");
+    assert_eq!(line, "error: a.fcdm: expected a checkpoint, found an artifact that is compiled already");
+}

@@ -1,0 +1,204 @@
+//! Options that cannot be, alone or with the model.
+
+use crate::process::Folder;
+
+fn diffusion() -> Folder {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1");
+    f
+}
+
+fn flow() -> Folder {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 4x4 --batch 1");
+    f
+}
+
+#[test]
+fn sizes_and_batches() {
+    let f = Folder::new();
+    let compile = |o: &str| format!("compile GOLDEN/eps8/0000003.pt -o a.fcdm {o}");
+    for size in ["30x32", "32x31", "0x32", "32x0", "16388x4", "18446744073709551612x4", "4x4294967296"] {
+        let line = f.fails(2, &compile(&format!("--size {size}")));
+        assert!(line.contains("must be a multiple of 4 up to 16384, found "), "{line}");
+    }
+    for size in ["32", "x", "axb", "-4x4", "4x4x4", "99999999999999999999x4"] {
+        assert!(f.misused(&compile(&format!("--size={size}"))).contains("expected HEIGHTxWIDTH, such as 32x32"));
+    }
+    for batch in ["0", "1,0", "1025", "18446744073709551615"] {
+        assert!(f.fails(2, &compile(&format!("--batch {batch}"))).contains("expected sizes of 1 to 1024"));
+    }
+    for option in ["--batch=x", "--batch=-1", "--batch=", "-O2", "--weights best", "--no-such-option"] {
+        f.misused(&compile(option));
+    }
+    f.misused("");
+    f.misused("compile");
+    f.misused("nonsense");
+}
+
+/// What no machine could hold is refused, and takes no memory to refuse.
+#[test]
+fn sizes_beyond_all_memory() {
+    let f = Folder::new();
+    let line = f.fails(2, "compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 16384x16384 --batch 1024");
+    assert!(line.contains("size") && line.contains("batch"), "{line}");
+}
+
+#[test]
+fn class_names() {
+    let f = Folder::new();
+    let compile = "compile GOLDEN/eps8/0000003.pt -o a.fcdm --class-names names";
+    f.write("names", "a\nb\nc\n");
+    assert!(f.fails(2, compile).ends_with("class names: the checkpoint has 10 classes, found 3 names"));
+    f.write("names", "");
+    assert!(f.fails(2, compile).ends_with("class names: the checkpoint has 10 classes, found 0 names"));
+    for (wrong, found) in [("a\na\n", "line 2: "), ("a\n\nb", "line 2: "), ("a,b", "line 1: "), ("7", "line 1: "), ("null", "line 1: ")] {
+        f.write("names", wrong);
+        assert!(f.fails(2, compile).contains(found));
+    }
+    f.write("names", b"\xff\xfe\x00");
+    assert!(f.fails(1, compile).starts_with("error: names: "));
+}
+
+#[test]
+fn classes() {
+    let f = diffusion();
+    for (labels, found) in [
+        ("10", "expected 0 to 9, found 10"),
+        ("18446744073709551615", "found 18446744073709551615"),
+        ("shirt", "no class names"),
+        ("1,,2", "found ``"),
+    ] {
+        let line = f.fails(2, &format!("generate a.fcdm -c {labels} --steps 1"));
+        assert!(line.contains(found), "{line}");
+    }
+    f.fails(2, "generate a.fcdm --class-labels=-1");
+}
+
+#[test]
+fn without_a_null_class() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1 --no-null-class");
+    let line = f.fails(2, "generate a.fcdm -c 1 --cfg-scale 4 --steps 1 -o o");
+    assert!(line.contains("no null class; expected scale 1"), "{line}");
+    assert!(!f.path("o").exists());
+    assert!(f.fails(2, "generate a.fcdm -c null --cfg-scale 1 --steps 1").contains("expected 0 to 10, found `null`"));
+    f.ok("generate a.fcdm -c 10 --cfg-scale 1 --steps 1 -o o");
+}
+
+#[test]
+fn samplers() {
+    let f = diffusion();
+    let wrong = |o: &str| f.fails(2, &format!("generate a.fcdm -c 1 -o o {o}"));
+    for steps in ["0", "1001", "18446744073709551615"] {
+        assert!(wrong(&format!("--steps {steps}")).contains("steps: expected 1 to 1000, found"));
+    }
+    assert!(wrong("--steps ddim7").contains("no whole stride keeps exactly 7"));
+    assert!(wrong("--steps ddim0").contains("steps: expected"));
+    for steps in ["abc", "ddim", "ddimx", "+5", "99999999999999999999999", "5.0"] {
+        assert!(wrong(&format!("--steps {steps}")).contains("steps: expected a number"));
+    }
+    for sampler in ["euler", "heun", "sde"] {
+        assert!(wrong(&format!("--sampler {sampler}")).contains("this is a diffusion model; expected ddim or ddpm"));
+    }
+    for eta in ["1.5", "-0.1", "NaN", "inf"] {
+        assert!(wrong(&format!("--eta={eta}")).contains("eta"));
+    }
+    for scale in ["NaN", "inf"] {
+        assert!(wrong(&format!("--cfg-scale {scale}")).contains("scale"));
+    }
+    for interval in ["0.9,0.1", "-1,1", "0,1.5", "NaN,1"] {
+        assert!(wrong(&format!("--cfg-interval={interval}")).contains("interval"));
+    }
+    for option in [
+        "--cfg-interval 5",
+        "--cfg-channels 4",
+        "--ddpm --sampler ddim",
+        "--sampler best",
+        "-b 0",
+        "-b 5000",
+        "-t 0",
+        "-n 0",
+        "-n -1",
+        "--seed -1",
+        "--seed x",
+        "-n 2 --seeds 1",
+        "--grid x",
+    ] {
+        f.misused(&format!("generate a.fcdm -c 1 -o o {option}"));
+    }
+    assert!(!f.path("o").exists());
+}
+
+#[test]
+fn flow_samplers() {
+    let f = flow();
+    let wrong = |o: &str| f.fails(2, &format!("generate a.fcdm -c 1 -o o {o}"));
+    for sampler in ["--sampler ddim", "--sampler ddpm", "--ddpm"] {
+        assert!(wrong(sampler).contains("this is a flow model; expected euler, heun or sde"));
+    }
+    for steps in ["0", "10001", "ddim10", "x", "18446744073709551615"] {
+        assert!(wrong(&format!("--steps {steps}")).contains("steps"));
+    }
+    for option in
+        ["--steps 1", "--diffusion-norm -1", "--diffusion-norm NaN", "--last-step-size 0", "--last-step-size 1.5", "--last-step-size NaN"]
+    {
+        wrong(&format!("--sampler sde {}", option.replacen(' ', "=", 1)));
+    }
+    assert!(wrong("--sampler sde --sde-solver heun --last-step none --diffusion-form constant").contains("Heun without a last step"));
+    for option in ["--diffusion-form round", "--last-step never", "--sde-solver rk4"] {
+        f.misused(&format!("generate a.fcdm -c 1 -o o {option}"));
+    }
+    assert!(!f.path("o").exists());
+}
+
+#[test]
+fn seeds_and_numbers_of_pictures() {
+    let f = flow();
+    for seeds in ["x", "1-", "-1", "5-3", "1,,2", "0-18446744073709551615", "18446744073709551616", "0-9999999,0-9999999"] {
+        assert!(f.fails(2, &format!("generate a.fcdm -c 1 --seeds={seeds}")).contains("seeds: expected"), "{seeds}");
+    }
+    // Ten million of each of ten classes: refused before there is a list of them.
+    assert!(f.fails(2, "generate a.fcdm --seeds 0-9999998").contains("pictures are asked for, at most"));
+    assert!(f.fails(2, "generate a.fcdm -n 4294967295").contains("pictures are asked for, at most"));
+}
+
+/// Memory that is not there is an error, no crash.
+#[test]
+fn more_states_than_memory() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 1024x1024 --batch 1");
+    // 10 million states of 16 MB; and 4096 at a time.
+    let line = f.fails(1, "generate a.fcdm -c 1 -n 10000000 --steps 1 -o o");
+    assert!(line.contains("memory"), "{line}");
+    assert!(!f.path("o").exists());
+}
+
+#[test]
+fn instruction_sets() {
+    let f = diffusion();
+    for isa in ["nonsense", "avx1024", "\u{1b}[31m"] {
+        let mut command = f.command("generate a.fcdm -c 1 --steps 1");
+        command.env("FCDM_ISA", isa);
+        let line = f.fails_as(1, "FCDM_ISA", command);
+        assert!(line.contains("FCDM_ISA") && !line.contains('\u{1b}'), "{line}");
+    }
+}
+
+#[test]
+fn sizes_of_init() {
+    let f = Folder::new();
+    for line in [
+        "init FCDM-M -o a",
+        "init FCDM-S",
+        "init FCDM-S -o a --num-classes 0",
+        "init FCDM-S -o a --in-channels 0",
+        "init FCDM-S -o a --seed x",
+    ] {
+        f.misused(line);
+    }
+    for line in ["inspect FCDM-S --ir", "inspect FCDM-S --plan", "inspect FCDM-S --dot"] {
+        assert!(f.fails(2, line).contains("are for artifacts"));
+    }
+    f.misused("inspect FCDM-S --ir --plan");
+}

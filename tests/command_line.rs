@@ -1,0 +1,15 @@
+//! The commands as a user runs them: what they write, and what they say.
+#![allow(clippy::unwrap_used)]
+
+#[path = "command_line/compiling.rs"]
+mod compiling;
+#[path = "command_line/generating.rs"]
+mod generating;
+#[path = "command_line/interrupted.rs"]
+mod interrupted;
+#[path = "command_line/looking.rs"]
+mod looking;
+#[path = "command_line/numbers.rs"]
+mod numbers;
+mod oracle;
+mod process;
