@@ -38,7 +38,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn run_allocates_nothing() {
-    let rows = 50;
+    let rows = 613;
     let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights())).unwrap());
     let (x, labels, mut y) = (numbers(rows * 40, 1), vec![3; rows], vec![0.0; rows * 40]);
     for threads in [1, 2, 5] {
