@@ -26,12 +26,12 @@ pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
         Some(text) => seeds(text)?,
         None => Vec::new(),
     };
-    if !per_label.is_empty() {
-        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
-    }
-    let total = labels.len() as u64 * u64::from(a.count);
+    let total = labels.len() as u64 * if a.seeds.is_some() { per_label.len() as u64 } else { u64::from(a.count) };
     if total > MOST {
         return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
+    }
+    if a.seeds.is_some() {
+        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
     }
     let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
     Ok((0..total).map(|i| Job { label: label(i), seed: a.seed.wrapping_add(i) }).collect())

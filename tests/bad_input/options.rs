@@ -158,6 +158,7 @@ fn seeds_and_numbers_of_pictures() {
     for seeds in ["x", "1-", "-1", "5-3", "1,,2", "0-18446744073709551615", "18446744073709551616", "0-9999999,0-9999999"] {
         assert!(f.fails(2, &format!("generate a.fcdm -c 1 --seeds={seeds}")).contains("seeds: expected"), "{seeds}");
     }
+    assert!(f.fails(2, "generate a.fcdm -n 1000001").contains("10000010 pictures are asked for, at most"));
     // Ten million of each of ten classes: refused before there is a list of them.
     assert!(f.fails(2, "generate a.fcdm --seeds 0-9999998").contains("pictures are asked for, at most"));
     assert!(f.fails(2, "generate a.fcdm -n 4294967295").contains("pictures are asked for, at most"));
