@@ -88,7 +88,12 @@ impl Network {
         let plan = artifact.plan().clone();
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
-        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file, source })?;
+        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let classes = model.num_classes + usize::from(model.null_class);
+        // The labels are the condition's second input.
+        if let Some(rows) = program.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
+            return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
+        }
         let executor = Executor::new(Arc::new(program), threads)?;
         let (condition, denoise, sources, widths) = layout;
         Ok(Network { executor, model, condition, denoise, sources, widths })
