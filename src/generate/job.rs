@@ -78,3 +78,31 @@ fn seeds(text: &str) -> Result<Vec<u64>, String> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::seeds;
+
+    #[test]
+    fn lists_of_seeds() {
+        assert_eq!(seeds("0-3").unwrap(), [0, 1, 2, 3]);
+        assert_eq!(seeds(" 1, 5,7-9 ").unwrap(), [1, 5, 7, 8, 9]);
+        assert_eq!(seeds("18446744073709551615-18446744073709551615").unwrap(), [u64::MAX]);
+        for wrong in ["", ",", "-", "1-", "-1", "3-1", "a", "1-2-3", "1 2", "18446744073709551616"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// Every text of these characters up to six long ends in a list or a line.
+    #[test]
+    fn no_text_panics() {
+        let characters = ['0', '9', '-', ',', ' ', 'x'];
+        for i in 0..6usize.pow(6) {
+            let text: String = (0..6).map(|k| characters[i / 6usize.pow(k) % 6]).collect();
+            if let Err(line) = seeds(&text) {
+                assert!(line.starts_with("seeds: expected"), "{line}");
+            }
+        }
+    }
+}
