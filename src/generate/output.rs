@@ -50,8 +50,8 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// Makes the folder.
     pub fn new(a: &'a Arguments, model: &ModelInfo, pictures: usize) -> Result<Output<'a>, Failure> {
-        let files = a.npz.iter().chain(&a.save_latents);
-        files.map(|p| writable(p)).collect::<Result<(), _>>()?;
+        let mut files = a.npz.iter().chain(&a.save_latents);
+        files.try_for_each(|p| writable(p))?;
         let failed = |e: io::Error| Failure::new(1, format!("{}: cannot make the folder: {e}", a.output.display()));
         let shown = Picture::CHANNELS.contains(&model.in_channels);
         let mut latents_to = a.save_latents.clone();
