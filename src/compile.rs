@@ -8,10 +8,11 @@ use fcdm_ir::Module;
 use fcdm_models::fcdm::compile::{Observer, Options, Summary, compile};
 use fcdm_models::fcdm::import::Import;
 use fcdm_passes::Pass;
+use fcdm_runtime::artifact::Artifact;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::failure::Failure;
+use crate::failure::{CHECKPOINT, Failure};
 use crate::progress;
 use crate::say::sayln;
 
@@ -100,17 +101,26 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         Which::Ema => Weights::Ema,
         Which::Model => Weights::Model,
     };
+    if Artifact::open_unverified(&a.checkpoint).is_ok() {
+        let file = a.checkpoint.display();
+        return Err(Failure::new(CHECKPOINT, format!("{file}: expected a checkpoint, found an artifact that is compiled already")));
+    }
     let checkpoint = Checkpoint::open(&a.checkpoint, weights)?;
     let import = Import::new(&checkpoint, !a.no_null_class).map_err(fcdm_models::fcdm::compile::CompileError::from)?;
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
+    let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
+    if a.class_names.is_some() && class_names.is_empty() {
+        let classes = import.config().num_classes;
+        return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
+    }
     let options = Options {
         batches,
         height: a.size.0,
         width: a.size.1,
         optimise: a.optimise > 0,
-        class_names: a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?,
+        class_names,
         license: a.license.clone(),
         source: a.record_source.then(|| file_name(&a.checkpoint)),
     };
@@ -139,11 +149,11 @@ fn file_name(path: &std::path::Path) -> String {
 /// One name a line; empty lines at the end do not count.
 fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))?;
-    let names: Vec<String> = text.trim_end().lines().map(|l| l.trim().to_owned()).collect();
+    let names: Vec<String> = text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_owned()).collect();
     for (i, name) in names.iter().enumerate() {
-        let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name.parse::<u64>().is_ok();
+        let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
         if clash {
-            let expected = "distinct names without commas that are no numbers";
+            let expected = "distinct names without commas, no numbers, not `null`";
             return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{name}`", path.display(), i + 1)));
         }
     }

@@ -12,7 +12,7 @@ use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::generate::{layout, sample};
-use fcdm_runtime::network::Network;
+use fcdm_runtime::network::{Network, check_guidance};
 use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, PictureNoise, Sampler, StepNoise, initial_state};
 
 use crate::failure::Failure;
@@ -89,12 +89,13 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
     let model = artifact.model().clone();
     let guidance = Guidance { scale: a.cfg_scale, channels: a.cfg_channels, interval: a.cfg_interval };
-    guidance.validate().map_err(Failure::usage)?;
+    check_guidance(&model, guidance).map_err(Failure::usage)?;
     let method = a.method.method(&model).map_err(Failure::usage)?;
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
     let mut network = Network::new(artifact, threads(a.threads))?;
     let noise_steps = Sampler::new(method, layout(&network, 1)).map_err(Failure::usage)?.noise_steps();
     let noise = a.noise.as_deref().map(|path| Noise::open(path, &model, jobs.len(), noise_steps)).transpose()?;
+    enough_memory(&network, jobs.len().min(a.batch as usize), jobs.len())?;
     let mut output = Output::new(&a.output, &model, jobs.len())?.with_given_noise(noise.is_some());
 
     let description = method::Description { method, guidance, model: &model, checksum: &checksum };
@@ -125,6 +126,19 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     output.finish(a.json, &jobs, seconds, evaluated, &description)
+}
+
+/// Asks the system once for all that `batch` states of `pictures` will take, and gives it back: a refusal now is a message, later
+/// it would end the process.
+fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(), Failure> {
+    let (state, output) = (network.state_len() as u64, network.output_len() as u64);
+    // State, noise, Heun's second input and the doubled state of guidance; the output, Heun's second and the doubled one. Latents
+    // of all pictures are kept only where they are written, and then in two orders.
+    let values = (batch as u64) * (5 * state + 4 * output) + pictures as u64 * state;
+    let bytes = values.saturating_mul(4);
+    let had = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+    let line = || format!("there is no memory of {} for {pictures} pictures, {batch} at a time", progress::size(bytes));
+    if had { Ok(()) } else { Err(Failure::new(1, line())) }
 }
 
 /// Starting noise of a batch into `states`, and the noise of its steps.

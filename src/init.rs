@@ -9,6 +9,7 @@ use fcdm_models::tensors::write_tensors;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::progress;
 use crate::say::sayln;
 
 /// Write a checkpoint of fresh weights, as training from scratch starts (every block is the identity).
@@ -47,7 +48,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         Config { num_classes: a.num_classes as usize, in_channels: a.in_channels as usize, learn_sigma: !a.velocity, ..a.model.config() };
     let list = parameters(&config);
     let tensors: Vec<_> = list.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
-    write_tensors(&a.output, &tensors, &mut |i| initialise(&list[i], i, a.seed))?;
+    progress::stop_on_interrupt();
+    let mut values = |i: usize| (!progress::stopped()).then(|| initialise(&list[i], i, a.seed));
+    if !write_tensors(&a.output, &tensors, &mut values)? {
+        return Err(Failure::cancelled("cancelled"));
+    }
     let count: usize = list.iter().map(|p| p.count()).sum();
     if a.json {
         sayln!("{:#}", json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fcdm_ir::text::parse_module;
+use fcdm_ir::text::{Lines, parse_module};
+use fcdm_ir::verify::{VerifyError, verify_module};
 use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
@@ -40,7 +41,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let shown = file.display().to_string();
     let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
-    let (module, _) = parse_module(&shown, &text).map_err(|e| Failure::new(IR, e))?;
+    let (module, lines) = parse_module(&shown, &text).map_err(|e| Failure::new(IR, e))?;
+    verify_module(&module).map_err(|errors| Failure::new(IR, with_places(&shown, &text, &lines, &errors)))?;
     let names: &[&str] = if a.passes.is_empty() { OPTIMISED } else { &a.passes };
     let mut observe = |pass: &'static fcdm_passes::Pass, m: &fcdm_ir::Module| {
         if a.print_after_all {
@@ -55,6 +57,17 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         crate::say::write(format_args!("{module}"));
     }
     Ok(())
+}
+
+/// The verifier's errors with the lines that they are about, one after another.
+fn with_places(file: &str, text: &str, lines: &[Lines], errors: &[VerifyError]) -> String {
+    let source: Vec<&str> = text.lines().collect();
+    let one = |e: &VerifyError| {
+        let at = &lines[e.function];
+        let line = e.inst.map_or(at.header, |i| at.insts[i]);
+        format!("{file}:{line}: {}: {}\n  {}", e.rule, e.message, source.get(line - 1).map_or("", |l| l.trim()))
+    };
+    errors.iter().map(one).collect::<Vec<_>>().join("\nerror: ")
 }
 
 fn list(json: bool) {

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
 use fcdm_runtime::file::{FileError, replace_file};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use serde_json::json;
 use thiserror::Error;
 
 /// A file of tensors that cannot be used.
@@ -142,25 +141,59 @@ impl TensorFile {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_tensor(path: &Path, name: &str, shape: &[usize], values: &[f32]) -> Result<(), FileError> {
-    write_tensors(path, &[(name.to_owned(), shape.to_vec())], &mut |_| values.to_vec())
+    write_tensors(path, &[(name.to_owned(), shape.to_vec())], &mut |_| Some(values.to_vec())).map(drop)
 }
 
-/// Writes f32 tensors into a safetensors file, whole or not at all; `values` makes each when its turn comes.
+/// Writes f32 tensors into a safetensors file, whole or not at all; `values` makes each when its turn comes, so that memory
+/// holds one, or stops it all by `None`. Returns whether the file was written.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>)], values: &mut dyn FnMut(usize) -> Vec<f32>) -> Result<(), FileError> {
-    let failed = |e: safetensors::SafeTensorError| FileError::writing(path)(std::io::Error::other(e.to_string()));
-    replace_file(path, |file| {
-        let bytes: Vec<Vec<u8>> = (0..tensors.len()).map(|i| values(i).iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-        let views = tensors
-            .iter()
-            .zip(&bytes)
-            .map(|((name, shape), data)| TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (name.as_str(), view)));
-        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(failed)?;
-        let all = safetensors::tensor::serialize(views, None).map_err(failed)?;
-        file.write_all(&all).map_err(FileError::writing(path))
-    })
+///
+/// # Panics
+/// If `values` makes another number of values than the shape says.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[(String, Vec<usize>)],
+    values: &mut dyn FnMut(usize) -> Option<Vec<f32>>,
+) -> Result<bool, FileError> {
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let begin = end;
+        end += 4 * shape.iter().product::<usize>();
+        header.insert(name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }));
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    // The data of safetensors files begin at a multiple of 8.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let written = replace_file(path, |file| {
+        let failed = |e| Unfinished::File(FileError::writing(path)(e));
+        file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(failed)?;
+        for (i, (name, shape)) in tensors.iter().enumerate() {
+            let values = values(i).ok_or(Unfinished::Stopped)?;
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "values of {name}");
+            values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())).map_err(failed)?;
+        }
+        Ok(())
+    });
+    match written {
+        Ok(()) => Ok(true),
+        Err(Unfinished::Stopped) => Ok(false),
+        Err(Unfinished::File(e)) => Err(e),
+    }
+}
+
+/// Why a file of tensors was not written to its end.
+enum Unfinished {
+    File(FileError),
+    Stopped,
+}
+
+impl From<FileError> for Unfinished {
+    fn from(e: FileError) -> Unfinished {
+        Unfinished::File(e)
+    }
 }
 
 /// `[n,C,H,W]` to `[n,H,W,C]`; `image` is C, H, W.

@@ -131,7 +131,9 @@ fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, S
             let expected = format!("at least {} bytes for tensor `{name}`, aligned to {ALIGN}", operand.count() * 4);
             match weights.tensor(name) {
                 Some((_, _, bytes)) if bytes.len() < operand.count() * 4 => return Err((expected, format!("{} bytes", bytes.len()))),
-                Some((_, _, bytes)) if bytes.as_ptr() as usize % ALIGN != 0 => return Err((expected, "another alignment".into())),
+                Some((_, _, bytes)) if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) => {
+                    return Err((expected, "another alignment".into()));
+                }
                 Some((_, _, bytes)) => Slot::Weight(bytes.as_ptr()),
                 None => return Err((expected, "no such tensor".into())),
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::artifact::{Artifact, ModelInfo};
+use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
 use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
 use crate::plan::{Element, Entry};
@@ -86,8 +86,14 @@ impl Network {
         let file = artifact.path().display().to_string();
         let model = artifact.model().clone();
         let plan = artifact.plan().clone();
-        let layout = entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message })?;
-        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file, source })?;
+        let layout =
+            entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
+        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let classes = model.num_classes + usize::from(model.null_class);
+        // The labels are the condition's second input.
+        if let Some(rows) = program.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
+            return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
+        }
         let executor = Executor::new(Arc::new(program), threads)?;
         let (condition, denoise, sources, widths) = layout;
         Ok(Network { executor, model, condition, denoise, sources, widths })
@@ -185,6 +191,9 @@ impl Network {
     }
 }
 
+/// Widest output of the condition, four times what the widest model of the format has: tables of all steps are made of it.
+const MAX_WIDTH: usize = 1 << 20;
+
 type Layout = (Section, Vec<Section>, Vec<Option<usize>>, Vec<usize>);
 
 /// Finds the entry points and holds them against each other and against the model's description.
@@ -199,8 +208,13 @@ fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
     let mut widths = Vec::new();
     for p in &condition.outputs {
         match p.shape[..] {
-            [n, w] if n == rows => widths.push(w),
-            _ => return Err(format!("`condition`: output `{}`: expected [{rows}, width], found {:?}", p.name, p.shape)),
+            [n, w] if n == rows && w <= MAX_WIDTH => widths.push(w),
+            _ => {
+                return Err(format!(
+                    "`condition`: output `{}`: expected [{rows}, a width of at most {MAX_WIDTH}], found {:?}",
+                    p.name, p.shape
+                ));
+            }
         }
     }
     let mut denoise: Vec<Section> = Vec::new();
@@ -232,6 +246,17 @@ fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
     Ok((Section { entry, rows }, denoise, sources, widths))
 }
 
+/// Whether a model can be guided so.
+///
+/// # Errors
+/// One line, when guidance is asked of a model without a null class, or is out of range.
+pub fn check_guidance(model: &ModelInfo, guidance: Guidance) -> Result<(), String> {
+    if guidance.scale != 1.0 && !model.null_class {
+        return Err("guidance: the model has no null class; expected scale 1".to_owned());
+    }
+    guidance.validate().map_err(|e| e.to_string())
+}
+
 /// A network with classes and guidance bound: what a sampler asks.
 pub struct Guided<'a> {
     network: &'a mut Network,
@@ -256,10 +281,7 @@ impl<'a> Guided<'a> {
         if let Some(wrong) = labels.iter().find(|l| !(0..rows).contains(l)) {
             return Err(format!("class labels: expected 0 to {}, found {wrong}", rows - 1));
         }
-        if guidance.scale != 1.0 && !model.null_class {
-            return Err("guidance: the model has no null class; expected scale 1".to_owned());
-        }
-        guidance.validate().map_err(|e| e.to_string())?;
+        check_guidance(&model, guidance)?;
         let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
         for &time in times {
             let active = guidance.is_active(model.prediction, time);

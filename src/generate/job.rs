@@ -26,12 +26,12 @@ pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
         Some(text) => seeds(text)?,
         None => Vec::new(),
     };
-    if !per_label.is_empty() {
-        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
-    }
-    let total = labels.len() as u64 * u64::from(a.count);
+    let total = labels.len() as u64 * if a.seeds.is_some() { per_label.len() as u64 } else { u64::from(a.count) };
     if total > MOST {
         return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
+    }
+    if a.seeds.is_some() {
+        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
     }
     let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
     Ok((0..total).map(|i| Job { label: label(i), seed: a.seed.wrapping_add(i) }).collect())
@@ -77,4 +77,32 @@ fn seeds(text: &str) -> Result<Vec<u64>, String> {
         all.extend(from..=to);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::seeds;
+
+    #[test]
+    fn lists_of_seeds() {
+        assert_eq!(seeds("0-3").unwrap(), [0, 1, 2, 3]);
+        assert_eq!(seeds(" 1, 5,7-9 ").unwrap(), [1, 5, 7, 8, 9]);
+        assert_eq!(seeds("18446744073709551615-18446744073709551615").unwrap(), [u64::MAX]);
+        for wrong in ["", ",", "-", "1-", "-1", "3-1", "a", "1-2-3", "1 2", "18446744073709551616"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// Every text of these characters up to six long ends in a list or a line.
+    #[test]
+    fn no_text_panics() {
+        let characters = ['0', '9', '-', ',', ' ', 'x'];
+        for i in 0..6usize.pow(6) {
+            let text: String = (0..6).map(|k| characters[i / 6usize.pow(k) % 6]).collect();
+            if let Err(line) = seeds(&text) {
+                assert!(line.starts_with("seeds: expected"), "{line}");
+            }
+        }
+    }
 }

@@ -50,8 +50,9 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// Makes the folder.
     pub fn new(a: &'a Arguments, model: &ModelInfo, pictures: usize) -> Result<Output<'a>, Failure> {
+        let mut files = a.npz.iter().chain(&a.save_latents);
+        files.try_for_each(|p| writable(p))?;
         let failed = |e: io::Error| Failure::new(1, format!("{}: cannot make the folder: {e}", a.output.display()));
-        std::fs::create_dir_all(&a.output).map_err(failed)?;
         let shown = Picture::CHANNELS.contains(&model.in_channels);
         let mut latents_to = a.save_latents.clone();
         if !shown {
@@ -61,6 +62,7 @@ impl<'a> Output<'a> {
             }
             latents_to.get_or_insert_with(|| a.output.join("latents.safetensors"));
         }
+        std::fs::create_dir_all(&a.output).map_err(failed)?;
         let image = [model.in_channels, model.height, model.width];
         let keep = if latents_to.is_some() { pictures * image.iter().product::<usize>() } else { 0 };
         Ok(Output { a, given_noise: false, latents_to, latents: Vec::with_capacity(keep), files: Vec::new(), image })
@@ -111,10 +113,10 @@ impl<'a> Output<'a> {
         let (sampler, steps) = how.sampler();
         let per_step = seconds * 1e3 / evaluated.max(1) as f64;
         if json {
-            let pictures = self.files.iter().zip(jobs).map(|(f, j)| json!({ "file": f, "label": j.label, "seed": j.seed }));
+            let pictures = self.files.iter().zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
             let summary = json!({
                 "pictures": pictures.collect::<Vec<_>>(),
-                "latents": self.latents_to,
+                "latents": self.latents_to.as_deref().map(shown),
                 "sampler": sampler,
                 "steps": steps,
                 "cfg_scale": how.guidance.scale,
@@ -135,6 +137,24 @@ impl<'a> Output<'a> {
         sayln!("{sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
         Ok(())
     }
+}
+
+/// Paths that are no UTF-8 have no JSON form.
+fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
+
+/// Hours of sampling should not end in a folder that is not there.
+fn writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = |kind: io::ErrorKind, text: &str| FileError::writing(path)(io::Error::new(kind, text));
+    if path.is_dir() {
+        return Err(found(io::ErrorKind::IsADirectory, "it is a directory").into());
+    }
+    if !folder.is_dir() {
+        return Err(found(io::ErrorKind::NotFound, "there is no such folder").into());
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Picture, Failure> {

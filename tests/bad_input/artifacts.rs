@@ -45,7 +45,7 @@ fn damaged() {
     // A digit in each part of the metadata, and what surrounds it.
     let find = |what: &str| whole.windows(what.len()).position(|w| w == what.as_bytes()).unwrap_or_else(|| panic!("{what}")) + what.len();
     for what in
-        ["fcdm.plan\":\"{\\\"version\\\":", "fcdm.model\":\"{\\\"pre", "fcdm.ir\":\"f", "\"fcdm.checksum\":\"", "compiler\\\":\\\"fcd"]
+        ["fcdm.plan\":\"{\\\"version\\\":", "fcdm.model\":\"{\\\"pre", "fcdm.ir\":\"", "\"fcdm.checksum\":\"", "compiler\\\":\\\"fcd"]
     {
         let mut bytes = whole.clone();
         bytes[find(what)] ^= 1;

@@ -53,7 +53,7 @@ fn deep_and_long_texts() {
     long.push_str("  return %v20000\n}\n");
     let f = Folder::new();
     f.write("a.ir", &long);
-    assert!(f.ok("opt --pass fold_constants a.ir").len() > 100_000 || true);
+    assert!(f.ok("opt --pass simplify a.ir").starts_with("fn @f(%v0: f32[2]) {\n"));
 }
 
 /// Values that a pass could compute, were they not as large as all memory.

@@ -31,7 +31,7 @@ fn sizes_and_batches() {
     for option in ["--batch=x", "--batch=-1", "--batch=", "-O2", "--weights best", "--no-such-option"] {
         f.misused(&compile(option));
     }
-    f.misused("");
+    assert_eq!(f.run("").code, Some(2), "help, on the error output");
     f.misused("compile");
     f.misused("nonsense");
 }
@@ -93,7 +93,7 @@ fn samplers() {
     for steps in ["0", "1001", "18446744073709551615"] {
         assert!(wrong(&format!("--steps {steps}")).contains("steps: expected 1 to 1000, found"));
     }
-    assert!(wrong("--steps ddim7").contains("no whole stride keeps exactly 7"));
+    assert!(wrong("--steps ddim999").contains("no whole stride keeps exactly 999"));
     assert!(wrong("--steps ddim0").contains("steps: expected"));
     for steps in ["abc", "ddim", "ddimx", "+5", "99999999999999999999999", "5.0"] {
         assert!(wrong(&format!("--steps {steps}")).contains("steps: expected a number"));
@@ -158,6 +158,7 @@ fn seeds_and_numbers_of_pictures() {
     for seeds in ["x", "1-", "-1", "5-3", "1,,2", "0-18446744073709551615", "18446744073709551616", "0-9999999,0-9999999"] {
         assert!(f.fails(2, &format!("generate a.fcdm -c 1 --seeds={seeds}")).contains("seeds: expected"), "{seeds}");
     }
+    assert!(f.fails(2, "generate a.fcdm -n 1000001").contains("10000010 pictures are asked for, at most"));
     // Ten million of each of ten classes: refused before there is a list of them.
     assert!(f.fails(2, "generate a.fcdm --seeds 0-9999998").contains("pictures are asked for, at most"));
     assert!(f.fails(2, "generate a.fcdm -n 4294967295").contains("pictures are asked for, at most"));

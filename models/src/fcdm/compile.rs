@@ -8,6 +8,7 @@ use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write};
+use fcdm_runtime::check::{MAX_COUNT, check_plan};
 use fcdm_runtime::plan::Element;
 use serde_json::json;
 use thiserror::Error;
@@ -140,6 +141,9 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
     let compiled = functions(cfg, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report;
     let assembly = assemble(compiled.entries, compiled.weights.as_ref())?;
+    // What no runtime would load is not written: an arena beyond all bounds, say.
+    let stored = |name: &str| assembly.tensors.get(name).map(|u| (Element::F32, u.stored_shape()));
+    check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
     let survey = import.survey(&mut |done, total| observer.progress("reading", done * 4, total * 4))?;
     let survey = survey.ok_or(CompileError::Cancelled)?;
 
@@ -167,6 +171,16 @@ fn check(cfg: &Config, options: &Options) -> Result<(), CompileError> {
     }
     if options.batches.is_empty() || options.batches.iter().any(|&b| b == 0 || b > 1024) {
         return wrong(format!("batch: expected sizes of 1 to 1024, found {:?}", options.batches));
+    }
+    // The widest value inside of the network, per position of the input; levels 1 and 2 have a quarter and a sixteenth of those.
+    let widest = cfg.expanded.iter().enumerate().map(|(l, e)| e.div_ceil(1 << (2 * l))).max().unwrap_or(0);
+    let widest = widest.max(2 * cfg.hidden).max(cfg.in_channels).max(cfg.out_channels());
+    let largest = options.batches.iter().max().expect("there is one") * options.height * options.width;
+    if largest.checked_mul(widest).is_none_or(|n| n > MAX_COUNT) {
+        let (h, w) = (options.height, options.width);
+        return wrong(format!(
+            "size and batch: expected values inside of the network of at most {MAX_COUNT} elements, found {largest} x {widest} for {h}x{w}"
+        ));
     }
     let names = options.class_names.len();
     if names != 0 && names != cfg.num_classes {

@@ -87,7 +87,7 @@ pub enum WriteError {
 }
 
 /// Foreign text for a message: control characters escaped, long text cut.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     const LONGEST: usize = 160;
     let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONGEST).is_some() {

@@ -25,6 +25,7 @@ mod model;
 mod reader;
 mod writer;
 
+pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault, WriteError};
 pub use header::HEADER_LIMIT;
 pub use model::{ModelInfo, Prediction};

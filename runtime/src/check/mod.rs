@@ -8,6 +8,7 @@ mod kernels;
 #[cfg(test)]
 mod tests;
 
+use crate::artifact::one_line;
 use crate::kernels::{MAX_INPUTS, MAX_OUTPUTS};
 use crate::plan::{ALIGN, Element, Entry, Operand, Place, Plan, Port, Step, VERSION};
 
@@ -57,10 +58,10 @@ fn count(shape: &[usize]) -> Option<usize> {
 /// The first fault.
 pub fn check_plan(plan: &Plan, weights: &Weights<'_>) -> Result<(), PlanError> {
     let error = |entry: &str, step: Option<&Step>, (expected, found): Fault| PlanError {
-        entry: entry.into(),
-        step: step.map(|s| s.label.clone()),
-        expected,
-        found,
+        entry: one_line(entry),
+        step: step.map(|s| one_line(&s.label)),
+        expected: one_line(&expected),
+        found: one_line(&found),
     };
     ensure(plan.version == VERSION, format!("version {VERSION}"), plan.version).map_err(|f| error("", None, f))?;
     for (i, entry) in plan.entries.iter().enumerate() {

@@ -62,7 +62,7 @@ impl Isa {
         match request {
             None => Ok(Isa::best()),
             Some(name) if Isa::NAMES.contains(&name) => Isa::named(name).ok_or_else(|| IsaError::Unavailable(name.into())),
-            Some(name) => Err(IsaError::Unknown(name.into())),
+            Some(name) => Err(IsaError::Unknown(name.chars().take(40).flat_map(char::escape_debug).collect())),
         }
     }
 
