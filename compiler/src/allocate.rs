@@ -85,16 +85,15 @@ fn largest_live_set(lives: &[Life], steps: usize) -> usize {
         .unwrap_or(0) as usize
 }
 
+/// What an order puts first; ties go to the buffer that is written first.
+type Weight = fn(&Life) -> usize;
+
 fn best_placement(lives: &[Life]) -> (Vec<usize>, usize) {
-    let orders: [fn(&Life) -> (std::cmp::Reverse<usize>, usize); 4] = [
-        |l| (std::cmp::Reverse(l.bytes), l.first),
-        |l| (std::cmp::Reverse(l.bytes * (l.last - l.first + 1)), l.first),
-        |l| (std::cmp::Reverse(l.last - l.first), l.first),
-        |l| (std::cmp::Reverse(0), l.first),
-    ];
+    // The largest, the largest in space and time, the longest-lived, the first written.
+    let orders: [Weight; 4] = [|l| l.bytes, |l| l.bytes * (l.last - l.first + 1), |l| l.last - l.first, |_| 0];
     let placements = orders.iter().map(|order| {
         let mut sequence: Vec<usize> = (0..lives.len()).collect();
-        sequence.sort_by_key(|&i| order(&lives[i]));
+        sequence.sort_by_key(|&i| (std::cmp::Reverse(order(&lives[i])), lives[i].first));
         first_fit(lives, &sequence)
     });
     placements.min_by_key(|(_, bytes)| *bytes).unwrap_or_default()

@@ -83,7 +83,7 @@ impl Lowering<'_> {
         x.dtype = Element::F32;
         let (o, k) = (x.shape[0], shape[1]);
         let y = self.scratch(shape);
-        if o % PANEL != 0 {
+        if !o.is_multiple_of(PANEL) {
             self.step(v, Kernel::Fill { value: 0.0 }, vec![], vec![y.clone()]);
         }
         let (full, tail, panel) = (o / PANEL, o % PANEL, (PANEL * k) as isize);

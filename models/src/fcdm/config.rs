@@ -159,7 +159,7 @@ impl Config {
         };
         let embedder = get("x_embedder.weight", "[hidden, in_channels, 3, 3]", 4)?;
         let (hidden, in_channels) = (embedder[0], embedder[1]);
-        if hidden % 2 != 0 {
+        if !hidden.is_multiple_of(2) {
             let expected = "an even number of channels first: they are halved on the way down".to_owned();
             return Err(ConfigError::Shape { name: "x_embedder.weight".into(), expected, found: embedder });
         }

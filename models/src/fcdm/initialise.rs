@@ -59,7 +59,7 @@ mod tests {
             let expected = match p.name.as_str() {
                 n if n.ends_with("bias") || n.contains("grn") || n.contains("adaLN") || n.starts_with("final_layer") => 0.0,
                 n if n.contains("embedder_") => 0.02,
-                "x_embedder.weight" => (2.0 / (4.0 * 9.0 + 16.0) as f64).sqrt(),
+                "x_embedder.weight" => (2.0f64 / (4.0 * 9.0 + 16.0)).sqrt(),
                 _ => {
                     let taps: usize = p.shape[2..].iter().product();
                     (2.0 / (taps * (p.shape[0] + p.shape[1])) as f64).sqrt()

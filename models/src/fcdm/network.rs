@@ -31,7 +31,7 @@ pub struct Size {
 /// If height or width is zero or not divisible by 4, or the batch is empty.
 pub fn network(cfg: &Config, size: Size) -> Function {
     assert!(size.batch > 0 && size.height > 0 && size.width > 0, "an empty evaluation: {size:?}");
-    assert!(size.height % 4 == 0 && size.width % 4 == 0, "height and width must be divisible by 4: {size:?}");
+    assert!(size.height.is_multiple_of(4) && size.width.is_multiple_of(4), "height and width must be divisible by 4: {size:?}");
     let mut b = Builder::new("fcdm");
     let x = b.input("x", Type::f32([size.batch, size.height, size.width, cfg.in_channels]));
     let t = b.input("t", Type::f32([size.batch]));
