@@ -20,6 +20,9 @@ use crate::progress;
 use job::Job;
 use output::Output;
 
+/// Guidance scale of the official sampler.
+const DEFAULT_SCALE: f64 = 1.5;
+
 /// Generate pictures.
 #[derive(Args)]
 pub struct Arguments {
@@ -39,9 +42,9 @@ pub struct Arguments {
     seeds: Option<String>,
     #[command(flatten)]
     method: method::Arguments,
-    /// Classifier-free guidance scale; 1 is none.
-    #[arg(long, alias = "guidance-scale", default_value_t = 1.5)]
-    cfg_scale: f64,
+    /// Classifier-free guidance scale; 1 is none [default: 1.5, or 1 for a model without a null class].
+    #[arg(long, alias = "guidance-scale")]
+    cfg_scale: Option<f64>,
     /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity.
     #[arg(long, default_value = "3", value_parser = guided_channels)]
     cfg_channels: GuidedChannels,
@@ -88,7 +91,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let artifact = Artifact::open(&a.model)?;
     let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
     let model = artifact.model().clone();
-    let guidance = Guidance { scale: a.cfg_scale, channels: a.cfg_channels, interval: a.cfg_interval };
+    let scale = a.cfg_scale.unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
+    let guidance = Guidance { scale, channels: a.cfg_channels, interval: a.cfg_interval };
     check_guidance(&model, guidance).map_err(Failure::usage)?;
     let method = a.method.method(&model).map_err(Failure::usage)?;
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
@@ -112,7 +116,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
                 bar = progress::steps((steps * jobs.len().div_ceil(a.batch as usize)) as u64, a.json);
             }
             evaluated += 1;
-            bar.set_message(format!("picture {}-{} of {}", first + 1, first + batch.len(), jobs.len()));
+            let last = first + batch.len();
+            let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {}-{last}", first + 1) };
+            bar.set_message(format!("{which} of {}", jobs.len()));
             bar.set_position(evaluated);
             if progress::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };

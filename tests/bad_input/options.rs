@@ -83,7 +83,7 @@ fn without_a_null_class() {
     assert!(line.contains("no null class; expected scale 1"), "{line}");
     assert!(!f.path("o").exists());
     assert!(f.fails(2, "generate a.fcdm -c null --cfg-scale 1 --steps 1").contains("expected 0 to 10, found `null`"));
-    f.ok("generate a.fcdm -c 10 --cfg-scale 1 --steps 1 -o o");
+    f.ok("generate a.fcdm -c 10 --steps 1 -o o");
 }
 
 #[test]

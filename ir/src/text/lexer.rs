@@ -30,26 +30,43 @@ pub(crate) fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_.$-".contains(c)
 }
 
-/// All tokens, `End` last.
-pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut out = Vec::new();
-    let mut lines = 0;
-    for line in text.split('\n') {
-        lines += 1;
-        let mut rest = line;
-        let mut col = 1;
-        while let Some(c) = rest.chars().next().filter(|&c| c != ';') {
-            let (kind, len) = first(rest, c);
+/// Reads token by token: none is kept, so that a text costs no more memory than what it says.
+pub(super) struct Lexer<'a> {
+    /// What follows in the current line.
+    rest: &'a str,
+    /// The lines after it.
+    lines: std::str::Split<'a, char>,
+    line: usize,
+    col: usize,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let mut lines = text.split('\n');
+        Lexer { rest: lines.next().unwrap_or(""), lines, line: 1, col: 1 }
+    }
+
+    /// The next token; `End` for ever when there is none.
+    pub(super) fn next(&mut self) -> Token<'a> {
+        loop {
+            let (line, col) = (self.line, self.col);
+            let Some(c) = self.rest.chars().next().filter(|&c| c != ';') else {
+                // A comment is skipped with its line, save that the last line's end is where the text ends.
+                let Some(next) = self.lines.next() else {
+                    let col = col + self.rest.chars().count();
+                    return Token { kind: Kind::End, line, col };
+                };
+                (self.rest, self.line, self.col) = (next, line + 1, 1);
+                continue;
+            };
+            let (kind, len) = first(self.rest, c);
+            self.col += self.rest[..len].chars().count();
+            self.rest = &self.rest[len..];
             if let Some(kind) = kind {
-                out.push(Token { kind, line: lines, col });
+                return Token { kind, line, col };
             }
-            col += rest[..len].chars().count();
-            rest = &rest[len..];
         }
     }
-    let col = text.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    out.push(Token { kind: Kind::End, line: lines, col });
-    out
 }
 
 /// The token at the start of `rest`, whose first character is `c`, and its length in bytes; no token for white space.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::lexer::{Kind, Token, tokens};
+use super::lexer::{Kind, Lexer, Token};
 use super::{Lines, ParseError};
 use crate::function::{Def, Function, Inst, Module, Value, ValueData};
 use crate::ops::{Attr, Op};
@@ -11,13 +11,17 @@ use crate::types::{DType, Type};
 /// A weight's type is copied into every function that mentions it; a bound on its size keeps memory linear in the text.
 const MAX_RANK: usize = 8;
 
+/// More numbers than any list has.
+const MAX_WORDS: usize = 32;
+
 type Result<T> = std::result::Result<T, ParseError>;
 
 pub(super) struct Parser<'a> {
     file: &'a str,
     text: &'a str,
-    tokens: Vec<Token<'a>>,
-    at: usize,
+    lexer: Lexer<'a>,
+    /// The token after the last one taken.
+    ahead: Token<'a>,
     weights: HashMap<&'a str, Type>,
 }
 
@@ -40,7 +44,9 @@ impl Scope<'_> {
 
 impl<'a> Parser<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Parser { file, text, tokens: tokens(text), at: 0, weights: HashMap::new() }
+        let mut lexer = Lexer::new(text);
+        let ahead = lexer.next();
+        Parser { file, text, lexer, ahead, weights: HashMap::new() }
     }
 
     pub(super) fn module(mut self) -> Result<(Module, Vec<Lines>)> {
@@ -193,6 +199,9 @@ impl<'a> Parser<'a> {
             }
             let token = self.next();
             let Kind::Word(word) = token.kind else { return self.expected("a number", token) };
+            if words.len() == MAX_WORDS {
+                return self.error(token, format!("more than {MAX_WORDS} numbers"));
+            }
             words.push((word, token));
         }
         Ok(words)
@@ -269,13 +278,11 @@ impl<'a> Parser<'a> {
     }
 
     fn peek(&self) -> Token<'a> {
-        self.tokens[self.at]
+        self.ahead
     }
 
     fn next(&mut self) -> Token<'a> {
-        let token = self.peek();
-        self.at = (self.at + 1).min(self.tokens.len() - 1);
-        token
+        std::mem::replace(&mut self.ahead, self.lexer.next())
     }
 
     fn eat(&mut self, c: char) -> bool {
