@@ -157,3 +157,125 @@ macro_rules! variants {
     };
 }
 pub(crate) use variants;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
+    type Lanes = [[f32; 16]; 14];
+
+    #[inline(always)]
+    unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
+        for at in (0..16).step_by(S::LANES) {
+            // SAFETY: LANES elements from a multiple of LANES lie inside 16.
+            unsafe {
+                let load = |x: &[f32; 16]| s.load(x.as_ptr().add(at));
+                let (a, b, c) = (load(a), load(b), load(c));
+                let results = [
+                    s.add(a, b),
+                    s.sub(a, b),
+                    s.mul(a, b),
+                    s.div(a, b),
+                    s.fma(a, b, c),
+                    s.max(a, b),
+                    s.min(a, b),
+                    s.sqrt(a),
+                    s.round(a),
+                    s.exp2_int(load(n)),
+                    s.select(s.lt(a, b), a, c),
+                    s.neg(a),
+                    s.splat(s.reduce_add(load(n))),
+                    s.splat(s.reduce_max(load(n))),
+                ];
+                for (out, v) in out.iter_mut().zip(results) {
+                    s.store(out.as_mut_ptr().add(at), v);
+                }
+            }
+        }
+    }
+    variants! {
+        unsafe fn methods(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) = methods_body
+    }
+
+    #[inline(always)]
+    unsafe fn copy_first_body<S: Simd>(s: S, x: &[f32], read: usize, write: usize, y: &mut [f32]) {
+        assert!(read.max(write) <= S::LANES.min(x.len()) && write <= y.len());
+        // SAFETY: just checked.
+        unsafe { s.store_partial(y.as_mut_ptr(), s.load_partial(x.as_ptr(), read), write) }
+    }
+    variants! { unsafe fn copy_first(x: &[f32], read: usize, write: usize, y: &mut [f32]) = copy_first_body }
+
+    #[inline(always)]
+    unsafe fn lanes_body<S: Simd>(_: S) -> usize {
+        S::LANES
+    }
+    variants! { unsafe fn lanes() -> usize = lanes_body }
+
+    #[test]
+    fn every_method_as_documented() {
+        let (nan, inf, e) = (f32::NAN, f32::INFINITY, 1.0 / 4096.0);
+        let a = [nan, 1.0, nan, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, inf, -inf, 1.0 + e, 3.0, -7.25, 8_388_609.0, 1e-40];
+        let b = [1.0, nan, nan, 0.0, 2.0, -2.0, 2.5, 0.25, -1.5, 1.0, 1.0, 1.0 + e, 7.0, 3.5, -1.0, 2.0];
+        let c = [1.0, 1.0, 1.0, 1.0, 0.0, 5.0, 6.0, 7.0, 8.0, 9.0, 1.0, -1.0 - 2.0 * e, 0.5, 2.0, 4.0, 1e-40];
+        let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
+        let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
+        for isa in Isa::all() {
+            let mut found = [[0.0; 16]; 14];
+            // SAFETY: slices of these sizes.
+            let lanes = unsafe {
+                methods(isa, &a, &b, &c, &n, &mut found);
+                lanes(isa)
+            };
+            let own = |i: usize| &n[i / lanes * lanes..][..lanes];
+            let want: Lanes = [
+                each(&|i| a[i] + b[i]),
+                each(&|i| a[i] - b[i]),
+                each(&|i| a[i] * b[i]),
+                each(&|i| a[i] / b[i]),
+                each(&|i| a[i].mul_add(b[i], c[i])),
+                each(&|i| if a[i] > b[i] { a[i] } else { b[i] }),
+                each(&|i| if a[i] < b[i] { a[i] } else { b[i] }),
+                each(&|i| a[i].sqrt()),
+                each(&|i| a[i].round_ties_even()),
+                each(&|i| f64::from(n[i]).exp2() as f32),
+                each(&|i| if a[i] < b[i] { a[i] } else { c[i] }),
+                each(&|i| -a[i]),
+                each(&|i| own(i).iter().sum()),
+                each(&|i| own(i).iter().copied().fold(-inf, f32::max)),
+            ];
+            for (method, (found, want)) in found.iter().zip(&want).enumerate() {
+                for (i, (f, w)) in found.iter().zip(want).enumerate() {
+                    assert!(
+                        f.to_bits() == w.to_bits() || f.is_nan() && w.is_nan(),
+                        "{isa}, method {method}, lane {i}: expected {w}, found {f}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn partial_access_touches_nothing_else() {
+        let x: Vec<f32> = (1..=16).map(|i| i as f32).collect();
+        for isa in Isa::all() {
+            // SAFETY: no pointers.
+            let lanes = unsafe { lanes(isa) };
+            for (read, write) in (0..=lanes).flat_map(|r| (0..=lanes).map(move |w| (r, w))) {
+                let mut y = [-1.0; 20];
+                // SAFETY: slices of enough elements.
+                unsafe { copy_first(isa, &x, read, write, &mut y) };
+                let want: [f32; 20] = std::array::from_fn(|i| {
+                    if i >= write {
+                        -1.0
+                    } else if i < read {
+                        x[i]
+                    } else {
+                        0.0
+                    }
+                });
+                assert_eq!(y, want, "{isa}: read {read}, write {write}");
+            }
+        }
+    }
+}
