@@ -2,8 +2,9 @@
 //! that this CPU has the instructions: the only way to get one is [`Isa`], which detects them. Therefore the
 //! arithmetic is safe to call; only memory access through pointers is not.
 //!
-//! Rounding: `fma` rounds once on every implementation, `mla` may round twice on the scalar one (there the
-//! fused operation is a slow library call). `reduce_add` adds in an order fixed per implementation.
+//! Rounding: `fma` rounds once, save on the scalar implementation of a CPU without the instruction, where the sum is
+//! rounded to f64 before it is rounded to f32 (a difference in rare ties); `mla` may round product and sum there.
+//! `reduce_add` adds in an order fixed per implementation.
 
 mod isa;
 pub mod math;
@@ -57,7 +58,7 @@ pub trait Simd: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`, correctly rounded.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once; see the module for the exception.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b + c`, the fastest way.
     fn mla(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
