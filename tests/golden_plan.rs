@@ -24,16 +24,19 @@ use fcdm_runtime::schedule::Spacing;
 use loaded::executor;
 use oracle::{File, NETS, channels_first, checkpoint};
 
-/// The network's function with all its traced values as results.
-fn traced(f: &Function, names: &[&str]) -> Function {
+/// The network at the file's size with all traced values of the file as results, by name.
+fn traced(file: &File, import: &Import<'_>) -> Function {
+    let shape = &file.get("x").shape;
+    let f = network(import.config(), Size { batch: shape[0], height: shape[2], width: shape[3] });
     let mut b = Builder::new(f.name());
-    let mut copier = Copier::new(f);
+    let mut copier = Copier::new(&f);
     for &v in f.inputs() {
         let new = b.input(&f.value(v).name, f.ty(v).clone());
         copier.bind(v, new);
     }
     let find = |name: &str| f.result(name).or_else(|| f.values().find(|(_, d)| d.name == name).map(|(v, _)| v)).unwrap();
-    let results = names.iter().map(|n| ((*n).to_owned(), copier.copy(&mut b, find(n)))).collect();
+    let names = file.results().filter(|n| !n.starts_with("cfg."));
+    let results = names.map(|n| (n.to_owned(), copier.copy(&mut b, find(n)))).collect();
     b.finish(results)
 }
 
@@ -47,18 +50,16 @@ fn every_block_of_the_plain_plan() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
         let import = Import::new(&ckpt, true).unwrap();
-        let shape = &file.get("x").shape;
-        let names: Vec<&str> = file.results().filter(|n| !n.starts_with("cfg.")).collect();
-        let size = Size { batch: shape[0], height: shape[2], width: shape[3] };
-        let f = traced(&network(import.config(), size), &names);
-        let outputs: Vec<Vec<usize>> = f.results().iter().map(|(_, v)| f.ty(*v).shape.clone()).collect();
+        let f = traced(&file, &import);
+        let (rows, outputs) = (f.ty(f.inputs()[0]).shape[0], f.results().to_vec());
+        let outputs: Vec<(String, Vec<usize>)> = outputs.into_iter().map(|(n, v)| (n, f.ty(v).shape.clone())).collect();
         let path = folder.path().join(net);
-        let mut ex = executor(&path, vec![EntryPoint { function: f, rows: shape[0] }], None, &import, 2);
-        let mut values: Vec<Vec<f32>> = outputs.iter().map(|s| vec![f32::NAN; s.iter().product()]).collect();
+        let mut ex = executor(&path, vec![EntryPoint { function: f, rows }], None, &import, 2);
+        let mut values: Vec<Vec<f32>> = outputs.iter().map(|(_, s)| vec![f32::NAN; s.iter().product()]).collect();
         let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
         ex.run(0, &[Input::F32(&x), Input::F32(&t), Input::I32(&y)], &mut slots);
-        for ((name, shape), v) in names.iter().zip(&outputs).zip(&values) {
+        for ((name, shape), v) in outputs.iter().zip(&values) {
             file.check(name, &channels_first(&wide(v), shape), "plain plan");
         }
     }
@@ -70,12 +71,10 @@ fn every_block_of_the_optimised_plan() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
         let import = Import::new(&ckpt, true).unwrap();
-        let shape = &file.get("x").shape;
-        let names: Vec<&str> = file.results().filter(|n| !n.starts_with("cfg.")).collect();
-        let size = Size { batch: shape[0], height: shape[2], width: shape[3] };
-        let f = traced(&network(import.config(), size), &names);
+        let f = traced(&file, &import);
+        let batch = f.ty(f.inputs()[0]).shape[0];
         let (m, _) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
-        let take = |name: &str| EntryPoint { function: m.function(name).unwrap().clone(), rows: shape[0] };
+        let take = |name: &str| EntryPoint { function: m.function(name).unwrap().clone(), rows: batch };
         let path = folder.path().join(net);
         let mut ex = executor(&path, vec![take("condition"), take("denoise")], m.function(Module::WEIGHTS), &import, 2);
         let plan = ex.program().entries().to_vec();
@@ -95,8 +94,8 @@ fn every_block_of_the_optimised_plan() {
         let mut values = buffers(1);
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
         ex.run(1, &inputs, &mut slots);
-        for ((name, port), v) in names.iter().zip(&plan[1].outputs).zip(&values) {
-            file.check(name, &channels_first(&wide(v), &port.shape), "optimised plan");
+        for (port, v) in plan[1].outputs.iter().zip(&values) {
+            file.check(&port.name, &channels_first(&wide(v), &port.shape), "optimised plan");
         }
     }
 }
