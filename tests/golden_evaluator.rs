@@ -98,8 +98,7 @@ fn gradients_of_the_whole_network() {
         let mut b = Builder::new("gradients");
         let mut copier = Copier::new(&f);
         for &v in f.inputs() {
-            let new = b.input(&f.value(v).name, f.ty(v).clone());
-            copier.bind(v, new);
+            copier.input(&mut b, v);
         }
         let x = copier.copy(&mut b, f.inputs()[0]);
         let out = copier.copy(&mut b, f.results()[0].1);

@@ -31,8 +31,7 @@ fn traced(file: &File, import: &Import<'_>) -> Function {
     let mut b = Builder::new(f.name());
     let mut copier = Copier::new(&f);
     for &v in f.inputs() {
-        let new = b.input(&f.value(v).name, f.ty(v).clone());
-        copier.bind(v, new);
+        copier.input(&mut b, v);
     }
     let find = |name: &str| f.result(name).or_else(|| f.values().find(|(_, d)| d.name == name).map(|(v, _)| v)).unwrap();
     let names = file.results().filter(|n| !n.starts_with("cfg."));

@@ -87,9 +87,7 @@ fn rename(f: &Function, name: &str) -> Function {
     let mut b = Builder::new(name);
     let mut copier = Copier::new(f);
     for &v in f.inputs() {
-        let data = f.value(v);
-        let new = b.input(&data.name, data.ty.clone());
-        copier.bind(v, new);
+        copier.input(&mut b, v);
     }
     let results = f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut b, *v))).collect();
     b.finish(results)

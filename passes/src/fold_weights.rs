@@ -81,9 +81,7 @@ fn fold(f: &Function, weights: &mut Weights) -> Function {
     let mut b = Builder::new(f.name());
     let mut rest = Copier::new(f);
     for &v in f.inputs() {
-        let data = f.value(v);
-        let new = b.input(&data.name, data.ty.clone());
-        rest.bind(v, new);
+        rest.input(&mut b, v);
     }
     for v in cut {
         let folded = into_weights.copy(&mut weights.b, v);

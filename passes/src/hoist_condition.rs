@@ -44,22 +44,17 @@ fn hoist(f: &Function) -> Option<[Function; 2]> {
     let mut condition = Builder::new(PARTS[0]);
     let mut copier = Copier::new(f);
     for &v in f.inputs().iter().filter(|&&v| v != image) {
-        let data = f.value(v);
-        let new = condition.input(&data.name, data.ty.clone());
-        copier.bind(v, new);
+        copier.input(&mut condition, v);
     }
     let outputs: Vec<(String, Value)> = cut.iter().map(|&v| (f.value(v).name.clone(), copier.copy(&mut condition, v))).collect();
 
     let mut denoise = Builder::new(PARTS[1]);
     let mut copier = Copier::new(f);
-    let new = denoise.input(IMAGE, f.ty(image).clone());
-    copier.bind(image, new);
+    copier.input(&mut denoise, image);
     let late = |v: Value| f.insts().iter().any(|i| !early[i.results[0].index()] && i.operands.contains(&v));
     let returned = |v: Value| f.results().iter().any(|&(_, r)| r == v);
     for &v in f.inputs().iter().filter(|&&v| v != image && (late(v) || returned(v))).chain(&cut) {
-        let data = f.value(v);
-        let new = denoise.input(&data.name, data.ty.clone());
-        copier.bind(v, new);
+        copier.input(&mut denoise, v);
     }
     let results = f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut denoise, *v))).collect();
     Some([condition.finish(outputs), denoise.finish(results)])

@@ -44,6 +44,14 @@ impl<'a> Copier<'a> {
         self.map[old.index()] = Some(new);
     }
 
+    /// Makes an input of the name and type of the old value, which it stands for from here on.
+    pub fn input(&mut self, b: &mut Builder, old: Value) -> Value {
+        let data = self.f.value(old);
+        let new = b.input(&data.name, data.ty.clone());
+        self.bind(old, new);
+        new
+    }
+
     /// The new value for an old one, copying what defines it, in order of definition, where nothing stands for it yet.
     ///
     /// # Panics
