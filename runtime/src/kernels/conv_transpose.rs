@@ -45,16 +45,8 @@ impl Task for ConvTranspose {
             }
             return;
         }
-        let null = std::ptr::null();
-        let operands = Operands {
-            x: args.inputs[0].cast(),
-            factors: null,
-            weights: worker.shared.address(0..packed * PANEL),
-            bias: args.inputs[2].cast(),
-            gate: null,
-            residual: null,
-            y: args.output(0),
-        };
+        let weights = worker.shared.address(0..packed * PANEL);
+        let operands = Operands::new(args.inputs[0].cast(), weights, args.inputs[2].cast(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
         unsafe { g.multiply(&operands, worker) }
     }

@@ -37,16 +37,8 @@ impl Task for Matmul {
             }
             return;
         }
-        let null = std::ptr::null();
-        let operands = Operands {
-            x: args.inputs[0].cast(),
-            factors: null,
-            weights: worker.shared.address(0..g.samples * g.weights_step),
-            bias: null,
-            gate: null,
-            residual: null,
-            y: args.output(0),
-        };
+        let weights = worker.shared.address(0..g.samples * g.weights_step);
+        let operands = Operands::new(args.inputs[0].cast(), weights, std::ptr::null(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
         unsafe { g.multiply(&operands, worker) }
     }

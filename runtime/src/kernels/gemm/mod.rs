@@ -102,6 +102,14 @@ pub(super) struct Operands {
     pub y: *mut f32,
 }
 
+impl Operands {
+    /// Those of a product with nothing but a bias, which may be null.
+    pub fn new(x: *const f32, weights: *const f32, bias: *const f32, y: *mut f32) -> Operands {
+        let none = std::ptr::null();
+        Operands { x, factors: none, weights, bias, gate: none, residual: none, y }
+    }
+}
+
 impl Gemm {
     /// A product without epilogue over rows of `k` elements.
     pub fn new(source: Source, samples: usize, rows: usize, k: usize, o: usize) -> Gemm {
@@ -279,9 +287,7 @@ impl Task for Gemm {
             return unsafe { self.sum_squares(worker, args.output(1)) };
         }
         let input = |i: usize| args.inputs[i].cast::<f32>();
-        let none = std::ptr::null();
-        let y = args.output(0);
-        let plain = Operands { x: input(0), factors: none, weights: input(1), bias: input(2), gate: none, residual: none, y };
+        let plain = Operands::new(input(0), input(1), input(2), args.output(0));
         let operands = match self.finish {
             Finish::GatedAdd => {
                 Operands { factors: input(1), weights: input(2), bias: input(3), gate: input(4), residual: input(5), ..plain }
