@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
+use fcdm_runtime::artifact::write_f32;
 use fcdm_runtime::file::{FileError, replace_file};
 use serde_json::json;
 use thiserror::Error;
@@ -173,7 +174,7 @@ pub fn write_tensors(
         for (i, (name, shape)) in tensors.iter().enumerate() {
             let values = values(i).ok_or(Unfinished::Stopped)?;
             assert_eq!(values.len(), shape.iter().product::<usize>(), "values of {name}");
-            values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())).map_err(failed)?;
+            write_f32(file, &values).map_err(failed)?;
         }
         Ok(())
     });

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError};
+use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, count_nonfinite};
 use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_runtime::artifact::write_f32;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -122,18 +123,13 @@ impl<'a> Import<'a> {
                 return Ok(None);
             }
             let values = self.checkpoint.read_f32(&p.name)?;
-            let bad = values.iter().filter(|v| !v.is_finite()).count();
+            let bad = count_nonfinite(&values);
             if bad > 0 {
                 survey.not_finite.push((p.name.clone(), bad, values.len()));
             }
             hash.update(p.name.as_bytes());
             p.shape.iter().for_each(|&d| hash.update(&(d as u64).to_le_bytes()));
-            let mut bytes = Vec::with_capacity(1 << 16);
-            for chunk in values.chunks(1 << 14) {
-                bytes.clear();
-                chunk.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-                hash.update(&bytes);
-            }
+            write_f32(&mut hash, &values).expect("a hash takes everything");
             done += p.count() as u64;
         }
         survey.fingerprint = hash.digest();

@@ -30,7 +30,7 @@ pub use error::{ArtifactError, Fault, WriteError};
 pub use header::HEADER_LIMIT;
 pub use model::{ModelInfo, Prediction};
 pub use reader::Artifact;
-pub use writer::{ArtifactContents, TensorSource, write};
+pub use writer::{ArtifactContents, TensorSource, write, write_f32};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
 pub const VERSION: &str = "1";

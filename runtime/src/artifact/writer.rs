@@ -68,17 +68,23 @@ impl<'a> TensorSource<'a> {
     /// An f32 tensor of existing values.
     pub fn f32(name: impl Into<String>, shape: Vec<usize>, values: impl Into<Cow<'a, [f32]>>) -> Self {
         let values = values.into();
-        Self::new(name, Element::F32, shape, move |w| {
-            let mut buffer = [0u8; 4096];
-            for chunk in values.chunks(buffer.len() / 4) {
-                for (bytes, value) in buffer.chunks_exact_mut(4).zip(chunk) {
-                    bytes.copy_from_slice(&value.to_le_bytes());
-                }
-                w.write_all(&buffer[..4 * chunk.len()])?;
-            }
-            Ok(())
-        })
+        Self::new(name, Element::F32, shape, move |w| write_f32(w, &values))
     }
+}
+
+/// Writes values as files hold them, little-endian.
+///
+/// # Errors
+/// What `w` says.
+pub fn write_f32(w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
+    let mut buffer = [0u8; 4096];
+    for chunk in values.chunks(buffer.len() / 4) {
+        for (bytes, value) in buffer.chunks_exact_mut(4).zip(chunk) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        w.write_all(&buffer[..4 * chunk.len()])?;
+    }
+    Ok(())
 }
 
 /// Writes an artifact to `path`, whole or not at all, and returns its `fcdm.checksum`. `cancelled` is asked before
