@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_ir::Module;
-use fcdm_models::fcdm::compile::{Observer, Options, Summary, compile};
+use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::import::Import;
 use fcdm_passes::Pass;
 use fcdm_runtime::artifact::Artifact;
@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::failure::{CHECKPOINT, Failure};
+use crate::inspect::{entries_json, print_entries};
 use crate::progress;
 use crate::say::sayln;
 
@@ -101,12 +102,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         Which::Ema => Weights::Ema,
         Which::Model => Weights::Model,
     };
-    if Artifact::open_unverified(&a.checkpoint).is_ok() {
-        let file = a.checkpoint.display();
-        return Err(Failure::new(CHECKPOINT, format!("{file}: expected a checkpoint, found an artifact that is compiled already")));
-    }
-    let checkpoint = Checkpoint::open(&a.checkpoint, weights)?;
-    let import = Import::new(&checkpoint, !a.no_null_class).map_err(fcdm_models::fcdm::compile::CompileError::from)?;
+    let checkpoint = Checkpoint::open(&a.checkpoint, weights).map_err(|e| refused(&a.checkpoint, e.into()))?;
+    let import = Import::new(&checkpoint, !a.no_null_class).map_err(|e| refused(&a.checkpoint, CompileError::from(e).into()))?;
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
@@ -142,6 +139,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why a file is no checkpoint: it may be an artifact, which looks like a safetensors file of odd tensors.
+fn refused(path: &std::path::Path, why: Failure) -> Failure {
+    match Artifact::open_unverified(path) {
+        Ok(_) => Failure::new(CHECKPOINT, format!("{}: expected a checkpoint, found an artifact that is compiled already", path.display())),
+        Err(_) => why,
+    }
+}
+
 fn file_name(path: &std::path::Path) -> String {
     path.file_name().map_or_else(|| "checkpoint".into(), |n| n.to_string_lossy().into_owned())
 }
@@ -165,21 +170,14 @@ fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
     let name = c.preset().map_or("FCDM", |p| p.name());
     sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
     sayln!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
-    for (entry, rows, steps, arena, bound) in &s.entries {
-        let over = *arena as f64 / (*bound).max(1) as f64;
-        sayln!("{entry} x{rows}: {steps} steps, arena {} ({over:.3} of the least possible)", progress::size(*arena as u64));
-    }
+    print_entries(&s.plan);
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
     sayln!("passes that fired: {}", fired.join(", "));
     sayln!("wrote {} (checksum {})", output.display(), s.checksum);
 }
 
 fn print_json(output: &std::path::Path, s: &Summary) {
-    let entries = s.entries.iter().map(|(name, rows, steps, arena, bound)| {
-        json!({ "name": name, "rows": rows, "steps": steps, "arena_bytes": arena, "arena_lower_bound": bound })
-    });
     let not_finite = s.survey.not_finite.iter().map(|(t, bad, n)| json!({ "tensor": t, "not_finite": bad, "values": n }));
-    let passes = s.passes.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
     let summary = json!({
         "output": output.display().to_string(),
         "checksum": s.checksum,
@@ -187,8 +185,8 @@ fn print_json(output: &std::path::Path, s: &Summary) {
         "weight_bytes": s.weight_bytes,
         "weights_xxh3": format!("{:016x}", s.survey.fingerprint),
         "not_finite": not_finite.collect::<Vec<_>>(),
-        "entries": entries.collect::<Vec<_>>(),
-        "passes": passes.collect::<Vec<_>>(),
+        "entries": entries_json(&s.plan),
+        "passes": passes_json(&s.passes),
     });
     sayln!("{summary:#}");
 }

@@ -11,7 +11,7 @@ use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Config, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, keys};
-use fcdm_runtime::plan::{Entry, Place};
+use fcdm_runtime::plan::{Entry, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
@@ -176,14 +176,9 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     let report = metadata(artifact, keys::REPORT);
     let provenance = metadata(artifact, keys::PROVENANCE);
     let weight_bytes: u64 = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
-    let entries = artifact.plan().entries.iter().map(|e| {
-        json!({ "name": e.name, "rows": e.rows, "steps": e.steps.len(), "arena_bytes": e.arena_bytes,
-                "arena_lower_bound": e.arena_lower_bound })
-    });
-    let entries: Vec<Value> = entries.collect();
     if a.json {
         let all = json!({
-            "model": model, "report": report, "provenance": provenance, "entries": entries,
+            "model": model, "report": report, "provenance": provenance, "entries": entries_json(artifact.plan()),
             "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
             "weight_bytes": weight_bytes, "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
         });
@@ -209,10 +204,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
     sayln!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
-    for e in &artifact.plan().entries {
-        let over = e.arena_bytes as f64 / e.arena_lower_bound.max(1) as f64;
-        sayln!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
-    }
+    print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
     for (key, value) in provenance.as_object().into_iter().flatten() {
@@ -226,6 +218,23 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     }
     sayln!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
     Ok(())
+}
+
+/// Steps and arena of every entry point.
+pub fn entries_json(plan: &Plan) -> Value {
+    let entry = |e: &Entry| {
+        json!({ "name": e.name, "rows": e.rows, "steps": e.steps.len(), "arena_bytes": e.arena_bytes,
+                "arena_lower_bound": e.arena_lower_bound })
+    };
+    plan.entries.iter().map(entry).collect()
+}
+
+/// As [`entries_json`], a line each.
+pub fn print_entries(plan: &Plan) {
+    for e in &plan.entries {
+        let over = e.arena_bytes as f64 / e.arena_lower_bound.max(1) as f64;
+        sayln!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
+    }
 }
 
 fn print_plan(e: &Entry) {

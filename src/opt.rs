@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fcdm_ir::text::{Lines, parse_module};
 use fcdm_ir::verify::{VerifyError, verify_module};
+use fcdm_models::fcdm::compile::passes_json;
 use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
@@ -51,8 +52,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     };
     let (module, report) = fcdm_passes::run(names, module, &mut observe).map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
     if a.json {
-        let runs = report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
-        sayln!("{:#}", json!({ "passes": runs.collect::<Vec<_>>(), "ir": module.to_string() }));
+        sayln!("{:#}", json!({ "passes": passes_json(&report), "ir": module.to_string() }));
     } else if !a.print_after_all {
         crate::say::write(format_args!("{module}"));
     }

@@ -7,9 +7,9 @@ use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write};
+use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write, write_f32};
 use fcdm_runtime::check::{MAX_COUNT, check_plan};
-use fcdm_runtime::plan::Element;
+use fcdm_runtime::plan::{Element, Plan};
 use serde_json::json;
 use thiserror::Error;
 
@@ -79,8 +79,8 @@ pub struct Summary {
     pub passes: Report,
     /// Bytes of tensors.
     pub weight_bytes: u64,
-    /// For every entry point: name, rows, steps, arena bytes, lower bound.
-    pub entries: Vec<(String, usize, usize, usize, usize)>,
+    /// The plan.
+    pub plan: Plan,
     /// The artifact's checksum.
     pub checksum: String,
 }
@@ -157,9 +157,7 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
     };
     let weight_bytes = assembly.tensors.values().map(|u| (u.stored_shape().iter().product::<usize>() * 4) as u64).sum();
     let checksum = write_tensors(path, &contents, &assembly, import, observer)?;
-    let entries = assembly.plan.entries.iter();
-    let entries = entries.map(|e| (e.name.clone(), e.rows, e.steps.len(), e.arena_bytes, e.arena_lower_bound)).collect();
-    Ok(Summary { config: cfg.clone(), survey, passes, weight_bytes, entries, checksum })
+    Ok(Summary { config: cfg.clone(), survey, passes, weight_bytes, plan: contents.plan, checksum })
 }
 
 fn check(cfg: &Config, options: &Options) -> Result<(), CompileError> {
@@ -217,14 +215,18 @@ fn provenance(import: &Import<'_>, options: &Options, survey: &Survey) -> serde_
     p
 }
 
+/// The passes as they ran: name, whether anything changed, instructions before and after.
+pub fn passes_json(report: &Report) -> serde_json::Value {
+    report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
+}
+
 fn report(cfg: &Config, options: &Options, passes: &Report) -> serde_json::Value {
     let f = network(cfg, Size { batch: 1, height: options.height, width: options.width });
-    let runs = passes.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after }));
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     json!({
         "parameters": list(parameters_by_part(cfg).into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
         "macs": list(macs_by_stage(&f)),
-        "passes": runs.collect::<Vec<_>>(),
+        "passes": passes_json(passes),
     })
 }
 
@@ -245,18 +247,10 @@ fn write_tensors(
         })
     };
     let produce = &produce;
-    let tensors = assembly.tensors.iter().map(|(name, usage)| {
-        TensorSource::new(name.as_str(), Element::F32, usage.stored_shape(), move |w| {
-            let values = produce(usage)?;
-            let mut bytes = Vec::with_capacity(1 << 16);
-            for chunk in values.chunks(1 << 14) {
-                bytes.clear();
-                chunk.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-                w.write_all(&bytes)?;
-            }
-            Ok(())
-        })
-    });
+    let tensors = assembly
+        .tensors
+        .iter()
+        .map(|(name, usage)| TensorSource::new(name.as_str(), Element::F32, usage.stored_shape(), move |w| write_f32(w, &produce(usage)?)));
     let go_on = std::cell::Cell::new(true);
     let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
     let written = write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress);
