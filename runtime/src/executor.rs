@@ -5,11 +5,12 @@
 //! nothing; it panics only when the caller breaks its contract.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, ArenaError};
 use crate::check::{PlanError, check_plan};
-use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Task, Worker, task, work};
+use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Split, Task, Worker, task, work};
 use crate::plan::{ALIGN, Element, Entry, Kernel, Operand, Place, Plan};
 use crate::simd::{Isa, IsaError};
 use crate::threads::Pool;
@@ -291,12 +292,14 @@ impl Executor {
         let own_step = self.own_step / 4;
         let shared = Scratch::new(self.shared.as_ptr().cast(), self.shared.bytes() / 4);
         for phase in 0..needs.phases {
+            let claims = AtomicUsize::new(0);
             let part = |thread: usize| {
+                let split = if threads == 1 { Split::Fixed { thread: 0, taken: 0 } } else { Split::Claimed(&claims) };
                 // SAFETY: every thread has its own part of the scratch.
                 let own = unsafe { own.write(thread * own_step..thread * own_step + needs.own) };
                 // SAFETY: `check_plan` found all operands inside of their memory, and outputs apart from inputs and
-                // from each other; every index below `threads` is called once, and all are done before the next phase.
-                unsafe { task.run(phase, args, &mut Worker { isa, thread, threads, own, shared }) };
+                // from each other; every unit is claimed once, and all are done before the next phase.
+                unsafe { task.run(phase, args, &mut Worker { isa, threads, own, shared, split }) };
             };
             if step.alone { part(0) } else { self.pool.run(&part) }
         }

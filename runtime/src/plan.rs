@@ -8,10 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's format. A reader refuses every other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Output channels of one panel of a packed weight matrix, on every CPU.
-pub const PANEL: usize = 32;
+pub const PANEL: usize = 16;
 
 /// Alignment in bytes of tensors in the artifact and of operands in the arena.
 pub const ALIGN: usize = 64;
@@ -86,7 +86,7 @@ pub struct Operand {
     pub at: Place,
     /// Element type.
     pub dtype: Element,
-    /// Extents as this step sees them. For packed weights: the packed extents, `[panels, K, 32]`.
+    /// Extents as this step sees them. For packed weights: the packed extents, `[panels, K, 16]`.
     pub shape: Vec<usize>,
 }
 
@@ -145,7 +145,7 @@ pub enum Binary {
 }
 
 /// The kernels. `->` separates inputs from outputs. A matrix written `W[O,K]` is packed in panels of
-/// [`PANEL`] output channels: operand shape `[ceil(O/32), K, 32]`, element `(o, k)` at `[o/32][k][o%32]`, zero
+/// [`PANEL`] output channels: operand shape `[ceil(O/16), K, 16]`, element `(o, k)` at `[o/16][k][o%16]`, zero
 /// where `o >= O`. A vector over O beside it (bias) is dense `[O]`. Attributes are as in the IR op named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,13 +1,14 @@
 //! A pool of threads that all run the same closure: the executor's parallel loop. The threads persist; between
 //! two runs a few microseconds apart they spin, so that a step costs no system call, and after that they sleep.
 //!
-//! Work is not stolen and not queued: which part a thread does follows from its index alone, so that results
-//! cannot depend on timing.
+//! Nobody waits for a worker that has not come: the closure hands out units of work to whoever asks, the caller can do
+//! all of them, and a worker that the system has put to sleep finds the run closed. Units are computed alike on every
+//! thread, so results cannot depend on timing.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -19,13 +20,17 @@ const YIELDS: usize = 8;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
+/// One run in one word: its number in the upper half, whether workers may still join it, and how many are in it. So
+/// joining, closing and leaving are single steps that cannot be torn apart.
+const OPEN: u64 = 1 << 31;
+const ONE_RUN: u64 = 1 << 32;
+const JOINED: u64 = OPEN - 1;
+
 struct Shared {
-    /// Counts runs. A worker has work when it differs from what it last saw.
-    epoch: AtomicUsize,
-    /// The current run's closure; written by `run` before the epoch, read by workers after it.
+    state: AtomicU64,
+    /// The current run's closure: written by `run` while the state is closed and nobody has joined, read by workers that
+    /// have joined.
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished the current run.
-    pending: AtomicUsize,
     /// Workers that sleep or are about to.
     sleepers: AtomicUsize,
     /// True while the caller sleeps or is about to.
@@ -38,9 +43,9 @@ struct Shared {
     spins: usize,
 }
 
-// SAFETY: `job` is written only by `run`, which has the pool exclusively, while no worker runs (pending is 0),
-// and read by workers only between the epoch's increment and their decrement of `pending`. The closure behind
-// it is `Sync` and outlives the run, because `run` waits for all.
+// SAFETY: `job` is written only by `run`, which has the pool exclusively, while the state is closed with nobody in it, and
+// read only by workers that have joined an open run. The closure behind it is `Sync` and outlives the run, because `run`
+// closes it and waits for all that have joined.
 unsafe impl Send for Shared {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Shared {}
@@ -65,9 +70,8 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Pool> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            pending: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -92,8 +96,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `job(i)` for every thread index i, on that thread, 0 being the caller's, and returns when all have
-    /// returned. Allocates nothing. A panic in any of them is resumed here after all have finished.
+    /// Calls `job(0)` on this thread, and meanwhile `job(i)` at most once on every worker i that comes before `job(0)` has
+    /// returned: a job claims its work, it does not own it by index. Returns when all that were called have returned.
+    /// Allocates nothing. A panic in any of them is resumed here after all have finished.
     pub fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return job(0);
@@ -101,28 +106,26 @@ impl Pool {
         let s = &*self.shared;
         // SAFETY: only the lifetime is erased; the workers use the closure only before this function returns.
         let erased: Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job) };
-        // SAFETY: `&mut self`, and the last run has ended: no worker looks at the cell.
+        // SAFETY: `&mut self`, and the last run was closed and left by all: no worker looks at the cell.
         unsafe { *s.job.get() = Some(erased) };
-        s.pending.store(self.workers.len(), SeqCst);
-        s.epoch.fetch_add(1, SeqCst);
-        // Either this load sees a worker that is about to sleep, or that worker's check sees the new epoch.
+        let run = (s.state.load(SeqCst) & !(ONE_RUN - 1)).wrapping_add(ONE_RUN);
+        s.state.store(run | OPEN, SeqCst);
+        // Either this load sees a worker that is about to sleep, or that worker's check sees the new run.
         if s.sleepers.load(SeqCst) > 0 {
             let _guard = lock(&s.lock);
             s.work.notify_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        wait(
-            s,
-            || s.pending.load(SeqCst) == 0,
-            || {
-                s.caller_sleeps.store(true, SeqCst);
-                let mut guard = lock(&s.lock);
-                while s.pending.load(SeqCst) != 0 {
-                    guard = s.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                }
-                s.caller_sleeps.store(false, SeqCst);
-            },
-        );
+        s.state.fetch_and(!OPEN, SeqCst);
+        let left = || s.state.load(SeqCst) & JOINED == 0;
+        wait(s, left, || {
+            s.caller_sleeps.store(true, SeqCst);
+            let mut guard = lock(&s.lock);
+            while !left() {
+                guard = s.done.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            s.caller_sleeps.store(false, SeqCst);
+        });
         if let Err(panic) = own {
             resume_unwind(panic);
         }
@@ -136,7 +139,6 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
-        self.shared.epoch.fetch_add(1, SeqCst);
         {
             let _guard = lock(&self.shared.lock);
             self.shared.work.notify_all();
@@ -172,30 +174,33 @@ fn wait(s: &Shared, ready: impl Fn() -> bool, sleep: impl FnOnce()) {
 fn work(s: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        wait(
-            s,
-            || s.epoch.load(SeqCst) != seen,
-            || {
-                s.sleepers.fetch_add(1, SeqCst);
-                let mut guard = lock(&s.lock);
-                while s.epoch.load(SeqCst) == seen {
-                    guard = s.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                }
-                s.sleepers.fetch_sub(1, SeqCst);
-            },
-        );
+        // A run that is open and not yet seen, or the end.
+        let called = || {
+            let state = s.state.load(SeqCst);
+            state & OPEN != 0 && state / ONE_RUN != seen || s.stop.load(SeqCst)
+        };
+        wait(s, called, || {
+            s.sleepers.fetch_add(1, SeqCst);
+            let mut guard = lock(&s.lock);
+            while !called() {
+                guard = s.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            s.sleepers.fetch_sub(1, SeqCst);
+        });
         if s.stop.load(SeqCst) {
             return;
         }
-        // One step at a time: no run begins before this one has ended everywhere.
-        seen = seen.wrapping_add(1);
-        // SAFETY: between the epoch's increment and the decrement of `pending` the cell is not written.
-        let job = unsafe { *s.job.get() }.expect("`run` sets the job before the epoch");
-        // SAFETY: `run` does not return before `pending` is 0, so the closure is alive.
+        let joined = s.state.fetch_update(SeqCst, SeqCst, |state| (state & OPEN != 0).then_some(state + 1));
+        // The run may have been closed meanwhile.
+        let Ok(state) = joined else { continue };
+        seen = state / ONE_RUN;
+        // SAFETY: this worker has joined: the cell is not written before it has left.
+        let job = unsafe { *s.job.get() }.expect("`run` sets the job before it opens the run");
+        // SAFETY: `run` does not return before all that have joined have left, so the closure is alive.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(index) })) {
             *lock(&s.panic) = Some(panic);
         }
-        if s.pending.fetch_sub(1, SeqCst) == 1 && s.caller_sleeps.load(SeqCst) {
+        if s.state.fetch_sub(1, SeqCst) & (OPEN | JOINED) == 1 && s.caller_sleeps.load(SeqCst) {
             let _guard = lock(&s.lock);
             s.done.notify_one();
         }
@@ -206,48 +211,79 @@ fn work(s: &Shared, index: usize) {
 mod tests {
     use super::*;
 
+    /// Runs a job of `units` that sleeps a little over each, and returns how often each was done and by whom.
+    fn claimed(pool: &mut Pool, units: usize) -> (Vec<usize>, Vec<usize>) {
+        let next = AtomicUsize::new(0);
+        let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+        let calls: Vec<AtomicUsize> = (0..pool.threads()).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(&|thread| {
+            calls[thread].fetch_add(1, SeqCst);
+            loop {
+                let unit = next.fetch_add(1, SeqCst);
+                if unit >= units {
+                    return;
+                }
+                counts[unit].fetch_add(1, SeqCst);
+            }
+        });
+        let values = |v: Vec<AtomicUsize>| v.iter().map(|c| c.load(SeqCst)).collect();
+        (values(counts), values(calls))
+    }
+
     #[test]
-    fn every_index_once() {
+    fn every_unit_once_and_nobody_twice() {
         for threads in [1, 2, 5, 17] {
             let mut pool = Pool::new(threads).expect("threads start");
-            let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-            for round in 1..=200 {
-                pool.run(&|i| {
-                    counts[i].fetch_add(1, SeqCst);
-                });
-                assert!(counts.iter().all(|c| c.load(SeqCst) == round), "{threads} threads, round {round}");
+            for units in (0..200).map(|i| i % 7) {
+                let (counts, calls) = claimed(&mut pool, units);
+                assert!(counts.iter().all(|&c| c == 1), "{threads} threads: {counts:?}");
+                assert!(calls[0] == 1 && calls.iter().all(|&c| c <= 1), "{threads} threads: {calls:?}");
             }
         }
     }
 
     #[test]
-    fn wakes_after_sleep() {
+    fn workers_come_even_after_they_slept() {
         let mut pool = Pool::new(3).expect("threads start");
-        let count = AtomicUsize::new(0);
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            pool.run(&|i| {
-                if i == 2 {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
-                count.fetch_add(1, SeqCst);
+            // Returns only when all three are in it.
+            let barrier = std::sync::Barrier::new(3);
+            pool.run(&|_| {
+                barrier.wait();
             });
         }
-        assert_eq!(count.load(SeqCst), 15);
+    }
+
+    #[test]
+    fn a_worker_that_does_not_come_is_not_waited_for() {
+        let mut pool = Pool::new(2).expect("threads start");
+        while pool.shared.sleepers.load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        // As if nobody slept, so that nobody is woken.
+        pool.shared.sleepers.store(0, SeqCst);
+        for _ in 0..100 {
+            let (counts, calls) = claimed(&mut pool, 9);
+            assert!(counts.iter().all(|&c| c == 1) && calls[0] == 1);
+        }
+        pool.shared.sleepers.store(1, SeqCst);
     }
 
     #[test]
     fn panics_arrive_and_the_pool_survives() {
         let mut pool = Pool::new(3).expect("threads start");
         for guilty in 0..3 {
-            let caught = catch_unwind(AssertUnwindSafe(|| pool.run(&|i| assert!(i != guilty, "thread {i}"))));
+            let barrier = std::sync::Barrier::new(3);
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(&|i| {
+                    barrier.wait();
+                    assert!(i != guilty, "thread {i}");
+                })
+            }));
             let message = caught.expect_err("one thread panicked");
             assert_eq!(message.downcast_ref::<String>(), Some(&format!("thread {guilty}")));
-            let count = AtomicUsize::new(0);
-            pool.run(&|_| {
-                count.fetch_add(1, SeqCst);
-            });
-            assert_eq!(count.load(SeqCst), 3);
+            assert!(claimed(&mut pool, 9).0.iter().all(|&c| c == 1));
         }
     }
 }

@@ -47,7 +47,7 @@ impl Task for Channelwise {
                 Op::ScaleChannels => (args.input(0, all), args.input(1, vectors), &[][..]),
             }
         };
-        for r in worker.part(self.rows) {
+        for r in worker.units(self.rows) {
             let (row, sample) = (r * c..(r + 1) * c, r / (self.rows / self.samples));
             let sample = sample * c..(sample + 1) * c;
             // SAFETY: row r is this thread's; all slices have c elements.

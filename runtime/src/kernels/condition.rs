@@ -57,7 +57,7 @@ impl Task for TimestepEmbedding {
         // SAFETY: the task's contract.
         let t = unsafe { args.input(0, self.rows) };
         let half = self.frequencies.len();
-        for n in worker.part(self.rows) {
+        for n in worker.units(self.rows) {
             // SAFETY: the task's contract; row n is this thread's.
             let (cos, sin) = unsafe { args.output_range(0, n * 2 * half..(n + 1) * 2 * half) }.split_at_mut(half);
             for ((cos, sin), f) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
@@ -77,7 +77,7 @@ impl Task for Embedding {
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
         // SAFETY: the task's contract.
         let (table, y) = unsafe { (args.input(0, self.table * self.width), args.labels(1, self.rows)) };
-        for n in worker.part(self.rows) {
+        for n in worker.units(self.rows) {
             let row = y[n] as usize * self.width;
             // SAFETY: the task's contract; row n is this thread's.
             unsafe { args.output_range(0, n * self.width..(n + 1) * self.width) }.copy_from_slice(&table[row..row + self.width]);
@@ -93,7 +93,7 @@ impl Task for OneHot {
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
         // SAFETY: the task's contract.
         let y = unsafe { args.labels(0, self.rows) };
-        for n in worker.part(self.rows) {
+        for n in worker.units(self.rows) {
             // SAFETY: the task's contract; row n is this thread's.
             let row = unsafe { args.output_range(0, n * self.depth..(n + 1) * self.depth) };
             row.fill(0.0);

@@ -3,7 +3,7 @@
 //! of x[n, iy, ix, i] w[i, ky, kx, o]`. First w is packed into panels whose k runs over ky, kx, i; then it is a GEMM
 //! over output pixels. With a stride, taps that hit no pixel are gathered as zeros.
 
-use super::gemm::{Gemm, Operands, Source, Window};
+use super::gemm::{Gemm, Operands, Taps, Window};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, Step};
 
@@ -19,23 +19,24 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let window =
         Window { height: x[1], width: x[2], channels: x[3], out_width: y[2], kernel: [w[1], w[2]], stride, top: pad[0], left: pad[1] };
     let taps = w[1] * w[2];
-    let gemm = Gemm::new(Source::Adjoint(window), x[0], y[1] * y[2], taps * x[3], y[3]);
-    Box::new(ConvTranspose { gemm: Gemm { image: x[1] * x[2] * x[3], ..gemm }, taps, channels: x[3] })
+    let gemm = Gemm::new(Taps::Adjoint(window), x[0], y[1] * y[2], x[3], y[3]);
+    Box::new(ConvTranspose { gemm: Gemm { pixels: window.pixels(), ..gemm }, taps, channels: x[3] })
 }
 
 impl Task for ConvTranspose {
-    fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 2, own: self.gemm.own(), shared: self.gemm.panels() * self.gemm.k * PANEL }
+    fn needs(&self, threads: usize) -> Needs {
+        Needs { phases: 2, own: self.gemm.own(threads), shared: self.gemm.panels() * self.gemm.k() * PANEL }
     }
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
         let g = &self.gemm;
-        let packed = g.panels() * g.k;
+        let k_all = g.k();
+        let packed = g.panels() * k_all;
         if phase == 0 {
             // SAFETY: the task's contract.
-            let w = unsafe { args.input(1, g.k * g.o) };
-            for unit in worker.part(packed) {
-                let (k, first) = (unit % g.k, unit / g.k * PANEL);
+            let w = unsafe { args.input(1, k_all * g.o) };
+            for unit in worker.units(packed) {
+                let (k, first) = (unit % k_all, unit / k_all * PANEL);
                 let (tap, i) = (k / self.channels, k % self.channels);
                 let n = PANEL.min(g.o - first);
                 // SAFETY: row `unit` of the panels is this thread's.
@@ -48,7 +49,7 @@ impl Task for ConvTranspose {
         let weights = worker.shared.address(0..packed * PANEL);
         let operands = Operands::new(args.inputs[0].cast(), weights, args.inputs[2].cast(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
-        unsafe { g.multiply(&operands, worker) }
+        unsafe { g.multiply(&operands, None, std::ptr::null_mut(), worker) }
     }
 }
 

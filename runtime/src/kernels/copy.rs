@@ -61,7 +61,7 @@ impl Task for Copy {
         let (inner, outer) = self.axes.split_last().expect("`merge` leaves an axis");
         let rows: usize = outer.iter().map(|a| a.extent).product();
         let pieces = inner.extent.div_ceil(RUN);
-        for unit in worker.part(rows * pieces) {
+        for unit in worker.units(rows * pieces) {
             let (mut row, piece) = (unit / pieces, unit % pieces);
             let (mut x, mut y) = (self.from as isize, self.to as isize);
             for axis in outer.iter().rev() {

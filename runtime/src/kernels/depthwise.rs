@@ -196,7 +196,7 @@ impl Task for Depthwise {
         let blocks = c.div_ceil(CHANNELS);
         let Some(eps) = self.norm else {
             let bands = self.out[0].div_ceil(ROWS);
-            for unit in worker.part(self.samples * bands * blocks) {
+            for unit in worker.units(self.samples * bands * blocks) {
                 let (block, band) = (unit % blocks, unit / blocks);
                 let row = band % bands * ROWS;
                 let rows = ROWS.min(self.out[0] - row);
@@ -208,11 +208,11 @@ impl Task for Depthwise {
         };
         // SAFETY: the task's contract.
         let (shift, scale) = unsafe { (args.input(3, self.samples * c), args.input(4, self.samples * c)) };
-        let share = worker.part(self.samples * self.out[0]);
-        let mut next = share.start;
-        while next < share.end {
-            let (sample, row) = (next / self.out[0], next % self.out[0]);
-            let rows = ROWS.min(share.end - next).min(self.out[0] - row);
+        let bands = self.out[0].div_ceil(ROWS);
+        for unit in worker.units(self.samples * bands) {
+            let (sample, row) = (unit / bands, unit % bands * ROWS);
+            let rows = ROWS.min(self.out[0] - row);
+            let next = sample * self.out[0] + row;
             for block in 0..blocks {
                 // SAFETY: the task's contract; these rows are this thread's.
                 unsafe { self.convolve(args, Part { sample, row, rows, channel: block * CHANNELS }, worker) };
@@ -225,7 +225,6 @@ impl Task for Depthwise {
                     normalise_row(worker.isa, y, y, c, eps, Some(affine));
                 }
             }
-            next += rows;
         }
     }
 }

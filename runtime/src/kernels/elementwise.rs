@@ -36,21 +36,19 @@ impl Task for Elementwise {
     }
 
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
-        let units = worker.part(self.count.div_ceil(UNIT));
-        let range = units.start * UNIT..(units.end * UNIT).min(self.count);
-        if range.is_empty() {
-            return;
-        }
-        // SAFETY: the task's contract; threads have disjoint ranges.
-        let y = unsafe { args.output_range(0, range.clone()) };
-        // SAFETY: the task's contract; inputs have the output's count.
-        let input = |i| unsafe { &args.input(i, self.count)[range.clone()] };
-        match self.op {
-            Op::Fill(value) => y.fill(value),
-            // SAFETY: x and y are equally long.
-            Op::Unary(f) => unsafe { unary(worker.isa, f, input(0), y) },
-            // SAFETY: a, b and y are equally long.
-            Op::Binary(f) => unsafe { binary(worker.isa, f, input(0), input(1), y) },
+        while let Some(units) = worker.claim(self.count.div_ceil(UNIT), usize::MAX) {
+            let range = units.start * UNIT..(units.end * UNIT).min(self.count);
+            // SAFETY: the task's contract; threads have disjoint ranges.
+            let y = unsafe { args.output_range(0, range.clone()) };
+            // SAFETY: the task's contract; inputs have the output's count.
+            let input = |i| unsafe { &args.input(i, self.count)[range.clone()] };
+            match self.op {
+                Op::Fill(value) => y.fill(value),
+                // SAFETY: x and y are equally long.
+                Op::Unary(f) => unsafe { unary(worker.isa, f, input(0), y) },
+                // SAFETY: a, b and y are equally long.
+                Op::Binary(f) => unsafe { binary(worker.isa, f, input(0), input(1), y) },
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ impl Task for Scale {
         let c = self.channels;
         // SAFETY: the task's contract.
         let (ss, gamma) = unsafe { (args.input(0, self.samples * c), args.input(1, c)) };
-        for n in worker.part(self.samples) {
+        for n in worker.units(self.samples) {
             // SAFETY: row n is this thread's.
             let a = unsafe { args.output_range(0, n * c..(n + 1) * c) };
             a.copy_from_slice(&ss[n * c..(n + 1) * c]);
@@ -74,7 +74,7 @@ impl Task for Grn {
             // SAFETY: the shared scratch begins with room for the partial sums.
             0 => unsafe { q.accumulate(x, worker) },
             1 => {
-                for n in worker.part(q.samples) {
+                for n in worker.units(q.samples) {
                     // SAFETY: sample n's factors are this thread's; phase 0 has ended.
                     unsafe {
                         let a = worker.shared.write(factors_at + n * c..factors_at + (n + 1) * c);
@@ -84,7 +84,7 @@ impl Task for Grn {
                 }
             }
             _ => {
-                for r in worker.part(q.samples * q.pixels) {
+                for r in worker.units(q.samples * q.pixels) {
                     let at = factors_at + r / q.pixels * c;
                     // SAFETY: row r is this thread's; phase 1 has ended; slices of c elements.
                     unsafe {

@@ -42,7 +42,7 @@ impl GroupNorm {
     /// - The task's contract, in phase 0.
     unsafe fn accumulate(&self, x: &[f32], worker: &mut Worker<'_>) {
         let (c, size) = (self.channels, self.channels / self.groups);
-        for unit in worker.part(self.samples * self.blocks()) {
+        for unit in worker.units(self.samples * self.blocks()) {
             let (sample, block) = (unit / self.blocks(), unit % self.blocks());
             let (from, to) = (block * self.block(), ((block + 1) * self.block()).min(self.pixels));
             let (sum, square) = zeroed_f64(worker.own, 2 * c).split_at_mut(c);
@@ -64,7 +64,7 @@ impl GroupNorm {
         let (c, size) = (self.channels, self.channels / self.groups);
         // SAFETY: nobody writes the sums in this phase.
         let sums = unsafe { worker.shared.read_f64(0..self.sums()) };
-        for unit in worker.part(self.samples * self.groups) {
+        for unit in worker.units(self.samples * self.groups) {
             let (sample, g) = (unit / self.groups, unit % self.groups);
             let part = |i: usize| (0..self.blocks()).map(|b| sums[((sample * self.blocks() + b) * self.groups + g) * 2 + i]).sum::<f64>();
             let count = (self.pixels * size) as f64;
@@ -96,7 +96,7 @@ impl Task for GroupNorm {
             // SAFETY: the task's contract.
             1 => unsafe { self.statistics(gamma, worker) },
             _ => {
-                for r in worker.part(self.samples * self.pixels) {
+                for r in worker.units(self.samples * self.pixels) {
                     let at = self.sums() * 2 + r / self.pixels * 2 * c;
                     // SAFETY: row r is this thread's; phase 1 has ended; slices of c elements.
                     unsafe {

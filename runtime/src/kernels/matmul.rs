@@ -1,8 +1,7 @@
 //! `a [B,M,K], b [B,K,N] -> y [B,M,N]`. First b is packed into panels, in memory that all threads share; then it
 //! is one GEMM a sample.
 
-use super::gemm::Gemm;
-use super::gemm::{Operands, Source};
+use super::gemm::{Gemm, Operands, Taps};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{PANEL, Step};
 
@@ -12,27 +11,28 @@ struct Matmul {
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let (a, b) = (&step.inputs[0].shape, &step.inputs[1].shape);
-    let gemm = Gemm::new(Source::Rows, a[0], a[1], a[2], b[2]);
-    Box::new(Matmul { gemm: Gemm { weights_step: gemm.panels() * gemm.k * PANEL, ..gemm } })
+    let gemm = Gemm::new(Taps::One, a[0], a[1], a[2], b[2]);
+    Box::new(Matmul { gemm: Gemm { weights_step: gemm.panels() * gemm.k() * PANEL, ..gemm } })
 }
 
 impl Task for Matmul {
-    fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 2, own: self.gemm.own(), shared: self.gemm.samples * self.gemm.weights_step }
+    fn needs(&self, threads: usize) -> Needs {
+        Needs { phases: 2, own: self.gemm.own(threads), shared: self.gemm.samples * self.gemm.weights_step }
     }
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
         let g = &self.gemm;
+        let k_all = g.k();
         if phase == 0 {
             // SAFETY: the task's contract.
-            let b = unsafe { args.input(1, g.samples * g.k * g.o) };
-            for unit in worker.part(g.samples * g.panels() * g.k) {
-                let (k, panel, sample) = (unit % g.k, unit / g.k % g.panels(), unit / g.k / g.panels());
+            let b = unsafe { args.input(1, g.samples * k_all * g.o) };
+            for unit in worker.units(g.samples * g.panels() * k_all) {
+                let (k, panel, sample) = (unit % k_all, unit / k_all % g.panels(), unit / k_all / g.panels());
                 let first = panel * PANEL;
                 let n = PANEL.min(g.o - first);
                 // SAFETY: row `unit` of the panels is this thread's.
                 let row = unsafe { worker.shared.write(unit * PANEL..(unit + 1) * PANEL) };
-                row[..n].copy_from_slice(&b[(sample * g.k + k) * g.o + first..][..n]);
+                row[..n].copy_from_slice(&b[(sample * k_all + k) * g.o + first..][..n]);
                 row[n..].fill(0.0);
             }
             return;
@@ -40,7 +40,7 @@ impl Task for Matmul {
         let weights = worker.shared.address(0..g.samples * g.weights_step);
         let operands = Operands::new(args.inputs[0].cast(), weights, std::ptr::null(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
-        unsafe { g.multiply(&operands, worker) }
+        unsafe { g.multiply(&operands, None, std::ptr::null_mut(), worker) }
     }
 }
 

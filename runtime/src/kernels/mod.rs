@@ -30,7 +30,7 @@ use crate::plan::{Kernel, Step};
 use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
 pub use gemm::pack_panels;
-pub(crate) use scratch::{Scratch, part};
+pub(crate) use scratch::{Scratch, Split, Units, part};
 
 /// Most inputs that a kernel has.
 pub(crate) const MAX_INPUTS: usize = 6;
@@ -110,24 +110,29 @@ impl Needs {
     pub const PLAIN: Needs = Needs { phases: 1, own: 0, shared: 0 };
 }
 
-/// One thread's part in one phase.
+/// One thread's part in one phase. A unit may fall to any thread and comes out the same on each.
 #[derive(Debug)]
 pub(crate) struct Worker<'a> {
     pub isa: Isa,
-    /// This thread's index.
-    pub thread: usize,
     /// Number of threads.
     pub threads: usize,
     /// [`Needs::own`] f32, aligned to 64 bytes.
     pub own: &'a mut [f32],
     /// [`Needs::shared`] f32, aligned to 64 bytes.
     pub shared: Scratch,
+    /// How the phase's units are shared out.
+    pub split: Split<'a>,
 }
 
-impl Worker<'_> {
-    /// This thread's share of `total` units.
-    pub fn part(&self, total: usize) -> Range<usize> {
-        part(total, self.thread, self.threads)
+impl<'a> Worker<'a> {
+    /// Units of the `total` that this thread does next; at most `most`. `None` when none are left.
+    pub fn claim(&mut self, total: usize, most: usize) -> Option<Range<usize>> {
+        self.split.claim(total, most, self.threads)
+    }
+
+    /// All units of the `total` that fall to this thread.
+    pub fn units(&self, total: usize) -> Units<'a> {
+        Units { split: self.split.clone(), total, threads: self.threads, taken: 0..0 }
     }
 }
 

@@ -44,7 +44,7 @@ impl Task for Rows {
         let c = self.width;
         // SAFETY: the task's contract.
         let x = unsafe { args.input(0, self.rows * c) };
-        for r in worker.part(self.rows) {
+        for r in worker.units(self.rows) {
             let x = x[r * c..(r + 1) * c].as_ptr();
             // SAFETY: the task's contract; row r is this thread's.
             unsafe {

@@ -43,7 +43,7 @@ impl Squares {
     /// - The shared scratch begins with room for the partial sums, and all threads are in this phase.
     pub unsafe fn accumulate(&self, x: &[f32], worker: &Worker<'_>) {
         let c = self.channels;
-        for unit in worker.part(self.samples * self.blocks()) {
+        for unit in worker.units(self.samples * self.blocks()) {
             let (sample, block) = (unit / self.blocks(), unit % self.blocks());
             let first = sample * self.pixels + block * PIXELS;
             let rows = PIXELS.min(self.pixels - block * PIXELS);
@@ -106,14 +106,15 @@ impl Task for Squares {
             // SAFETY: the task's contract.
             return unsafe { self.accumulate(args.input(0, self.samples * self.pixels * c), worker) };
         }
-        let share = worker.part(self.samples * c);
-        let mut next = share.start;
-        while next < share.end {
-            let (sample, first) = (next / c, next % c);
-            let n = (c - first).min(share.end - next);
-            // SAFETY: these elements are this thread's; phase 0 has ended.
-            unsafe { self.total(worker, sample, first, args.output_range(0, next..next + n)) };
-            next += n;
+        while let Some(share) = worker.claim(self.samples * c, usize::MAX) {
+            let mut next = share.start;
+            while next < share.end {
+                let (sample, first) = (next / c, next % c);
+                let n = (c - first).min(share.end - next);
+                // SAFETY: these elements are this thread's; phase 0 has ended.
+                unsafe { self.total(worker, sample, first, args.output_range(0, next..next + n)) };
+                next += n;
+            }
         }
     }
 }
@@ -199,8 +200,8 @@ impl Task for Sum {
         let outputs = self.outputs();
         if phase == 1 {
             // SAFETY: phase 0 has ended; the outputs are this thread's.
-            let (partials, share) = unsafe { (worker.shared.read_f64(0..self.blocks * outputs), worker.part(outputs)) };
-            for i in share {
+            let partials = unsafe { worker.shared.read_f64(0..self.blocks * outputs) };
+            for i in worker.units(outputs) {
                 let sum: f64 = (0..self.blocks).map(|b| partials[b * outputs + i]).sum();
                 // SAFETY: as above.
                 unsafe { *args.output(0).add(i) = (sum * f64::from(self.scale)) as f32 };
@@ -211,7 +212,7 @@ impl Task for Sum {
         // SAFETY: the task's contract.
         let x = unsafe { args.input(0, extents * self.columns * self.run) };
         let (pieces, stretches) = (self.columns.div_ceil(COLUMNS), self.run.div_ceil(RUN));
-        for unit in worker.part(self.blocks * self.rows() * pieces) {
+        for unit in worker.units(self.blocks * self.rows() * pieces) {
             let (piece, row, block) = (unit % pieces, unit / pieces % self.rows(), unit / pieces / self.rows());
             let first = piece * COLUMNS;
             let n = COLUMNS.min(self.columns - first);

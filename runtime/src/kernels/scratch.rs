@@ -1,6 +1,57 @@
 //! How work and scratch memory are shared out among threads.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// How the units of a phase are shared out.
+#[derive(Clone, Debug)]
+pub(crate) enum Split<'a> {
+    /// Whoever comes first: units below the counter are taken. A thread that the system has put to sleep holds nobody up.
+    Claimed(&'a AtomicUsize),
+    /// A thread's index decides, for a thread alone and for tests; so many units of its part are taken.
+    Fixed { thread: usize, taken: usize },
+}
+
+impl Split<'_> {
+    /// The next units, at most `most`: large shares at first, single units at the end.
+    pub fn claim(&mut self, total: usize, most: usize, threads: usize) -> Option<Range<usize>> {
+        match self {
+            Split::Claimed(next) => {
+                let share = |first: usize| ((total - first) / (2 * threads)).clamp(1, most);
+                let take = |first: usize| (first < total).then(|| first + share(first));
+                let first = next.fetch_update(Relaxed, Relaxed, take).ok()?;
+                Some(first..first + share(first))
+            }
+            Split::Fixed { thread, taken } => {
+                let all = part(total, *thread, threads);
+                let left = (all.start + *taken).min(all.end)..all.end;
+                *taken += left.len().min(most);
+                let taken = left.start..left.end.min(left.start.saturating_add(most));
+                (!taken.is_empty()).then_some(taken)
+            }
+        }
+    }
+}
+
+/// The units that fall to a thread, one by one.
+#[derive(Clone, Debug)]
+pub(crate) struct Units<'a> {
+    pub split: Split<'a>,
+    pub total: usize,
+    pub threads: usize,
+    pub taken: Range<usize>,
+}
+
+impl Iterator for Units<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.taken.is_empty() {
+            self.taken = self.split.claim(self.total, usize::MAX, self.threads)?;
+        }
+        self.taken.next()
+    }
+}
 
 /// Thread `thread`'s share of `total` units when `threads` share them: contiguous, sizes differing by at most one.
 pub(crate) fn part(total: usize, thread: usize, threads: usize) -> Range<usize> {

@@ -1,6 +1,6 @@
 //! Runs one step on every variant of this CPU and on several numbers of threads, for the kernels' tests.
 
-use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Worker, task};
+use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Split, Worker, task};
 use crate::arena::Arena;
 use crate::plan::{Element, Kernel, Operand, PANEL, Place, Step};
 use crate::simd::Isa;
@@ -77,7 +77,7 @@ pub fn run(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize) -> Vec<Vec<
             own.fill(f32::NAN);
             let shared = Scratch::new(shared.as_ptr().cast(), needs.shared);
             // SAFETY: operands of the step's sizes; one thread at a time.
-            unsafe { task.run(phase, &args, &mut Worker { isa, thread, threads, own, shared }) };
+            unsafe { task.run(phase, &args, &mut Worker { isa, threads, own, shared, split: Split::Fixed { thread, taken: 0 } }) };
         }
     }
     for y in &mut outputs {

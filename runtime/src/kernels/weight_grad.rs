@@ -1,12 +1,12 @@
 //! Gradients of convolutions in their weights, which reduce over all pixels.
 //!
 //! `conv2d`: `dw[o, (ky, kx, i)] = sum over pixels p of dy[p, o] x_col[p, (ky, kx, i)]`, a product with pixels as k:
-//! a unit of work is 32 columns, for which x is gathered in stretches of pixels. `dwconv2d`:
+//! a unit of work is 16 columns, for which x is gathered in stretches of pixels. `dwconv2d`:
 //! `dw[ky, kx, c] = sum over pixels of dy[p, c] x[p + tap, c]`, summed in f32 along a row of pixels and in f64
 //! over rows.
 
 use super::gemm::Window;
-use super::gemm::micro::{DEPTH, Left, multiply_add};
+use super::gemm::micro::{DEPTH, GROUP, Left, Right, multiply_add};
 use super::scratch::zeroed_f64;
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, Step};
@@ -66,7 +66,7 @@ impl Conv {
 
 impl Task for Conv {
     fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 1, own: (DEPTH + self.o) * PANEL, shared: 0 }
+        Needs { phases: 1, own: DEPTH * PANEL + self.o * (GROUP + 2), shared: 0 }
     }
 
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
@@ -74,11 +74,14 @@ impl Task for Conv {
         // SAFETY: the task's contract.
         let (x, dy) = unsafe { (args.input(0, self.samples * image), args.input(1, self.samples * self.pixels * self.o)) };
         let columns = self.columns();
-        for panel in worker.part(columns.div_ceil(PANEL)) {
+        for panel in worker.units(columns.div_ceil(PANEL)) {
             let first = panel * PANEL;
             let n = PANEL.min(columns - first);
-            let (gathered, sums) = worker.own[..(DEPTH + self.o) * PANEL].split_at_mut(DEPTH * PANEL);
+            let (gathered, rest) = worker.own.split_at_mut(DEPTH * PANEL);
+            let (sums, table) = rest.split_at_mut(self.o * GROUP);
             sums.fill(0.0);
+            // SAFETY: what is left is aligned to 64 bytes, and an address has the size of two f32 at most.
+            let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), self.o) };
             for sample in 0..self.samples {
                 for start in (0..self.pixels).step_by(DEPTH) {
                     let depth = DEPTH.min(self.pixels - start);
@@ -87,12 +90,14 @@ impl Task for Conv {
                         out[n..].fill(0.0);
                     }
                     let a = &dy[(sample * self.pixels + start) * self.o..][..depth * self.o];
-                    let a = Left { start: a.as_ptr(), row: 1, step: self.o };
+                    table.iter_mut().zip(a).for_each(|(address, a)| *address = a);
+                    let left = Left { rows: table, step: self.o };
+                    let right = Right { start: gathered.as_ptr(), panel_step: 0, panels: 1, next: std::ptr::null() };
                     // SAFETY: `depth` pixels of o channels, `depth` gathered rows, o rows of sums.
-                    unsafe { multiply_add(worker.isa, a, gathered.as_ptr(), depth, self.o, n, sums.as_mut_ptr()) };
+                    unsafe { multiply_add(worker.isa, left, right, depth, sums.as_mut_ptr(), false) };
                 }
             }
-            for (o, sums) in sums.chunks_exact(PANEL).enumerate() {
+            for (o, sums) in sums.chunks_exact(GROUP).enumerate() {
                 // SAFETY: these columns are this thread's.
                 unsafe { args.output_range(0, o * columns + first..o * columns + first + n) }.copy_from_slice(&sums[..n]);
             }
@@ -115,7 +120,7 @@ impl Task for Depthwise {
         // SAFETY: the task's contract.
         let (x, dy) = unsafe { (args.input(0, self.samples * image), args.input(1, self.samples * self.pixels * c)) };
         let blocks = c.div_ceil(CHANNELS);
-        for unit in worker.part(w.kernel[0] * w.kernel[1] * blocks) {
+        for unit in worker.units(w.kernel[0] * w.kernel[1] * blocks) {
             let (tap, first) = (unit / blocks, unit % blocks * CHANNELS);
             let n = CHANNELS.min(c - first);
             let (row, sums) = worker.own.split_at_mut(CHANNELS);

@@ -81,6 +81,9 @@ pub trait Simd: Copy {
     /// Greatest lane; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 
+    /// Brings the line at `p` near, if that is an address; else nothing.
+    fn prefetch(self, p: *const f32);
+
     /// Reads LANES elements or, at the end of a row, the fewer that are there.
     ///
     /// # Safety

@@ -101,4 +101,6 @@ impl Simd for Scalar {
     fn reduce_max(self, a: f32) -> f32 {
         a
     }
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
 }

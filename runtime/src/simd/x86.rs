@@ -103,6 +103,12 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)))
         };
     }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: a hint, which reads nothing and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
 }
 
 /// The first `n` lanes.
@@ -157,5 +163,11 @@ impl Simd for Avx512 {
         // Both expand to a fixed tree of shuffles, not to a sequence that depends on data.
         reduce_add(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: a hint, which reads nothing and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

@@ -51,9 +51,9 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
 pub fn mlp_weights() -> Store {
     let mut store = Store::default();
     store.insert("table", &[5, 40], &numbers(200, 2));
-    store.insert("w1", &[2, 40, 32], &pack_panels(&numbers(48 * 40, 3), 48, 40));
+    store.insert("w1", &[3, 40, 16], &pack_panels(&numbers(48 * 40, 3), 48, 40));
     store.insert("b1", &[48], &numbers(48, 4));
-    store.insert("w2", &[2, 48, 32], &pack_panels(&numbers(40 * 48, 5), 40, 48));
+    store.insert("w2", &[3, 48, 16], &pack_panels(&numbers(40 * 48, 5), 40, 48));
     store.insert("b2", &[40], &numbers(40, 6));
     store
 }
@@ -78,9 +78,9 @@ pub fn mlp(rows: usize) -> Plan {
     let steps = vec![
         step("e", Kernel::Embedding, vec![weight("table", &[5, 40]), labels], arena(0, &narrow)),
         step("s", Kernel::Binary(Binary::Add), vec![x.clone(), arena(0, &narrow)], arena(1, &narrow)),
-        step("h1", Kernel::Linear, vec![arena(1, &narrow), weight("w1", &[2, 40, 32]), weight("b1", &[48])], arena(0, &hidden)),
+        step("h1", Kernel::Linear, vec![arena(1, &narrow), weight("w1", &[3, 40, 16]), weight("b1", &[48])], arena(0, &hidden)),
         step("h2", Kernel::Unary(Unary::Silu), vec![arena(0, &hidden)], arena(2, &hidden)),
-        step("h3", Kernel::Linear, vec![arena(2, &hidden), weight("w2", &[2, 48, 32]), weight("b2", &[40])], arena(0, &narrow)),
+        step("h3", Kernel::Linear, vec![arena(2, &hidden), weight("w2", &[3, 48, 16]), weight("b2", &[40])], arena(0, &narrow)),
         step("y", Kernel::Binary(Binary::Add), vec![x, arena(0, &narrow)], y),
     ];
     let port = |name: &str, dtype: Element, shape: &[usize]| Port { name: name.into(), dtype, shape: shape.to_vec() };

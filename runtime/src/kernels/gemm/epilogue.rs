@@ -1,17 +1,17 @@
-//! What happens to 32 columns of a product while they are in L1: bias; exact GELU with the sum of squares for
-//! GRN; gate and residual.
+//! What happens to some rows of a product while they are in L1: bias; exact GELU with the sum of squares for GRN; gate
+//! and residual.
 
-use crate::plan::PANEL;
+use super::micro::GROUP;
 use crate::simd::{Simd, math};
 
-/// Where a block of the product goes.
+/// Where some rows of one sample, and columns of the product, go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     /// Element of the output at the block's first row and column; rows are `width` apart.
     pub y: *mut f32,
     pub width: usize,
     pub rows: usize,
-    /// Columns that exist, at most 32.
+    /// Columns that exist, at most [`GROUP`].
     pub columns: usize,
     /// Bias of the first column, or null.
     pub bias: *const f32,
@@ -22,22 +22,18 @@ pub(super) struct Block {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
     Store,
-    /// `y = gelu(v)`; for every `unit` rows the sum of y^2 goes to the next row of `squares`, `width` apart.
+    /// `y = gelu(v)`; the sums of y^2 over the block's rows go to `squares`.
     GeluSumsq {
         squares: *mut f32,
-        unit: usize,
     },
-    /// `y = x + gate v`, the gate's row being that of the sample; `row` is the block's first, `x` at its first
-    /// element as y is, `gate` at the first column of sample 0.
+    /// `y = x + gate v`: `x` at its first element as y is, `gate` at the sample's first column.
     GatedAdd {
         x: *const f32,
         gate: *const f32,
-        row: usize,
-        rows_per_sample: usize,
     },
 }
 
-/// Finishes the block whose product, in rows of 32, is at `product`.
+/// Finishes the block whose product, in rows of [`GROUP`], is at `product`.
 ///
 /// # Safety
 /// - `product` and the block's addresses are valid for its extents, and only y and `squares` are written, by this call alone.
@@ -48,31 +44,27 @@ pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Blo
         // SAFETY: columns j .. j + n of the block.
         unsafe {
             let bias = if block.bias.is_null() { s.splat(0.0) } else { s.load_n(block.bias.add(j), n) };
+            let value = |r: usize| s.add(s.load(product.add(r * GROUP + j)), bias);
             match block.then {
                 Then::Store => {
                     for r in 0..block.rows {
-                        let v = s.add(s.load(product.add(r * PANEL + j)), bias);
+                        s.store_n(block.y.add(r * block.width + j), value(r), n);
+                    }
+                }
+                Then::GeluSumsq { squares } => {
+                    let mut sum = s.splat(0.0);
+                    for r in 0..block.rows {
+                        let v = math::gelu(s, value(r));
+                        sum = s.mla(v, v, sum);
                         s.store_n(block.y.add(r * block.width + j), v, n);
                     }
+                    s.store_n(squares.add(j), sum, n);
                 }
-                Then::GeluSumsq { squares, unit } => {
-                    for (i, first) in (0..block.rows).step_by(unit).enumerate() {
-                        let mut sum = s.splat(0.0);
-                        for r in first..block.rows.min(first + unit) {
-                            let v = math::gelu(s, s.add(s.load(product.add(r * PANEL + j)), bias));
-                            sum = s.mla(v, v, sum);
-                            s.store_n(block.y.add(r * block.width + j), v, n);
-                        }
-                        s.store_n(squares.add(i * block.width + j), sum, n);
-                    }
-                }
-                Then::GatedAdd { x, gate, row, rows_per_sample } => {
+                Then::GatedAdd { x, gate } => {
+                    let gate = s.load_n(gate.add(j), n);
                     for r in 0..block.rows {
-                        let sample = (row + r) / rows_per_sample;
-                        let gate = s.load_n(gate.add(sample * block.width + j), n);
-                        let v = s.add(s.load(product.add(r * PANEL + j)), bias);
                         let at = r * block.width + j;
-                        s.store_n(block.y.add(at), s.mla(gate, v, s.load_n(x.add(at), n)), n);
+                        s.store_n(block.y.add(at), s.mla(gate, value(r), s.load_n(x.add(at), n)), n);
                     }
                 }
             }

@@ -1,105 +1,178 @@
-//! The innermost loops of every matrix product: `C[rows, 32] += A[rows, K] B[K, 32]`.
+//! The innermost loops of every matrix product: `C[rows, 32] (+)= A[rows, K] B[K, 32]`, B being one or two panels.
 //!
-//! A tile of R rows and V vectors lives in registers over [`DEPTH`] steps of k and is then added to C, which
-//! stays in L1: sums are blocked, which halves the error of one long chain. Every row goes through the same
-//! operations whatever tile it falls into, so where blocks begin does not change a bit.
+//! A tile of R rows and V vectors lives in registers over a stretch of k and is then stored to C, which stays in L1.
+//! Rows of A are given by address, so that the same loop reads a matrix, a padded copy of one, or the pixels under a
+//! convolution's tap. Every row goes through the same operations whatever tile it falls into, so where blocks begin
+//! does not change a bit.
 
 use crate::plan::PANEL;
 use crate::simd::{Simd, variants};
 
-/// Steps of k between two visits to C: half a panel of that depth is 16 KB, half of L1.
-pub(crate) const DEPTH: usize = 256;
+/// Columns of C: the panels that are multiplied by one visit to the rows of A.
+pub(crate) const GROUP: usize = 2 * PANEL;
 
-/// A as the microkernel reads it: element `(r, k)` at `start[r * row + k * step]`.
+/// Most steps of k between two visits to C. A panel of that depth is 24 KB, three quarters of L1; and sums blocked so
+/// have half the error of one long chain.
+pub(crate) const DEPTH: usize = 384;
+
+/// Steps of k in one turn of the innermost loop.
+const UNROLL: usize = 4;
+
+/// The stretches of at most [`DEPTH`] that `depth` is cut into, of nearly equal length.
+pub(crate) fn stretches(depth: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = depth.div_ceil(DEPTH).max(1);
+    let each = depth.div_ceil(count).next_multiple_of(UNROLL);
+    (0..count).map(move |i| (i * each).min(depth)..((i + 1) * each).min(depth)).filter(|r| !r.is_empty())
+}
+
+/// A as the microkernel reads it: element `(r, k)` at `rows[r] + k * step`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Left {
-    pub start: *const f32,
-    pub row: usize,
+pub(crate) struct Left<'a> {
+    pub rows: &'a [*const f32],
     pub step: usize,
 }
 
+/// One or two panels, a stretch of k of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Right {
+    /// Element (0, 0) of the first.
+    pub start: *const f32,
+    /// Elements from one panel to the next.
+    pub panel_step: usize,
+    /// 1 or 2.
+    pub panels: usize,
+    /// What will be read after this; prefetched meanwhile. Need not be a valid address.
+    pub next: *const f32,
+}
+
 variants! {
-    /// `C[r][j] += sum over k of A[r,k] B[k][j]` for `r < rows`, `j < columns`; `C` and `B` have rows of 32, and
-    /// columns from `columns` on are left in an unspecified state.
+    /// `C[r][j] = (first ? 0 : C[r][j]) + sum over k of A[r,k] B[k][j]` for every row of A and column of B; C has rows of
+    /// [`GROUP`].
     ///
     /// # Safety
-    /// - A, `b` and `c` are valid for `rows` x `depth`, `depth` x 32 and `rows` x 32; `columns <= 32`.
-    /// - `c` overlaps neither.
-    pub(crate) unsafe fn multiply_add(a: Left, b: *const f32, depth: usize, rows: usize, columns: usize, c: *mut f32) =
+    /// - A, B and C are valid for `rows` x `depth`, `depth` x 16 a panel, and `rows` x 32; C overlaps neither.
+    pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) =
         multiply_add_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
 }
 
 /// As [`multiply_add`], for a caller that has chosen the instructions.
 #[inline(always)]
-pub(super) unsafe fn multiply_add_body<S: Simd, const R: usize, const V: usize>(
+pub(crate) unsafe fn multiply_add_body<S: Simd, const R: usize, const V: usize>(
     s: S,
-    a: Left,
-    b: *const f32,
+    a: Left<'_>,
+    b: Right,
     depth: usize,
-    rows: usize,
-    columns: usize,
     c: *mut f32,
+    first: bool,
 ) {
-    for k in (0..depth).step_by(DEPTH) {
-        let deep = DEPTH.min(depth - k);
-        for j in (0..columns).step_by(V * S::LANES) {
-            let mut r = 0;
-            // SAFETY: rows r.. of A and C, rows k .. k + deep of B, columns j .. j + V * LANES <= 32.
-            unsafe {
-                let at = |r: usize| Left { start: a.start.add(r * a.row + k * a.step), ..a };
-                let b = b.add(k * PANEL + j);
-                while r + R <= rows {
-                    tile::<S, R, V>(s, at(r), b, deep, c.add(r * PANEL + j));
-                    r += R;
-                }
-                if R > 8 && r + 8 <= rows {
-                    tile::<S, 8, V>(s, at(r), b, deep, c.add(r * PANEL + j));
-                    r += 8;
-                }
-                if R > 4 && r + 4 <= rows {
-                    tile::<S, 4, V>(s, at(r), b, deep, c.add(r * PANEL + j));
-                    r += 4;
-                }
-                if r + 2 <= rows {
-                    tile::<S, 2, V>(s, at(r), b, deep, c.add(r * PANEL + j));
-                    r += 2;
-                }
-                if r < rows {
-                    tile::<S, 1, V>(s, at(r), b, deep, c.add(r * PANEL + j));
-                }
+    let columns = b.panels * PANEL;
+    let mut j = 0;
+    while j < columns {
+        let wide = (columns - j).min(V * S::LANES);
+        // SAFETY: columns j .. j + wide of the panels and of C.
+        unsafe {
+            let start = b.start.add(j / PANEL * b.panel_step + j % PANEL);
+            let next = if j + wide < columns { start.wrapping_add(b.panel_step) } else { b.next };
+            let b = Right { start, next, ..b };
+            if wide == V * S::LANES {
+                rows_of_tiles::<S, R, V>(s, a, b, depth, c.add(j), first);
+            } else {
+                rows_of_tiles::<S, R, 1>(s, a, b, depth, c.add(j), first);
             }
         }
+        j += if wide == V * S::LANES { wide } else { S::LANES };
     }
 }
 
 /// # Safety
-/// - As of [`multiply_add`], for R rows and V vectors of columns.
+/// - As of [`multiply_add`], for V vectors of columns.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, a: Left, b: *const f32, depth: usize, c: *mut f32) {
-    let mut sums = [[s.splat(0.0); V]; R];
-    let (mut x, mut w) = (a.start, b);
-    for _ in 0..depth {
-        let mut columns = [s.splat(0.0); V];
-        for (v, column) in columns.iter_mut().enumerate() {
-            // SAFETY: the caller's contract.
-            *column = unsafe { s.load(w.add(v * S::LANES)) };
-        }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's contract.
-            let factor = s.splat(unsafe { *x.add(r * a.row) });
-            for (sum, &column) in sums.iter_mut().zip(&columns) {
-                *sum = s.mla(factor, column, *sum);
+unsafe fn rows_of_tiles<S: Simd, const R: usize, const V: usize>(s: S, a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) {
+    let rows = a.rows.len();
+    let mut r = 0;
+    // The next panel's lines, one a step of k, are shared out among the first tiles.
+    let mut next = b.next;
+    macro_rules! tiles {
+        ($n:expr, $rows:expr) => {
+            while r + $rows <= $n {
+                // SAFETY: rows r .. r + $rows exist.
+                unsafe { tile::<S, { $rows }, V>(s, a.rows.as_ptr().add(r), a, b, next, depth, c.add(r * GROUP), first) };
+                next = if r < (UNROLL - 1) * R { next.wrapping_add(depth / UNROLL * PANEL) } else { b.start };
+                r += $rows;
             }
+        };
+    }
+    tiles!(rows, R);
+    if R > 8 {
+        tiles!(rows, 8);
+    }
+    if R > 4 {
+        tiles!(rows, 4);
+    }
+    tiles!(rows, 2);
+    tiles!(rows, 1);
+}
+
+/// # Safety
+/// - As of [`multiply_add`], for R rows, whose addresses are at `rows`, and V vectors of columns.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    rows: *const *const f32,
+    a: Left<'_>,
+    b: Right,
+    next: *const f32,
+    depth: usize,
+    c: *mut f32,
+    first: bool,
+) {
+    let mut sums = [[s.splat(0.0); V]; R];
+    // SAFETY: R addresses; the caller's contract.
+    let x: [*const f32; R] = std::array::from_fn(|r| unsafe { *rows.add(r) });
+    // Vector v of a step of k, which may be in the second panel.
+    let column = |v: usize| v * S::LANES / PANEL * b.panel_step + v * S::LANES % PANEL;
+    let mut w: [*const f32; V] = std::array::from_fn(|v| b.start.wrapping_add(column(v)));
+    macro_rules! step {
+        ($k:expr, $u:expr) => {{
+            // SAFETY: step $k + $u is below `depth`; the caller's contract.
+            unsafe {
+                let columns: [S::V; V] = std::array::from_fn(|v| s.load(w[v].add($u * PANEL)));
+                for r in 0..R {
+                    let factor = s.splat(*x[r].add(($k + $u) * a.step));
+                    for v in 0..V {
+                        sums[r][v] = s.mla(factor, columns[v], sums[r][v]);
+                    }
+                }
+            }
+        }};
+    }
+    let mut k = 0;
+    let mut ahead = next;
+    while k + UNROLL <= depth {
+        s.prefetch(ahead);
+        if V * S::LANES > PANEL {
+            s.prefetch(ahead.wrapping_add(b.panel_step));
         }
-        x = x.wrapping_add(a.step);
-        w = w.wrapping_add(PANEL);
+        ahead = ahead.wrapping_add(PANEL);
+        step!(k, 0);
+        step!(k, 1);
+        step!(k, 2);
+        step!(k, 3);
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(UNROLL * PANEL));
+        k += UNROLL;
+    }
+    while k < depth {
+        step!(k, 0);
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(PANEL));
+        k += 1;
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller's contract.
             unsafe {
-                let c = c.add(r * PANEL + v * S::LANES);
-                s.store(c, s.add(s.load(c), sum));
+                let c = c.add(r * GROUP + v * S::LANES);
+                s.store(c, if first { sum } else { s.add(s.load(c), sum) });
             }
         }
     }
@@ -112,24 +185,38 @@ mod tests {
     use crate::simd::Isa;
 
     #[test]
-    fn every_tail_of_rows_and_columns() {
+    fn stretches_cover() {
+        for depth in [1, 3, 384, 385, 512, 1000, 6144] {
+            let all: Vec<usize> = stretches(depth).flatten().collect();
+            assert_eq!(all, (0..depth).collect::<Vec<_>>());
+            assert!(stretches(depth).all(|r| r.len() <= DEPTH));
+        }
+    }
+
+    #[test]
+    fn every_tail_of_rows_and_depths() {
         for isa in Isa::all() {
             for rows in 1..=25 {
-                for (depth, columns) in [(1, 32), (3, 1), (17, 16), (300, 17), (600, 31)] {
-                    let (a, b) = (values(rows * depth, 1), values(depth * PANEL, 2));
+                for (depth, panels) in [(1, 2), (3, 1), (17, 1), (130, 2), (255, 1)] {
+                    let (a, b) = (values(rows * depth, 1), values(depth * GROUP, 2));
                     // Once with k innermost, once with rows innermost.
                     for (row, step) in [(depth, 1), (1, rows)] {
-                        let mut c = vec![0.5; rows * PANEL];
-                        // SAFETY: buffers of these sizes.
-                        unsafe {
-                            multiply_add(isa, Left { start: a.as_ptr(), row, step }, b.as_ptr(), depth, rows, columns, c.as_mut_ptr());
+                        let starts: Vec<*const f32> = (0..rows).map(|r| &raw const a[r * row]).collect();
+                        let left = Left { rows: &starts, step };
+                        let right = Right { start: b.as_ptr(), panel_step: depth * PANEL, panels, next: std::ptr::null() };
+                        for first in [true, false] {
+                            let mut c = vec![0.5; rows * GROUP];
+                            // SAFETY: buffers of these sizes.
+                            unsafe { multiply_add(isa, left, right, depth, c.as_mut_ptr(), first) };
+                            let x = |r: usize, k: usize| f64::from(a[r * row + k * step]);
+                            let w = |k: usize, j: usize| f64::from(b[(j / PANEL * depth + k) * PANEL + j % PANEL]);
+                            let old = if first { 0.0 } else { 0.5 };
+                            let at = |i: usize| old + (0..depth).map(|k| x(i / GROUP, k) * w(k, i % GROUP)).sum::<f64>();
+                            let columns = |r: usize| (0..panels * PANEL).map(move |j| r * GROUP + j);
+                            let found: Vec<f32> = (0..rows).flat_map(columns).map(|i| c[i]).collect();
+                            let want: Vec<f64> = (0..rows).flat_map(columns).map(at).collect();
+                            close(&found, &want, 3e-6, &format!("{isa} {rows} {depth}"));
                         }
-                        let x = |r: usize, k: usize| f64::from(a[r * row + k * step]);
-                        let at = |r: usize, j: usize| 0.5 + (0..depth).map(|k| x(r, k) * f64::from(b[k * PANEL + j])).sum::<f64>();
-                        let columns = |r: usize| (0..columns).map(move |j| r * PANEL + j);
-                        let found: Vec<f32> = (0..rows).flat_map(columns).map(|i| c[i]).collect();
-                        let want: Vec<f64> = (0..rows).flat_map(columns).map(|i| at(i / PANEL, i % PANEL)).collect();
-                        close(&found, &want, 3e-6, &format!("{isa} {rows} {depth}"));
                     }
                 }
             }

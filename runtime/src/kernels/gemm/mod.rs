@@ -1,50 +1,39 @@
-//! Matrix products `y = epilogue(gather(x) W^T)` with weights in panels: linear layers, convolutions as implicit
-//! GEMM, and the two fused products of a block.
+//! Matrix products `y = epilogue(A W^T)` with weights in panels: linear layers, convolutions as implicit GEMM, and the two
+//! fused products of a block.
 //!
-//! A thread gathers a block of rows into its scratch once and lets all its panels pass over it; 32 columns of
-//! the product at a time are finished in L1 and written. Rows are counted in units inside a sample; GRN's sums
-//! of squares are kept per unit and added up in order when all units are done.
+//! A unit of work is a block of rows or a group of columns, whichever the shape asks for ([`split`]). 32 columns of the
+//! product at a time are finished in L1 and written. GRN's sums of squares are kept per [`UNIT`] of rows and added up in
+//! order when all units are done.
 
 mod epilogue;
-mod gather;
 pub(crate) mod micro;
 mod pack;
+mod rows;
 mod split;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, Step};
-use crate::simd::{Isa, Simd, variants};
+use crate::simd::{Simd, variants};
 use epilogue::{Block, Then, finish_body};
-pub(crate) use gather::Window;
-use gather::scale_row;
-use micro::{Left, multiply_add_body};
+use micro::{GROUP, Left, Right, multiply_add_body, stretches};
 pub use pack::pack_panels;
-use split::Grid;
+use rows::{Images, scale_row};
+pub(crate) use rows::{Taps, Window};
+use split::{Extents, Order};
 
-/// Rows of a unit: a whole number of tiles on every variant (4, 6 and 12 rows).
+/// Rows of a unit: a whole number of tiles on every variant (4, 6 and 12 rows), and few enough that plain f32 sums of
+/// squares over them are accurate. Units do not cross samples.
 const UNIT: usize = 12;
 
-/// Rows of a unit over which squares are summed: few enough that plain f32 sums are accurate, and so many that
-/// the partial sums are small beside the product.
-const SQUARES_UNIT: usize = 48;
+/// Units of a block whose rows are copied or pass under all weights: 48 rows of 1536 are 288 KB.
+const BLOCK_UNITS: usize = 4;
 
-/// Elements of the gathered block that are aimed at: 1 MB, of which 256 columns at a time are in use.
-const BLOCK: usize = 1 << 18;
-
-/// Where the left matrix comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
-    /// The rows of input 0.
-    Rows,
-    /// The rows of input 0 times input 1's row of the sample.
-    Scaled,
-    /// The pixels under a convolution's window.
-    Conv(Window),
-    /// The pixels under an adjoint convolution's window.
-    Adjoint(Window),
-}
+/// Most units of a block that passes under one group of columns: 24 KB of product, three quarters of L1.
+const COLUMN_UNITS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
@@ -56,13 +45,16 @@ pub(super) enum Finish {
 /// A product over `samples` samples of `rows` rows each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gemm {
-    pub source: Source,
+    pub taps: Taps,
     pub samples: usize,
+    /// Rows of the product, and pixels of the input, per sample.
     pub rows: usize,
-    pub k: usize,
+    pub pixels: usize,
+    /// Elements of an input pixel; k is that many for every tap.
+    pub channels: usize,
     pub o: usize,
-    /// Elements of x in one sample.
-    pub image: usize,
+    /// Input 1 scales the input's channels, by sample.
+    pub scaled: bool,
     /// Elements from one sample's packed weights to the next's; 0 if they share them.
     pub weights_step: usize,
     pub finish: Finish,
@@ -72,17 +64,18 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let (x, y) = (&step.inputs[0].shape, &step.outputs[0].shape);
     let (k, o) = (*x.last().expect("checked: x has a rank"), *y.last().expect("checked: y has a rank"));
     let rows = step.outputs[0].count() / o;
-    let all = Gemm::new(Source::Rows, 1, rows, k, o);
+    let all = Gemm::new(Taps::One, 1, rows, k, o);
     // A single vector has no axis of samples.
     let per_sample = rows / y[0].min(rows);
+    let by_sample = Gemm::new(Taps::One, y[0], per_sample, k, o);
     let gemm = match step.kernel {
         Kernel::Linear => all,
-        Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..Gemm::new(Source::Rows, y[0], per_sample, k, o) },
-        Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, ..Gemm::new(Source::Scaled, y[0], per_sample, k, o) },
+        Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..by_sample },
+        Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, ..by_sample },
         Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0, 0, 0, 0] } => all,
         Kernel::Conv2d { kernel, stride, pad } => {
             let window = Window { height: x[1], width: x[2], channels: k, out_width: y[2], kernel, stride, top: pad[0], left: pad[1] };
-            Gemm { image: x[1] * x[2] * k, ..Gemm::new(Source::Conv(window), y[0], per_sample, kernel[0] * kernel[1] * k, o) }
+            Gemm { pixels: window.pixels(), taps: Taps::Window(window), ..by_sample }
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
@@ -93,7 +86,7 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands {
     pub x: *const f32,
-    /// Factors of [`Source::Scaled`], or null.
+    /// Factors of a scaled input, or null.
     pub factors: *const f32,
     pub weights: *const f32,
     pub bias: *const f32,
@@ -111,121 +104,199 @@ impl Operands {
 }
 
 impl Gemm {
-    /// A product without epilogue over rows of `k` elements.
-    pub fn new(source: Source, samples: usize, rows: usize, k: usize, o: usize) -> Gemm {
-        Gemm { source, samples, rows, k, o, image: rows * k, weights_step: 0, finish: Finish::Store }
+    /// A product without epilogue, whose input has as many pixels as the product has rows.
+    pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize) -> Gemm {
+        Gemm { taps, samples, rows, pixels: rows, channels, o, scaled: false, weights_step: 0, finish: Finish::Store }
     }
 
-    fn unit(&self) -> usize {
-        if self.finish == Finish::GeluSumsq { SQUARES_UNIT } else { UNIT }
-    }
-
-    fn units_per_sample(&self) -> usize {
-        self.rows.div_ceil(self.unit())
-    }
-
-    fn units(&self) -> usize {
-        self.samples * self.units_per_sample()
+    pub fn k(&self) -> usize {
+        self.taps.count() * self.channels
     }
 
     pub fn panels(&self) -> usize {
         self.o.div_ceil(PANEL)
     }
 
-    /// From one gathered row to the next: whole cache lines, and an odd number of them.
-    fn row_step(&self) -> usize {
-        (self.k.div_ceil(16) | 1) * 16
+    fn units_per_sample(&self) -> usize {
+        self.rows.div_ceil(UNIT)
     }
 
-    /// Rows of a gathered block, a multiple of the unit.
-    fn block_rows(&self) -> usize {
-        let most = self.units_per_sample() * self.unit();
-        (BLOCK / self.k.max(1) / SQUARES_UNIT * SQUARES_UNIT).clamp(SQUARES_UNIT, 4 * SQUARES_UNIT).min(most)
+    fn units(&self) -> usize {
+        self.samples * self.units_per_sample()
     }
 
-    /// f32 of a thread's own scratch: the gathered block and 32 columns of its product.
-    pub fn own(&self) -> usize {
-        self.block_rows() * (self.row_step() + PANEL)
+    /// The rows of the product from unit `unit` on, counted over all samples, where it begins.
+    fn first_row(&self, unit: usize) -> usize {
+        unit / self.units_per_sample() * self.rows + unit % self.units_per_sample() * UNIT
+    }
+
+    fn order(&self, threads: usize) -> Order {
+        let groups = Extents::groups(self.o);
+        let (rows, units) = (self.samples * self.rows, self.units());
+        Order::choose(Extents { rows, units, unit: UNIT, groups, k: self.k(), block: BLOCK_UNITS * UNIT }, threads)
+    }
+
+    /// From one copied pixel to the next: whole cache lines, and an odd number of them.
+    fn copy_step(&self) -> usize {
+        (self.channels.div_ceil(16) | 1) * 16
+    }
+
+    /// Whether the input is read from a copy: scaled, or because pixels a multiple of 4 KB apart share cache sets.
+    fn copies(&self) -> bool {
+        self.scaled || self.channels.is_multiple_of(1024)
+    }
+
+    /// Whether a thread copies its blocks of rows on its own.
+    fn copies_blocks(&self) -> bool {
+        self.taps == Taps::One && self.copies()
+    }
+
+    /// f32 of the copy that all threads share.
+    fn shared_copy(&self, threads: usize) -> usize {
+        match self.order(threads) {
+            Order::ColumnsFirst { .. } if self.copies() => self.samples * self.pixels * self.copy_step(),
+            _ => 0,
+        }
+    }
+
+    /// f32 of a thread's own scratch: addresses of rows, 32 columns of the product, a copied block.
+    pub fn own(&self, threads: usize) -> usize {
+        let (rows, copied) = match self.order(threads) {
+            Order::RowsFirst if self.copies_blocks() => (BLOCK_UNITS * UNIT, self.copy_step()),
+            Order::RowsFirst => (BLOCK_UNITS * UNIT, 0),
+            Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
+        };
+        rows * (2 + GROUP + copied)
+    }
+
+    /// The input as it lies in memory.
+    fn images(&self, start: *const f32, step: usize) -> Images {
+        Images { start, step, pixels: self.pixels, rows: self.rows, taps: self.taps }
     }
 
     /// Computes this thread's part of the product. For GELU with squares, `squares` takes `units() x o`.
     ///
     /// # Safety
     /// - The operands are valid for the product's extents, and y is written by this product alone.
-    /// - `worker.own` has [`Gemm::own`] f32.
-    pub unsafe fn multiply(&self, operands: &Operands, worker: &mut Worker<'_>) {
-        let (unit, per_sample) = (self.unit(), self.units_per_sample());
-        let grid = Grid::choose(self.units(), unit, self.panels(), worker.threads);
-        let (units, panels) = grid.share(worker.thread, self.units(), self.panels());
-        if panels.is_empty() {
-            return;
-        }
-        let (gathered, product) = worker.own[..self.own()].split_at_mut(self.block_rows() * self.row_step());
-        let mut next = units.start;
-        while next < units.end {
-            let (sample, u) = (next / per_sample, next % per_sample);
-            let take = (units.end - next).min(per_sample - u).min(self.block_rows() / unit);
-            let first = u * unit;
-            let rows = (take * unit).min(self.rows - first);
-            // SAFETY: rows first .. first + rows of the sample exist; the block holds them.
-            unsafe { self.gather(worker.isa, operands, sample, first..first + rows, gathered) };
-            let row = sample * self.rows + first;
-            for panel in panels.clone() {
-                // SAFETY: the panel exists; its columns of these rows are this thread's.
-                unsafe {
-                    let column = panel * PANEL;
-                    let at = row * self.o + column;
-                    let offset = |p: *const f32| if p.is_null() { p } else { p.add(column) };
-                    let then = match self.finish {
-                        Finish::Store => Then::Store,
-                        Finish::GeluSumsq => {
-                            let partial = next * self.o + column;
-                            let end = partial + (take - 1) * self.o + 1;
-                            Then::GeluSumsq { squares: worker.shared.address(partial..end), unit }
+    /// - `worker.own` has [`Gemm::own`] f32; `copy`, if there is one, is the whole input, copied.
+    pub unsafe fn multiply(&self, operands: &Operands, copy: Option<*const f32>, squares: *mut f32, worker: &mut Worker<'_>) {
+        let groups = Extents::groups(self.o);
+        let images = copy.map_or_else(|| self.images(operands.x, self.channels), |c| self.images(c, self.copy_step()));
+        match self.order(worker.threads) {
+            Order::RowsFirst => {
+                while let Some(units) = worker.claim(self.units(), BLOCK_UNITS) {
+                    for block in self.blocks(units, BLOCK_UNITS) {
+                        // SAFETY: the caller's contract; these rows are this thread's.
+                        unsafe {
+                            let images = if self.copies_blocks() { self.copy_block(operands, &block, worker) } else { images };
+                            for group in 0..groups {
+                                self.multiply_block(operands, images, squares, &block, group, worker);
+                            }
                         }
-                        Finish::GatedAdd => Then::GatedAdd {
-                            x: operands.residual.add(at),
-                            gate: operands.gate.add(column),
-                            row,
-                            rows_per_sample: self.rows,
-                        },
-                    };
-                    let block = Block {
-                        y: operands.y.add(at),
-                        width: self.o,
-                        rows,
-                        columns: PANEL.min(self.o - column),
-                        bias: offset(operands.bias),
-                        then,
-                    };
-                    let weights = operands.weights.add(sample * self.weights_step + column * self.k);
-                    let left = Left { start: gathered.as_ptr(), row: self.row_step(), step: 1 };
-                    panel_product(worker.isa, left, weights, self.k, product, &block);
+                    }
                 }
             }
+            Order::ColumnsFirst { parts } => {
+                while let Some(parts_of_groups) = worker.claim(parts * groups, groups) {
+                    for unit in parts_of_groups {
+                        let part = super::part(self.units(), unit / groups, parts);
+                        for block in self.blocks(part, COLUMN_UNITS) {
+                            // SAFETY: the caller's contract; these columns of these rows are this thread's.
+                            unsafe { self.multiply_block(operands, images, squares, &block, unit % groups, worker) };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cuts units into blocks of nearly equal size, of at most `most` units, and inside of one sample where every sample
+    /// has weights of its own.
+    fn blocks(&self, units: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (per_sample, apart) = (self.units_per_sample(), self.weights_step != 0);
+        let mut next = units.start;
+        std::iter::from_fn(move || {
+            if next == units.end {
+                return None;
+            }
+            let left = if apart { (units.end - next).min(per_sample - next % per_sample) } else { units.end - next };
+            let take = left.div_ceil(left.div_ceil(most));
             next += take;
+            Some(next - take..next)
+        })
+    }
+
+    /// Copies the block's rows into own scratch, scaled if need be; for products with one tap.
+    ///
+    /// # Safety
+    /// - As of [`Gemm::multiply`].
+    unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> Images {
+        let rows = self.first_row(block.start)..self.first_row(block.end);
+        let at = BLOCK_UNITS * UNIT * (2 + GROUP);
+        let copy = &mut worker.own[at..at + rows.len() * self.copy_step()];
+        for (r, out) in rows.clone().zip(copy.chunks_exact_mut(self.copy_step())) {
+            // SAFETY: row r exists.
+            unsafe { self.copy_pixel(worker.isa, operands, r, out) };
+        }
+        // Rows are counted from the first of all.
+        self.images(copy.as_ptr().wrapping_sub(rows.start * self.copy_step()), self.copy_step())
+    }
+
+    /// # Safety
+    /// - The pixel exists.
+    unsafe fn copy_pixel(&self, isa: crate::simd::Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
+        let c = self.channels;
+        // SAFETY: the pixel's channels, and the sample's factors.
+        unsafe {
+            let x = std::slice::from_raw_parts(operands.x.add(pixel * c), c);
+            if self.scaled {
+                let factors = std::slice::from_raw_parts(operands.factors.add(pixel / self.pixels * c), c);
+                scale_row(isa, x, factors, &mut out[..c]);
+            } else {
+                out[..c].copy_from_slice(x);
+            }
         }
     }
 
     /// # Safety
-    /// - As of [`Gemm::multiply`]; the rows exist in the sample and fit into `out`.
-    unsafe fn gather(&self, isa: Isa, operands: &Operands, sample: usize, rows: std::ops::Range<usize>, out: &mut [f32]) {
-        // SAFETY: the sample's elements of x.
-        let x = unsafe { std::slice::from_raw_parts(operands.x.add(sample * self.image), self.image) };
-        let k = self.k;
-        for (r, out) in rows.zip(out.chunks_exact_mut(self.row_step())) {
-            match &self.source {
-                Source::Rows => out[..k].copy_from_slice(&x[r * k..(r + 1) * k]),
-                Source::Scaled => {
-                    // SAFETY: the sample's k factors; three slices of k elements.
-                    unsafe {
-                        let factors = std::slice::from_raw_parts(operands.factors.add(sample * k), k);
-                        scale_row(isa, &x[r * k..(r + 1) * k], factors, &mut out[..k]);
+    /// - As of [`Gemm::multiply`].
+    unsafe fn multiply_block(
+        &self,
+        operands: &Operands,
+        images: Images,
+        squares: *mut f32,
+        block: &Range<usize>,
+        group: usize,
+        worker: &mut Worker<'_>,
+    ) {
+        let (column, k) = (group * GROUP, self.k());
+        let rows = self.first_row(block.start)..self.first_row(block.end);
+        let (product, table) = worker.own.split_at_mut(rows.len() * GROUP);
+        // SAFETY: scratch is aligned to 64 bytes, and an address has the size of two f32 at most.
+        let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), rows.len()) };
+        // SAFETY: the group exists; its columns of these rows are this thread's.
+        unsafe {
+            let sample = rows.start / self.rows;
+            let start = operands.weights.add(sample * self.weights_step + column * k);
+            let panels = (self.panels() - column / PANEL).min(2);
+            let right = Right { start, panel_step: k * PANEL, panels, next: start.wrapping_add(panels * k * PANEL) };
+            let of_unit = |unit: usize| {
+                let rows = self.first_row(unit)..self.first_row(unit + 1);
+                let at = rows.start * self.o + column;
+                let then = match self.finish {
+                    Finish::Store => Then::Store,
+                    Finish::GeluSumsq => Then::GeluSumsq { squares: squares.add(unit * self.o + column) },
+                    Finish::GatedAdd => {
+                        let gate = operands.gate.add(rows.start / self.rows * self.o + column);
+                        Then::GatedAdd { x: operands.residual.add(at), gate }
                     }
-                }
-                Source::Conv(window) => window.row(x, r, out),
-                Source::Adjoint(window) => window.adjoint_row(x, r, out),
-            }
+                };
+                let bias = if operands.bias.is_null() { operands.bias } else { operands.bias.add(column) };
+                let y = operands.y.add(at);
+                Block { y, width: self.o, rows: rows.len(), columns: GROUP.min(self.o - column), bias, then }
+            };
+            let product = Product { images, first: rows.start, channels: self.channels, right, table, sums: product };
+            finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
 
@@ -233,10 +304,8 @@ impl Gemm {
     ///
     /// # Safety
     /// - [`Gemm::multiply`] has ended on all threads; `ss` has room for `samples x o` and is written here alone.
-    unsafe fn sum_squares(&self, worker: &Worker<'_>, ss: *mut f32) {
-        // SAFETY: nobody writes the shared scratch in this phase.
-        let partial = unsafe { worker.shared.read(0..self.units() * self.o) };
-        for i in worker.part(self.samples * self.o) {
+    unsafe fn sum_squares(&self, partial: &[f32], worker: &Worker<'_>, ss: *mut f32) {
+        for i in worker.units(self.samples * self.o) {
             let (sample, o) = (i / self.o, i % self.o);
             let units = (0..self.units_per_sample()).map(|u| partial[(sample * self.units_per_sample() + u) * self.o + o]);
             // SAFETY: element i of ss is this thread's.
@@ -245,47 +314,67 @@ impl Gemm {
     }
 }
 
+/// A group of columns of some rows of a product.
+struct Product<'a> {
+    images: Images,
+    /// The first row.
+    first: usize,
+    channels: usize,
+    right: Right,
+    /// One address a row.
+    table: &'a mut [*const f32],
+    /// [`GROUP`] sums a row.
+    sums: &'a mut [f32],
+}
+
 variants! {
-    /// One panel of the product of a block of rows, with its epilogue.
+    /// The product of a group of columns and a block of units, and what follows for each unit.
     ///
     /// # Safety
-    /// - `a` and `weights` are valid for `block.rows` x `k` and `k` x 32; `product` holds `block.rows` x 32.
-    /// - As of [`epilogue::finish_body`] for the block.
-    unsafe fn panel_product(a: Left, weights: *const f32, k: usize, product: &mut [f32], block: &Block) =
-        panel_product_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
+    /// - Addresses are valid for the product's extents.
+    /// - As of [`epilogue::finish_body`] for the block of every unit.
+    unsafe fn finished_product(product: Product<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) =
+        finished_product_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
 }
 
 #[inline(always)]
-unsafe fn panel_product_body<S: Simd, const R: usize, const V: usize>(
+unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     s: S,
-    a: Left,
-    weights: *const f32,
-    k: usize,
-    product: &mut [f32],
-    block: &Block,
+    p: Product<'_>,
+    units: Range<usize>,
+    block: &dyn Fn(usize) -> Block,
 ) {
-    product[..block.rows * PANEL].fill(0.0);
-    // SAFETY: the caller's contract.
-    unsafe {
-        let product = product.as_mut_ptr();
-        multiply_add_body::<S, R, V>(s, a, weights, k, block.rows, block.columns, product);
-        finish_body(s, product, block);
+    let taps = p.images.taps.count();
+    for tap in 0..taps {
+        for channels in stretches(p.channels) {
+            p.images.addresses(p.first, tap, &channels, p.table);
+            let k = tap * p.channels + channels.start;
+            let last = tap + 1 == taps && channels.end == p.channels;
+            let start = p.right.start.wrapping_add(k * PANEL);
+            let next = if last { p.right.next } else { start.wrapping_add(channels.len() * PANEL) };
+            let left = Left { rows: p.table, step: 1 };
+            let right = Right { start, next, ..p.right };
+            // SAFETY: the caller's contract.
+            unsafe { multiply_add_body::<S, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), k == 0) };
+        }
+    }
+    let mut at = 0;
+    for unit in units {
+        let block = block(unit);
+        // SAFETY: the caller's contract.
+        unsafe { finish_body(s, p.sums[at..at + block.rows * GROUP].as_ptr(), &block) };
+        at += block.rows * GROUP;
     }
 }
 
 impl Task for Gemm {
-    fn needs(&self, _threads: usize) -> Needs {
-        match self.finish {
-            Finish::GeluSumsq => Needs { phases: 2, own: self.own(), shared: self.units() * self.o },
-            _ => Needs { phases: 1, own: self.own(), shared: 0 },
-        }
+    fn needs(&self, threads: usize) -> Needs {
+        let (copy, squares) = (self.shared_copy(threads), self.finish == Finish::GeluSumsq);
+        let phases = 1 + usize::from(copy > 0) + usize::from(squares);
+        Needs { phases, own: self.own(threads), shared: copy + if squares { self.units() * self.o } else { 0 } }
     }
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
-        if phase == 1 {
-            // SAFETY: the task's contract; phase 0 has ended.
-            return unsafe { self.sum_squares(worker, args.output(1)) };
-        }
         let input = |i: usize| args.inputs[i].cast::<f32>();
         let plain = Operands::new(input(0), input(1), input(2), args.output(0));
         let operands = match self.finish {
@@ -294,7 +383,24 @@ impl Task for Gemm {
             }
             _ => plain,
         };
-        // SAFETY: the task's contract.
-        unsafe { self.multiply(&operands, worker) }
+        let copy = self.shared_copy(worker.threads);
+        if copy > 0 && phase == 0 {
+            for pixel in worker.units(self.samples * self.pixels) {
+                // SAFETY: the pixel exists; its copy is this thread's.
+                unsafe {
+                    let out = worker.shared.write(pixel * self.copy_step()..(pixel + 1) * self.copy_step());
+                    self.copy_pixel(worker.isa, &operands, pixel, out);
+                }
+            }
+            return;
+        }
+        let squares = if self.finish == Finish::GeluSumsq { copy..copy + self.units() * self.o } else { 0..0 };
+        if phase == usize::from(copy > 0) {
+            let whole = (copy > 0).then(|| worker.shared.address(0..copy).cast_const());
+            // SAFETY: the task's contract; the phase before has copied the input.
+            return unsafe { self.multiply(&operands, whole, worker.shared.address(squares), worker) };
+        }
+        // SAFETY: the task's contract; the phase before has written the sums, and nobody writes them now.
+        unsafe { self.sum_squares(worker.shared.read(squares), worker, args.output(1)) }
     }
 }

@@ -1,4 +1,4 @@
-//! The packed layout of a weight matrix `W [O,K]`: panels of 32 output channels, `[ceil(O/32)][K][32]`, zero
+//! The packed layout of a weight matrix `W [O,K]`: panels of 16 output channels, `[ceil(O/16)][K][16]`, zero
 //! where there is no channel.
 
 use crate::plan::PANEL;
@@ -28,8 +28,8 @@ mod tests {
         let (o, k) = (37, 5);
         let w: Vec<f32> = (0..o * k).map(|i| i as f32 + 1.0).collect();
         let packed = pack_panels(&w, o, k);
-        assert_eq!(packed.len(), 2 * k * PANEL);
-        for i in 0..64 {
+        assert_eq!(packed.len(), 3 * k * PANEL);
+        for i in 0..48 {
             for j in 0..k {
                 let want = if i < o { w[i * k + j] } else { 0.0 };
                 assert_eq!(packed[(i / PANEL * k + j) * PANEL + i % PANEL], want);

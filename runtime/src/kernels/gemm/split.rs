@@ -1,37 +1,57 @@
-//! How a product is parted among threads: a grid of row ranges by panel ranges, chosen by a small model of the
-//! cost. The choice moves whole units of rows and whole panels; it cannot change results.
+//! In which order a product visits rows and columns, and so how it is parted among threads: chosen by a small model of
+//! the cost. Whole units of rows and whole groups of columns move; the choice cannot change results.
 
-use std::ops::Range;
+use super::micro::GROUP;
 
-use crate::kernels::part;
-
-/// Threads along rows and along panels.
+/// The order, from the outside in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Grid {
-    rows: usize,
-    panels: usize,
+pub(super) enum Order {
+    /// A thread takes a block of rows, which stays in its L2 while all weights pass over it: for many rows.
+    RowsFirst,
+    /// A thread takes a group of columns, whose weights are read once for all rows of one of `parts` parts: for few rows.
+    ColumnsFirst { parts: usize },
 }
 
-impl Grid {
-    /// The grid under which the busiest of `threads` threads has least to do, for `units` of `unit` rows each.
-    ///
-    /// Costs in cycles per k: 2 for a row of a panel (32 multiply-adds at 16 a cycle), 1 to gather a row's
-    /// element, 8 to bring in a panel's 32 weights.
-    pub fn choose(units: usize, unit: usize, panels: usize, threads: usize) -> Grid {
-        let cost = |g: Grid| {
-            let (rows, panels) = (units.div_ceil(g.rows) * unit, panels.div_ceil(g.panels));
-            rows * panels * 2 + rows + panels * 8
-        };
-        let grids = (1..=threads).map(|rows| Grid { rows, panels: threads / rows });
-        grids.min_by_key(|&g| cost(g)).unwrap_or(Grid { rows: 1, panels: 1 })
-    }
+/// Extents of a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extents {
+    pub rows: usize,
+    /// Units of rows, of at most `unit` rows each.
+    pub units: usize,
+    pub unit: usize,
+    /// Groups of columns.
+    pub groups: usize,
+    pub k: usize,
+    /// Rows of a block under [`Order::RowsFirst`].
+    pub block: usize,
+}
 
-    /// The units and the panels of thread `thread`; none for threads outside of the grid.
-    pub fn share(self, thread: usize, units: usize, panels: usize) -> (Range<usize>, Range<usize>) {
-        if thread >= self.rows * self.panels {
-            return (0..0, 0..0);
-        }
-        (part(units, thread / self.panels, self.rows), part(panels, thread % self.panels, self.panels))
+impl Order {
+    /// The order under which the busiest of `threads` threads has least to do.
+    ///
+    /// Costs in cycles per k: 2 for a row of a group (32 multiply-adds at 16 a cycle); to bring in a group's 32 weights,
+    /// 8 from memory, 16 if every thread does, and 4 from a cache; to bring in a row's element once more, 1/8 from L2 and 1/4 from L3.
+    pub fn choose(e: Extents, threads: usize) -> Order {
+        let cost = |order: Order| match order {
+            Order::RowsFirst => {
+                let rows = (e.units.div_ceil(threads) * e.unit).min(e.rows);
+                rows * e.groups * 2 + e.groups * (16 + 4 * rows.div_ceil(e.block))
+            }
+            Order::ColumnsFirst { parts } => {
+                let rows = (e.units.div_ceil(parts) * e.unit).min(e.rows);
+                let again = if rows * e.k * 4 <= 1 << 18 { rows / 8 } else { rows / 4 };
+                (parts * e.groups).div_ceil(threads) * (rows * 2 + 8 + again)
+            }
+        };
+        let columns = (1..=threads.min(e.units)).map(|parts| Order::ColumnsFirst { parts });
+        columns.chain([Order::RowsFirst]).min_by_key(|&o| cost(o)).unwrap_or(Order::RowsFirst)
+    }
+}
+
+impl Extents {
+    /// Columns rounded up to whole groups.
+    pub fn groups(columns: usize) -> usize {
+        columns.div_ceil(GROUP)
     }
 }
 
@@ -39,24 +59,20 @@ impl Grid {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_cell_once() {
-        for threads in 1..=17 {
-            for (units, panels) in [(1, 1), (1, 48), (85, 1), (6, 128), (7, 5)] {
-                let grid = Grid::choose(units, 12, panels, threads);
-                let mut cells = vec![0; units * panels];
-                for t in 0..threads {
-                    let (u, p) = grid.share(t, units, panels);
-                    u.for_each(|u| p.clone().for_each(|p| cells[u * panels + p] += 1));
-                }
-                assert!(cells.iter().all(|&n| n == 1), "{threads} threads, {units} x {panels}");
-            }
-        }
+    fn choose(rows: usize, columns: usize, k: usize, threads: usize) -> Order {
+        Order::choose(Extents { rows, units: rows.div_ceil(12), unit: 12, groups: Extents::groups(columns), k, block: 48 }, threads)
     }
 
     #[test]
-    fn one_row_is_parted_by_panels_and_a_narrow_product_by_rows() {
-        assert_eq!(Grid::choose(1, 12, 48, 2), Grid { rows: 1, panels: 2 });
-        assert_eq!(Grid::choose(85, 12, 1, 4), Grid { rows: 4, panels: 1 });
+    fn few_rows_read_their_weights_once_and_many_rows_stay_in_cache() {
+        assert_eq!(choose(64, 6144, 2048, 2), Order::ColumnsFirst { parts: 1 });
+        assert_eq!(choose(1, 1536, 512, 2), Order::ColumnsFirst { parts: 1 });
+        assert_eq!(choose(1024, 384, 128, 2), Order::RowsFirst);
+        assert_eq!(choose(4096, 1536, 512, 2), Order::RowsFirst);
+    }
+
+    #[test]
+    fn few_columns_are_parted_by_rows_too() {
+        assert!(matches!(choose(64, 64, 4096, 8), Order::ColumnsFirst { parts: 3.. } | Order::RowsFirst));
     }
 }

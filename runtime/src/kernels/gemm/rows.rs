@@ -1,0 +1,129 @@
+//! The left matrix of a product by addresses: row r of it is an output pixel, its k runs over taps and channels. A linear
+//! layer has one tap, a convolution one for each element of its window; nothing is gathered.
+
+use std::ops::Range;
+
+use super::micro::DEPTH;
+use crate::simd::{Simd, variants};
+
+/// What a tap outside of the image reads.
+static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
+
+/// A convolution's view of one image: `KH KW` pixels for every output pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub out_width: usize,
+    pub kernel: [usize; 2],
+    pub stride: usize,
+    pub top: usize,
+    pub left: usize,
+}
+
+impl Window {
+    /// The input pixel under tap `tap` of output pixel `pixel`.
+    pub fn pixel(&self, pixel: usize, tap: usize) -> Option<usize> {
+        let y = (pixel / self.out_width * self.stride + tap / self.kernel[1]).wrapping_sub(self.top);
+        let x = (pixel % self.out_width * self.stride + tap % self.kernel[1]).wrapping_sub(self.left);
+        (y < self.height && x < self.width).then(|| y * self.width + x)
+    }
+
+    /// The input pixel that a convolution with this stride and padding sends to `pixel` by tap `tap`.
+    fn adjoint_pixel(&self, pixel: usize, tap: usize) -> Option<usize> {
+        let source = |o: usize, pad: usize, k: usize, extent: usize| {
+            let i = (o + pad).checked_sub(k)?;
+            (i % self.stride == 0 && i / self.stride < extent).then_some(i / self.stride)
+        };
+        let y = source(pixel / self.out_width, self.top, tap / self.kernel[1], self.height)?;
+        let x = source(pixel % self.out_width, self.left, tap % self.kernel[1], self.width)?;
+        Some(y * self.width + x)
+    }
+
+    /// Pixels of the image.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Elements of the window of one channel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+}
+
+/// Which pixels of the input an output pixel sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taps {
+    /// Its own.
+    One,
+    /// Those under a convolution's window.
+    Window(Window),
+    /// Those under an adjoint convolution's window.
+    Adjoint(Window),
+}
+
+impl Taps {
+    pub fn count(&self) -> usize {
+        match self {
+            Taps::One => 1,
+            Taps::Window(w) | Taps::Adjoint(w) => w.taps(),
+        }
+    }
+}
+
+/// Images whose pixels are `step` elements apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Images {
+    pub start: *const f32,
+    pub step: usize,
+    /// Pixels of one image, and rows of the matrix made of it.
+    pub pixels: usize,
+    pub rows: usize,
+    pub taps: Taps,
+}
+
+impl Images {
+    /// Where the channels `channels` of tap `tap` begin, for consecutive rows of the matrix from `first` on. There are at
+    /// most [`DEPTH`] channels.
+    pub fn addresses(&self, first: usize, tap: usize, channels: &Range<usize>, out: &mut [*const f32]) {
+        debug_assert!(channels.len() <= DEPTH);
+        let at = |pixel: usize| self.start.wrapping_add(pixel * self.step + channels.start);
+        if self.taps == Taps::One {
+            out.iter_mut().enumerate().for_each(|(r, out)| *out = at(first + r));
+            return;
+        }
+        for (r, out) in out.iter_mut().enumerate() {
+            let (image, row) = ((first + r) / self.rows, (first + r) % self.rows);
+            let pixel = match &self.taps {
+                Taps::One => Some(row),
+                Taps::Window(w) => w.pixel(row, tap),
+                Taps::Adjoint(w) => w.adjoint_pixel(row, tap),
+            };
+            *out = pixel.map_or(ZEROS.as_ptr(), |p| at(image * self.pixels + p));
+        }
+    }
+}
+
+variants! {
+    /// `y = x * a`.
+    ///
+    /// # Safety
+    /// - `x`, `a` and `y` are equally long.
+    pub(super) unsafe fn scale_row(x: &[f32], a: &[f32], y: &mut [f32]) = scale_row_body
+}
+
+#[inline(always)]
+unsafe fn scale_row_body<S: Simd>(s: S, x: &[f32], a: &[f32], y: &mut [f32]) {
+    let count = y.len();
+    let mut i = 0;
+    while i < count {
+        let n = S::LANES.min(count - i);
+        // SAFETY: elements i .. i + n of slices of `count` elements.
+        unsafe {
+            let v = s.mul(s.load_n(x.as_ptr().add(i), n), s.load_n(a.as_ptr().add(i), n));
+            s.store_n(y.as_mut_ptr().add(i), v, n);
+        }
+        i += S::LANES;
+    }
+}
