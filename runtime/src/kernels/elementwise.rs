@@ -104,7 +104,7 @@ unsafe fn unary_body<S: Simd>(s: S, f: Unary, x: &[f32], y: &mut [f32]) {
         Unary::Erf => each!(s, y, |v of x| math::erf(s, v)),
         Unary::Sigmoid => each!(s, y, |v of x| math::sigmoid(s, v)),
         Unary::Silu => each!(s, y, |v of x| math::silu(s, v)),
-        Unary::Gelu => each!(s, y, |v of x| math::gelu(s, v)),
+        Unary::Gelu => each!(s, y, |v of x| math::gelu(s, [v])[0]),
         Unary::Tanh => each!(s, y, |v of x| math::tanh(s, v)),
         Unary::Relu => each!(s, y, |v of x| s.max(zero, v)),
         Unary::LeakyRelu { slope } => each!(s, y, |v of x| s.select(s.lt(zero, v), v, s.mul(v, s.splat(slope)))),

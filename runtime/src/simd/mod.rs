@@ -81,6 +81,11 @@ pub trait Simd: Copy {
     /// Greatest lane; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 
+    /// Of a table, the element with the index `(bits of x >> 22) % 8`: the exponent's two last bits and the
+    /// fraction's first. For x in `1 .. 16`: two pieces an octave, the first at index 6.
+    fn piece(self, table: &[f32; 8], x: Self::V) -> Self::V;
+    /// `v * 2^n` for a normal result or zero v, n being given as `n + 1.5 * 2^23`.
+    fn times_exp2(self, v: Self::V, shifted: Self::V) -> Self::V;
     /// Brings the line at `p` near, if that is an address; else nothing.
     fn prefetch(self, p: *const f32);
 
@@ -166,8 +171,10 @@ pub(crate) use variants;
 mod tests {
     use super::*;
 
+    const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
+
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 14];
+    type Lanes = [[f32; 16]; 16];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -191,6 +198,8 @@ mod tests {
                     s.neg(a),
                     s.splat(s.reduce_add(load(n))),
                     s.splat(s.reduce_max(load(n))),
+                    s.piece(&TABLE, c),
+                    s.times_exp2(s.splat(1.5), s.add(load(n), s.splat(12_582_912.0))),
                 ];
                 for (out, v) in out.iter_mut().zip(results) {
                     s.store(out.as_mut_ptr().add(at), v);
@@ -225,7 +234,7 @@ mod tests {
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
         for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 14];
+            let mut found = [[0.0; 16]; 16];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
                 methods(isa, &a, &b, &c, &n, &mut found);
@@ -247,6 +256,8 @@ mod tests {
                 each(&|i| -a[i]),
                 each(&|i| own(i).iter().sum()),
                 each(&|i| own(i).iter().copied().fold(-inf, f32::max)),
+                each(&|i| TABLE[(c[i].to_bits() >> 22) as usize % 8]),
+                each(&|i| (1.5 * f64::from(n[i]).exp2()) as f32),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
                 for (i, (f, w)) in found.iter().zip(want).enumerate() {

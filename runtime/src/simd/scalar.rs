@@ -102,5 +102,13 @@ impl Simd for Scalar {
         a
     }
     #[inline(always)]
+    fn piece(self, table: &[f32; 8], x: f32) -> f32 {
+        table[(x.to_bits() >> 22) as usize % 8]
+    }
+    #[inline(always)]
+    fn times_exp2(self, v: f32, shifted: f32) -> f32 {
+        f32::from_bits(v.to_bits().wrapping_add(shifted.to_bits() << 23))
+    }
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 }

@@ -90,6 +90,8 @@ impl Simd for Avx2 {
         round(a: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         exp2_int(n: __m256) -> __m256 =
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127))));
+        times_exp2(v: __m256, shifted: __m256) -> __m256 =
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted))));
         lt(a: __m256, b: __m256) -> __m256 = _mm256_cmp_ps::<_CMP_LT_OQ>(a, b);
         select(m: __m256, yes: __m256, no: __m256) -> __m256 = _mm256_blendv_ps(no, yes, m);
         reduce_add(a: __m256) -> f32 = {
@@ -102,6 +104,12 @@ impl Simd for Avx2 {
             let d = _mm_max_ps(q, _mm_movehl_ps(q, q));
             _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)))
         };
+    }
+
+    #[inline(always)]
+    fn piece(self, table: &[f32; 8], x: __m256) -> __m256 {
+        // SAFETY: the table has 8 elements; `self` proves AVX2.
+        unsafe { _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), _mm256_srli_epi32::<22>(_mm256_castps_si256(x))) }
     }
 
     #[inline(always)]
@@ -158,11 +166,23 @@ impl Simd for Avx512 {
         round(a: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         exp2_int(n: __m512) -> __m512 =
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127))));
+        times_exp2(v: __m512, shifted: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted))));
         lt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
         select(m: __mmask16, yes: __m512, no: __m512) -> __m512 = _mm512_mask_blend_ps(m, no, yes);
         // Both expand to a fixed tree of shuffles, not to a sequence that depends on data.
         reduce_add(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+    }
+
+    #[inline(always)]
+    fn piece(self, table: &[f32; 8], x: __m512) -> __m512 {
+        // SAFETY: the table has 8 elements; `self` proves AVX-512F. Both halves are the table, so that a fourth bit of the index
+        // does not matter.
+        unsafe {
+            let table = _mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(table.as_ptr()))));
+            _mm512_permutexvar_ps(_mm512_srli_epi32::<22>(_mm512_castps_si512(x)), table)
+        }
     }
 
     #[inline(always)]

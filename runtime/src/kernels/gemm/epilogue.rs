@@ -53,10 +53,18 @@ pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Blo
                 }
                 Then::GeluSumsq { squares } => {
                     let mut sum = s.splat(0.0);
-                    for r in 0..block.rows {
-                        let v = math::gelu(s, value(r));
+                    let mut finish = |r: usize, v: S::V| {
                         sum = s.mla(v, v, sum);
                         s.store_n(block.y.add(r * block.width + j), v, n);
+                    };
+                    for r in (0..block.rows - block.rows % 2).step_by(2) {
+                        let [first, second] = math::gelu(s, [value(r), value(r + 1)]);
+                        finish(r, first);
+                        finish(r + 1, second);
+                    }
+                    if block.rows % 2 == 1 {
+                        let [last] = math::gelu(s, [value(block.rows - 1)]);
+                        finish(block.rows - 1, last);
                     }
                     s.store_n(squares.add(j), sum, n);
                 }
