@@ -4,7 +4,16 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+use memmap2::MmapMut;
+
 use crate::plan::ALIGN;
+
+/// Size of a huge page.
+const HUGE: usize = 2 << 20;
+
+/// Arenas of at least this size ask for huge pages: FCDM-XL, whose values take 10 MB, gains 3 % by them. Small ones lose as
+/// much, since inside of one page what is a power of two apart shares sets of every cache.
+const LARGE: usize = 4 * HUGE;
 
 /// The system gave no memory of that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +27,15 @@ pub struct ArenaError {
 #[derive(Debug)]
 pub struct Arena {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Heap(Layout),
+    /// Held for its drop only; access goes through `start`.
+    Pages(#[allow(dead_code)] MmapMut),
 }
 
 // SAFETY: the memory is owned by the arena alone and has no interior mutability: access goes through the raw
@@ -33,10 +50,25 @@ impl Arena {
     /// # Errors
     /// If the size overflows or the system refuses it.
     pub fn new(bytes: usize) -> Result<Arena, ArenaError> {
+        if bytes >= LARGE {
+            return Arena::of_pages(bytes).ok_or(ArenaError { bytes });
+        }
         let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).map_err(|_| ArenaError { bytes })?;
         // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
-        Ok(Arena { start, layout })
+        Ok(Arena { start, bytes: layout.size(), memory: Memory::Heap(layout) })
+    }
+
+    /// Pages of the system, zero until they are touched and resident only then, from the first whole huge page on.
+    fn of_pages(bytes: usize) -> Option<Arena> {
+        let mut map = MmapMut::map_anon(bytes.checked_add(HUGE).filter(|&b| isize::try_from(b).is_ok())?).ok()?;
+        // Where there are no huge pages, small ones do.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        let start = map.as_mut_ptr();
+        // SAFETY: the map is longer by a huge page than what follows the first multiple of its size.
+        let start = NonNull::new(unsafe { start.add(start.align_offset(HUGE)) })?;
+        Some(Arena { start, bytes, memory: Memory::Pages(map) })
     }
 
     /// The first byte.
@@ -46,14 +78,16 @@ impl Arena {
 
     /// Number of bytes, at least what was asked for.
     pub fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, freed once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if let Memory::Heap(layout) = self.memory {
+            // SAFETY: allocated in `new` with this layout, freed once.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
     }
 }
 
@@ -63,7 +97,7 @@ mod tests {
 
     #[test]
     fn aligned_and_zero() {
-        for bytes in [0, 1, 63, 64, 4097] {
+        for bytes in [0, 1, 63, 64, 4097, LARGE - 1, LARGE, LARGE + 1] {
             let arena = Arena::new(bytes).expect("a few bytes are there");
             assert_eq!(arena.as_ptr() as usize % ALIGN, 0);
             assert!(arena.bytes() >= bytes);
