@@ -27,8 +27,8 @@ const GROUP: usize = 1 << 21;
 /// memory.
 const LEAST_GROUP: usize = 64;
 
-/// Most tiles of a block: their products of one panel are 216 KB, half of an inner cache of 512 KB.
-const BLOCK: usize = 48;
+/// Most tiles of a block: their products of one panel are 330 KB, of an inner cache of 512 KB or more.
+const BLOCK: usize = 72;
 
 /// Least tiles of a block: a panel's weights come from the outer cache for every block.
 const LEAST_BLOCK: usize = 24;
