@@ -107,9 +107,9 @@ unsafe fn input_tile_body<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: 
             for y in 0..EDGE {
                 let pixel = pixels[y * EDGE + x];
                 if !pixel.is_null() {
-                    for (w, d) in d.iter_mut().enumerate() {
+                    for (w, (d, &n)) in d.iter_mut().zip(&n).enumerate() {
                         // SAFETY: n elements below `to`, or none.
-                        d[y] = unsafe { s.load_n(pixel.wrapping_add(c + w * S::LANES), n[w]) };
+                        d[y] = unsafe { s.load_n(pixel.wrapping_add(c + w * S::LANES), n) };
                     }
                 }
             }
@@ -120,11 +120,11 @@ unsafe fn input_tile_body<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: 
             }
         }
         for (y, row) in columns.iter().enumerate() {
-            for w in 0..W {
+            for (w, &n) in n.iter().enumerate() {
                 for (x, value) in input_row(s, row.map(|d| d[w])).into_iter().enumerate() {
                     let at = (y * EDGE + x) * step + c + w * S::LANES;
                     // SAFETY: as for the load.
-                    unsafe { s.store_n(v.wrapping_add(at), value, n[w]) };
+                    unsafe { s.store_n(v.wrapping_add(at), value, n) };
                 }
             }
         }
