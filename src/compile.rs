@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Module;
-use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Summary, compile, passes_json};
+use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Summary, compile, passes_json, winograd_json};
 use fcdm_models::fcdm::import::Import;
 use fcdm_passes::Pass;
 use fcdm_runtime::artifact::Artifact;
@@ -13,7 +14,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::failure::{CHECKPOINT, Failure};
-use crate::inspect::{entries_json, print_entries};
+use crate::inspect::{entries_json, print_entries, print_winograd};
 use crate::progress;
 use crate::say::sayln;
 
@@ -43,6 +44,10 @@ pub struct Arguments {
     /// 0: only what is needed; 1: fold and fuse.
     #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
+    /// Compute every 3x3 convolution directly: a smaller file. Without it, those that are faster by Winograd's F(4x4, 3x3) hold
+    /// transformed weights, 4 times as many.
+    #[arg(long)]
+    no_winograd: bool,
     /// Licence of the weights, to be recorded in the artifact.
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
@@ -117,6 +122,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         height: a.size.0,
         width: a.size.1,
         optimise: a.optimise > 0,
+        winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
         license: a.license.clone(),
         source: a.record_source.then(|| file_name(&a.checkpoint)),
@@ -170,6 +176,7 @@ fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
     let name = c.preset().map_or("FCDM", |p| p.name());
     sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
     sayln!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
+    print_winograd(&winograd_json(&s.transformed));
     print_entries(&s.plan);
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
     sayln!("passes that fired: {}", fired.join(", "));
@@ -183,6 +190,7 @@ fn print_json(output: &std::path::Path, s: &Summary) {
         "checksum": s.checksum,
         "config": s.config,
         "weight_bytes": s.weight_bytes,
+        "winograd": winograd_json(&s.transformed),
         "weights_xxh3": format!("{:016x}", s.survey.fingerprint),
         "not_finite": not_finite.collect::<Vec<_>>(),
         "entries": entries_json(&s.plan),

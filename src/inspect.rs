@@ -204,6 +204,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
     sayln!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
+    print_winograd(&report["winograd"]);
     print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
@@ -218,6 +219,23 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     }
     sayln!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
     Ok(())
+}
+
+/// The convolutions that run by Winograd, as the report lists them, and what their weights take.
+pub fn print_winograd(list: &Value) {
+    let each: Vec<(String, u64, u64)> = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|t| Some((plain(&t["weight"]), t["bytes"].as_u64()?, t["direct_bytes"].as_u64()?)))
+        .collect();
+    let sum = |of: fn(&(String, u64, u64)) -> u64| each.iter().map(of).fold(0, u64::saturating_add);
+    if !each.is_empty() {
+        sayln!("convolutions by Winograd: {}, weights {} in place of {}", each.len(), size(sum(|t| t.1)), size(sum(|t| t.2)));
+    }
+    for (weight, bytes, direct) in &each {
+        sayln!("  {weight:<26} {} in place of {}", size(*bytes), size(*direct));
+    }
 }
 
 /// Steps and arena of every entry point.

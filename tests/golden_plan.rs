@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use fcdm_compiler::assemble::EntryPoint;
+use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_models::fcdm::compile::{Observer, Options, compile};
 use fcdm_models::fcdm::import::Import;
@@ -53,7 +54,7 @@ fn every_block_of_the_plain_plan() {
         let (rows, outputs) = (f.ty(f.inputs()[0]).shape[0], f.results().to_vec());
         let outputs: Vec<(String, Vec<usize>)> = outputs.into_iter().map(|(n, v)| (n, f.ty(v).shape.clone())).collect();
         let path = folder.path().join(net);
-        let mut ex = executor(&path, vec![EntryPoint { function: f, rows }], None, &import, 2);
+        let mut ex = executor(&path, vec![EntryPoint { function: f, rows }], None, &import, Winograd::Never, 2);
         let mut values: Vec<Vec<f32>> = outputs.iter().map(|(_, s)| vec![f32::NAN; s.iter().product()]).collect();
         let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
@@ -66,6 +67,16 @@ fn every_block_of_the_plain_plan() {
 
 #[test]
 fn every_block_of_the_optimised_plan() {
+    optimised_plan(Winograd::WhereFaster, "optimised plan");
+}
+
+/// These networks are too narrow for Winograd to be chosen.
+#[test]
+fn every_block_with_all_convolutions_by_winograd() {
+    optimised_plan(Winograd::Always, "Winograd plan");
+}
+
+fn optimised_plan(winograd: Winograd, who: &str) {
     let folder = tempfile::tempdir().unwrap();
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
@@ -75,7 +86,7 @@ fn every_block_of_the_optimised_plan() {
         let (m, _) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         let take = |name: &str| EntryPoint { function: m.function(name).unwrap().clone(), rows: batch };
         let path = folder.path().join(net);
-        let mut ex = executor(&path, vec![take("condition"), take("denoise")], m.function(Module::WEIGHTS), &import, 2);
+        let mut ex = executor(&path, vec![take("condition"), take("denoise")], m.function(Module::WEIGHTS), &import, winograd, 2);
         let plan = ex.program().entries().to_vec();
         let buffers = |e: usize| -> Vec<Vec<f32>> { plan[e].outputs.iter().map(|p| vec![f32::NAN; p.shape.iter().product()]).collect() };
         let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
@@ -94,7 +105,7 @@ fn every_block_of_the_optimised_plan() {
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
         ex.run(1, &inputs, &mut slots);
         for (port, v) in plan[1].outputs.iter().zip(&values) {
-            file.check(&port.name, &channels_first(&wide(v), &port.shape), "optimised plan");
+            file.check(&port.name, &channels_first(&wide(v), &port.shape), who);
         }
     }
 }
@@ -109,13 +120,20 @@ impl Observer for Silent {
     fn pass(&mut self, _: &'static fcdm_passes::Pass, _: &Module) {}
 }
 
-fn artifact(net: &str, path: &Path, image: &[usize], optimise: bool, threads: usize) -> Network {
+/// Artifacts that have to agree with PyTorch: what they are, fused or not, which convolutions run by Winograd.
+const ARTIFACTS: [(&str, bool, Winograd); 3] = [
+    ("plain artifact", false, Winograd::Never),
+    ("optimised artifact", true, Winograd::WhereFaster),
+    ("Winograd artifact", true, Winograd::Always),
+];
+
+fn artifact(net: &str, path: &Path, image: &[usize], (optimise, winograd): (bool, Winograd)) -> Network {
     let ckpt = checkpoint(net);
     let import = Import::new(&ckpt, true).unwrap();
-    let options =
-        Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, class_names: vec![], license: None, source: None };
+    let (class_names, license, source) = (vec![], None, None);
+    let options = Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, winograd, class_names, license, source };
     compile(&import, &options, path, &mut Silent).unwrap();
-    Network::new(Artifact::open(path).unwrap(), threads).unwrap()
+    Network::new(Artifact::open(path).unwrap(), 2).unwrap()
 }
 
 #[test]
@@ -124,8 +142,8 @@ fn guided_outputs() {
     for net in NETS {
         let file = File::open(net, "forward");
         let x = file.get("x");
-        for optimise in [false, true] {
-            let mut network = artifact(net, &folder.path().join(net), &x.shape[1..], optimise, 2);
+        for (who, optimise, winograd) in ARTIFACTS {
+            let mut network = artifact(net, &folder.path().join(net), &x.shape[1..], (optimise, winograd));
             let model = network.model().clone();
             let (input, t, y) = (x.channels_last().f32(), file.get("t").f32(), file.get("cfg.y").i32());
             for name in file.results().filter(|n| n.starts_with("cfg.")) {
@@ -138,7 +156,7 @@ fn guided_outputs() {
                     guided.denoise(&input[i * state..(i + 1) * state], 0, f64::from(t[i]), out);
                 }
                 let shape = [3, model.height, model.width, model.out_channels];
-                file.check(name, &channels_first(&wide(&out), &shape), if optimise { "optimised artifact" } else { "plain artifact" });
+                file.check(name, &channels_first(&wide(&out), &shape), who);
             }
         }
     }
@@ -152,8 +170,8 @@ fn every_trajectory() {
         let start = file.get("start");
         let image = &start.shape[1..];
         assert_eq!(file.results().count(), results);
-        for optimise in [false, true] {
-            let mut network = artifact(net, &folder.path().join(net), image, optimise, 2);
+        for (who, optimise, winograd) in ARTIFACTS {
+            let mut network = artifact(net, &folder.path().join(net), image, (optimise, winograd));
             for name in file.results() {
                 let (method, guidance, whole) = oracle::method(name);
                 let mut states = start.channels_last().f32();
@@ -167,7 +185,7 @@ fn every_trajectory() {
                 });
                 assert!(done.unwrap());
                 let values = if whole { trajectory } else { channels_first(&wide(&states), &shape) };
-                file.check(name, &values, if optimise { "optimised artifact" } else { "plain artifact" });
+                file.check(name, &values, who);
             }
         }
     }
@@ -186,8 +204,9 @@ fn the_clothing_checkpoint() {
     let reference = oracle::read(&data.join("clothing-pixel.reference.safetensors"));
     let ckpt = Checkpoint::open(data.join("clothing-pixel.pt"), Weights::Auto).unwrap();
     let import = Import::new(&ckpt, true).unwrap();
-    let options =
-        Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, class_names: vec![], license: None, source: None };
+    let (class_names, license, source) = (vec![], None, None);
+    let winograd = Winograd::WhereFaster;
+    let options = Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, winograd, class_names, license, source };
     let path = folder.path().join("clothing.fcdm");
     compile(&import, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();

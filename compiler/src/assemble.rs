@@ -11,7 +11,8 @@ use thiserror::Error;
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{WeightError, WeightSource, WeightUse};
+use crate::weights::{Form, WeightError, WeightSource, WeightUse};
+use crate::winograd::{Winograd, choose};
 
 /// A function at one batch size.
 pub struct EntryPoint {
@@ -56,16 +57,29 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one.
+/// A convolution's weight that the artifact holds transformed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transformed {
+    /// The weight.
+    pub weight: String,
+    /// Bytes of the transformed tensor.
+    pub bytes: u64,
+    /// Bytes that it would have in panels.
+    pub direct_bytes: u64,
+}
+
+/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one;
+/// `winograd` says which convolutions are computed that way.
 ///
 /// # Errors
 /// See [`AssembleError`].
-pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>) -> Result<Assembly, AssembleError> {
+pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>, winograd: Winograd) -> Result<Assembly, AssembleError> {
+    let chosen = choose(entries.iter().map(|e| &e.function), winograd);
     let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
     let mut placed = Vec::new();
     for e in &entries {
         let entry = e.function.name().to_owned();
-        let program = lower(&e.function).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program = lower(&e.function, &chosen).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
@@ -94,6 +108,17 @@ fn rename(f: &Function, name: &str) -> Function {
 }
 
 impl Assembly {
+    /// The weights held transformed, and what that costs.
+    pub fn transformed(&self) -> Vec<Transformed> {
+        let bytes = |u: &WeightUse| u.stored_shape().iter().product::<usize>() as u64 * 4;
+        let winograd = self.tensors.values().filter(|u| u.form == Form::Winograd);
+        let one = |u: &WeightUse| {
+            let direct = WeightUse { form: Form::Panels, ..u.clone() };
+            Transformed { weight: u.weight.clone(), bytes: bytes(u), direct_bytes: bytes(&direct) }
+        };
+        winograd.map(one).collect()
+    }
+
     /// The values of a tensor as the artifact holds it.
     ///
     /// # Errors

@@ -147,6 +147,7 @@ mod tests {
     use crate::lower::lower;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
+    use std::collections::BTreeSet;
 
     fn example() -> (Program, Entry) {
         let mut b = Builder::new("f");
@@ -156,7 +157,7 @@ mod tests {
         let s = b.one(Add {}, &[e, t]);
         let c = b.one(Concat { axis: 1 }, &[s, t]);
         let y = b.one(Tanh {}, &[c]);
-        let program = lower(&b.finish(vec![("y".into(), y)])).unwrap();
+        let program = lower(&b.finish(vec![("y".into(), y)]), &BTreeSet::new()).unwrap();
         let entry = allocate(&program, "f", 2);
         (program, entry)
     }

@@ -3,6 +3,7 @@
 //! - [`checkpoint`]: importers of trained weights;
 //! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
 //!   [`checker`]: proves that the places are right, without sharing code with what chose them;
+//! - [`winograd`]: which convolutions are computed by Winograd;
 //! - [`weights`]: where tensors come from, and their packed forms; [`assemble`]: the artifact.
 #![forbid(unsafe_code)]
 
@@ -12,3 +13,4 @@ pub mod checker;
 pub mod checkpoint;
 pub mod lower;
 pub mod weights;
+pub mod winograd;

@@ -1,7 +1,8 @@
 //! Weights: where their values come from, and the forms in which an artifact holds them.
 
 use fcdm_ir::Type;
-use fcdm_runtime::plan::{ALIGN, PANEL};
+use fcdm_runtime::kernels::{pack_panels, winograd_panel};
+use fcdm_runtime::plan::{ALIGN, PANEL, POINTS};
 
 /// Gives the values of weights, in the IR's layout, row-major.
 pub trait WeightSource {
@@ -30,6 +31,8 @@ pub enum Form {
     Dense,
     /// A matrix `[O, K]` (all axes but the first as one) in panels of [`PANEL`] output channels.
     Panels,
+    /// The weights `[O, 3, 3, I]` of a convolution, transformed for `Conv2dWinograd`, in panels as well.
+    Winograd,
 }
 
 /// A weight in a form: one tensor of the artifact.
@@ -49,6 +52,7 @@ impl WeightUse {
         match self.form {
             Form::Dense => self.weight.clone(),
             Form::Panels => format!("{}.panels", self.weight),
+            Form::Winograd => format!("{}.winograd", self.weight),
         }
     }
 
@@ -60,6 +64,7 @@ impl WeightUse {
                 let o = self.ty.shape[0];
                 vec![o.div_ceil(PANEL), self.ty.count() / o.max(1), PANEL]
             }
+            Form::Winograd => vec![self.ty.shape[0].div_ceil(PANEL), POINTS, self.ty.shape[3], PANEL],
         }
     }
 
@@ -82,7 +87,13 @@ impl WeightUse {
             Form::Dense => values,
             Form::Panels => {
                 let shape = self.packed_shape();
-                fcdm_runtime::kernels::pack_panels(&values, self.ty.shape[0], shape[1])
+                pack_panels(&values, self.ty.shape[0], shape[1])
+            }
+            Form::Winograd => {
+                let (channels, mut out) = (self.ty.shape[3], vec![0.0; self.packed_count()]);
+                let panels = out.chunks_exact_mut(POINTS * channels * PANEL);
+                values.chunks(PANEL * 9 * channels).zip(panels).for_each(|(w, panel)| winograd_panel(w, channels, panel));
+                out
             }
         };
         out.resize(self.stored_shape().iter().product(), 0.0);

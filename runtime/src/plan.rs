@@ -13,6 +13,9 @@ pub const VERSION: u32 = 2;
 /// Output channels of one panel of a packed weight matrix, on every CPU.
 pub const PANEL: usize = 16;
 
+/// Points of Winograd's F(4x4, 3x3): products a tile.
+pub const POINTS: usize = 36;
+
 /// Alignment in bytes of tensors in the artifact and of operands in the arena.
 pub const ALIGN: usize = 64;
 
@@ -191,6 +194,14 @@ pub enum Kernel {
         kernel: [usize; 2],
         /// Of both axes.
         stride: usize,
+        /// Top, left, bottom, right.
+        pad: [usize; 4],
+    },
+    /// `x [N,H,W,I], U [ceil(O/16), 36, I, 16], b[O]? -> y [N,OH,OW,O]`: a convolution 3x3 of stride 1 by Winograd's
+    /// F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity. `U[o/16][6 r + c][i][o%16]` is element `(r, c)` of
+    /// `G g G^T`, g being the kernel of output channel o and input channel i; zero where `o >= O`. G's row for
+    /// point p is `[1, p, p^2]` over the product of `p - q` for the other finite points q, and `[0, 0, 1]` at infinity.
+    Conv2dWinograd {
         /// Top, left, bottom, right.
         pad: [usize; 4],
     },

@@ -58,6 +58,26 @@ fn what_is_recorded() {
     assert_eq!((&plain["model"]["null_class"], &plain["model"]["num_classes"]), (&json!(false), &json!(11)));
 }
 
+/// FCDM-S at 32x32: all wide convolutions but up3_2, which has four tiles at batch 1, and the first and the last, which are narrow.
+#[test]
+fn convolutions_by_winograd() {
+    let f = Folder::new();
+    f.ok("init FCDM-S --num-classes 10 -o s.safetensors");
+    let text = f.ok("compile s.safetensors -o s.fcdm");
+    let direct = f.json("compile s.safetensors -o direct.fcdm --no-winograd");
+    assert_eq!(direct["winograd"], json!([]));
+    let about = f.json("inspect s.fcdm");
+    let list = about["report"]["winograd"].as_array().unwrap();
+    let names: Vec<&str> = list.iter().map(|t| t["weight"].as_str().unwrap()).collect();
+    assert_eq!(names, ["down1_2.conv.0.weight", "down2_3.conv.0.weight", "output_layer.weight", "up2_1.conv.0.weight"]);
+    let sum = |key: &str| list.iter().map(|t| t[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("bytes"), sum("direct_bytes")), (27_131_904, 6_782_976));
+    let growth = about["weight_bytes"].as_u64().unwrap() - direct["weight_bytes"].as_u64().unwrap();
+    assert_eq!(growth, sum("bytes") - sum("direct_bytes"), "one form of a weight");
+    let line = "convolutions by Winograd: 4, weights 27.1 MB in place of 6.8 MB\n  down1_2.conv.0.weight ";
+    assert!(text.contains(line) && f.ok("inspect s.fcdm").contains(line), "{text}");
+}
+
 #[test]
 fn the_artifact_is_a_safetensors_file() {
     let f = Folder::new();

@@ -1,6 +1,6 @@
 //! One arm for every op: the kernel that computes it.
 
-use fcdm_ir::{Inst, Op, Value};
+use fcdm_ir::{Def, Inst, Op, Value};
 use fcdm_runtime::plan::{Binary, Kernel, Unary};
 
 use super::{LowerError, Lowering, View, shares_buffer};
@@ -53,11 +53,7 @@ impl Lowering<'_> {
             Op::LinearGeluSumsq(_) => self.packed(inst, 1, Kernel::LinearGeluSumsq),
             Op::ScaleLinearGatedAdd(_) => self.packed(inst, 2, Kernel::ScaleLinearGatedAdd),
             Op::Matmul(_) => self.matmul(inst),
-            Op::Conv2d(o) => {
-                let w = self.f.ty(x[1]);
-                let kernel = Kernel::Conv2d { kernel: [w.shape[1], w.shape[2]], stride: o.stride, pad: four(&o.pad) };
-                self.packed(inst, 1, kernel);
-            }
+            Op::Conv2d(o) => self.conv2d(inst, o.stride, four(&o.pad)),
             Op::ConvTranspose2d(o) => self.kernel(inst, Kernel::ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Kernel::Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
             Op::DwConv2d(o) => self.kernel(inst, Kernel::DwConv2d { pad: o.pad }),
@@ -91,6 +87,19 @@ impl Lowering<'_> {
 
     fn unary(&mut self, inst: &Inst, f: Unary) {
         self.kernel(inst, Kernel::Unary(f));
+    }
+
+    /// Directly, or by Winograd where that was chosen for the weight.
+    fn conv2d(&mut self, inst: &Inst, stride: usize, pad: [usize; 4]) {
+        let w = inst.operands[1];
+        let data = self.f.value(w);
+        if data.def != Def::Weight || !self.winograd.contains(&data.name) {
+            let kernel = [data.ty.shape[1], data.ty.shape[2]];
+            return self.packed(inst, 1, Kernel::Conv2d { kernel, stride, pad });
+        }
+        let mut inputs = vec![self.view(inst.operands[0]), self.transformed(w)];
+        inputs.extend(inst.operands.get(2).map(|&b| self.view(b)));
+        self.call(inst, Kernel::Conv2dWinograd { pad }, inputs);
     }
 
     /// As [`Lowering::kernel`], with operand `w` as packed panels.

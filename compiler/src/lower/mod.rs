@@ -7,7 +7,7 @@
 mod arms;
 mod copies;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use fcdm_ir::{DType, Def, Function, Op, Type, Value};
 use fcdm_runtime::plan::{Element, Kernel, Port};
@@ -103,13 +103,15 @@ pub enum LowerError {
     },
 }
 
-/// Lowers a function. Instructions run in the function's order.
+/// Lowers a function. Instructions run in the function's order. `winograd` names the weights of the convolutions that
+/// are computed by Winograd (see [`crate::winograd::choose`]).
 ///
 /// # Errors
 /// See [`LowerError`].
-pub fn lower(f: &Function) -> Result<Program, LowerError> {
+pub fn lower(f: &Function, winograd: &BTreeSet<String>) -> Result<Program, LowerError> {
     let mut l = Lowering {
         f,
+        winograd,
         p: Program { inputs: Vec::new(), outputs: Vec::new(), buffers: Vec::new(), steps: Vec::new(), weights: Vec::new() },
         place: vec![None; f.value_count()],
         forms: HashMap::new(),
@@ -163,6 +165,7 @@ fn results_by_value(f: &Function) -> HashMap<Value, usize> {
 
 struct Lowering<'a> {
     f: &'a Function,
+    winograd: &'a BTreeSet<String>,
     p: Program,
     place: Vec<Option<BufferId>>,
     /// Buffers of weights, by weight and form.
@@ -219,6 +222,12 @@ impl Lowering<'_> {
             _ => return self.pack(v, shape),
         };
         View { buffer, dtype: Element::F32, shape }
+    }
+
+    /// A convolution's weight as `Conv2dWinograd` wants it.
+    fn transformed(&mut self, w: Value) -> View {
+        let usage = WeightUse { weight: String::new(), form: Form::Winograd, ty: self.f.ty(w).clone() };
+        View { buffer: self.weight(w, Form::Winograd), dtype: Element::F32, shape: usage.packed_shape() }
     }
 
     /// The buffer that a computed value is written to: the entry's output, if it is a result.

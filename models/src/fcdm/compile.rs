@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
+use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, Transformed, assemble};
 use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write, write_f32};
@@ -33,6 +34,8 @@ pub struct Options {
     pub width: usize,
     /// False: no fusions, the plain kernels in the order of the network.
     pub optimise: bool,
+    /// Which 3x3 convolutions to compute by Winograd; none if not optimised.
+    pub winograd: Winograd,
     /// One name a class, or none.
     pub class_names: Vec<String>,
     /// Licence of the weights, if it is to be recorded.
@@ -79,6 +82,8 @@ pub struct Summary {
     pub passes: Report,
     /// Bytes of tensors.
     pub weight_bytes: u64,
+    /// The weights held transformed for Winograd.
+    pub transformed: Vec<Transformed>,
     /// The plan.
     pub plan: Plan,
     /// The artifact's checksum.
@@ -140,7 +145,9 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
     check(cfg, options)?;
     let compiled = functions(cfg, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report;
-    let assembly = assemble(compiled.entries, compiled.weights.as_ref())?;
+    let winograd = if options.optimise { options.winograd } else { Winograd::Never };
+    let assembly = assemble(compiled.entries, compiled.weights.as_ref(), winograd)?;
+    let transformed = assembly.transformed();
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let stored = |name: &str| assembly.tensors.get(name).map(|u| (Element::F32, u.stored_shape()));
     check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
@@ -152,12 +159,12 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
         model: model_info(cfg, options),
         ir: Some(assembly.ir.clone()),
         provenance: Some(provenance(import, options, &survey)),
-        report: Some(report(cfg, options, &passes)),
+        report: Some(report(cfg, options, &passes, &transformed)),
         license: options.license.clone(),
     };
     let weight_bytes = assembly.tensors.values().map(|u| (u.stored_shape().iter().product::<usize>() * 4) as u64).sum();
     let checksum = write_tensors(path, &contents, &assembly, import, observer)?;
-    Ok(Summary { config: cfg.clone(), survey, passes, weight_bytes, plan: contents.plan, checksum })
+    Ok(Summary { config: cfg.clone(), survey, passes, weight_bytes, transformed, plan: contents.plan, checksum })
 }
 
 fn check(cfg: &Config, options: &Options) -> Result<(), CompileError> {
@@ -220,13 +227,19 @@ pub fn passes_json(report: &Report) -> serde_json::Value {
     report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
 }
 
-fn report(cfg: &Config, options: &Options, passes: &Report) -> serde_json::Value {
+/// The convolutions computed by Winograd: weight, bytes, and the bytes that it would have otherwise.
+pub fn winograd_json(transformed: &[Transformed]) -> serde_json::Value {
+    transformed.iter().map(|t| json!({ "weight": t.weight, "bytes": t.bytes, "direct_bytes": t.direct_bytes })).collect()
+}
+
+fn report(cfg: &Config, options: &Options, passes: &Report, transformed: &[Transformed]) -> serde_json::Value {
     let f = network(cfg, Size { batch: 1, height: options.height, width: options.width });
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     json!({
         "parameters": list(parameters_by_part(cfg).into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
         "macs": list(macs_by_stage(&f)),
         "passes": passes_json(passes),
+        "winograd": winograd_json(transformed),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Fault, count, ensure};
 use crate::kernels::MAX_AXES;
-use crate::plan::{Element, Kernel, Operand, PANEL, Step};
+use crate::plan::{Element, Kernel, Operand, PANEL, POINTS, Step};
 
 /// Greatest kernel, stride or padding of a convolution; far above any in use, and no sum of a few overflows.
 const MAX_SPAN: usize = 1 << 16;
@@ -99,6 +99,13 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             let k = count(&[*kh, *kw, i]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
             weights(&x[1], x.get(2), o, k)
         }
+        Kernel::Conv2dWinograd { pad } => {
+            let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
+            let out = [convolved(h, [pad[0], pad[2]], 3, 1)?, convolved(w, [pad[1], pad[3]], 3, 1)?];
+            shape("y", &y[0], &[n, out[0], out[1], o])?;
+            shape("transformed weights", &x[1], &[o.div_ceil(PANEL), POINTS, i, PANEL])?;
+            x.get(2).map_or(Ok(()), |b| shape("bias", b, &[o]))
+        }
         Kernel::ConvTranspose2d { stride, pad } => {
             let ([n, h, w, i], [_, kh, kw, o], [_, oh, ow, _]) = (rank("x", &x[0])?, rank("w", &x[1])?, rank("y", &y[0])?);
             let back = [convolved(oh, [pad[0], pad[2]], kh, *stride)?, convolved(ow, [pad[1], pad[3]], kw, *stride)?];
@@ -188,7 +195,8 @@ fn operands(kernel: &Kernel) -> (usize, usize, usize) {
         Kernel::LayerNorm { .. } | Kernel::TimestepEmbedding | Kernel::OneHot => (1, 1, 1),
         Kernel::Binary(_) | Kernel::Matmul | Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => (2, 2, 1),
         Kernel::GrnScale { .. } | Kernel::ScaleChannels | Kernel::Embedding => (2, 2, 1),
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::ConvTranspose2d { .. } | Kernel::DwConv2d { .. } => (2, 3, 1),
+        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::Conv2dWinograd { .. } => (2, 3, 1),
+        Kernel::ConvTranspose2d { .. } | Kernel::DwConv2d { .. } => (2, 3, 1),
         Kernel::Grn { .. } | Kernel::GroupNorm { .. } | Kernel::Modulate | Kernel::GatedAdd | Kernel::NormModulate { .. } => (3, 3, 1),
         Kernel::LinearGeluSumsq => (3, 3, 2),
         Kernel::DwConvNormModulate { .. } => (5, 5, 1),

@@ -119,6 +119,7 @@ fn copies() {
 fn kernels() {
     let pad = [1; 4];
     let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad };
+    let winograd = |pad| Kernel::Conv2dWinograd { pad };
     let huge = usize::MAX;
     let cases: Vec<(Plan, &str)> = vec![
         (plan(Kernel::Linear, &[&[2, 3], &[1, 3, 16], &[6]], &[&[2, 5]]), "[5] for bias"),
@@ -130,6 +131,11 @@ fn kernels() {
         (plan(conv([3, 3], 1, [huge; 4]), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "excessive"),
         (plan(conv([9, 3], 1, pad), &[&[1, 4, 4, 2], &[1, 54, 16]], &[&[1, 4, 4, 5]]), "no larger than the padded image"),
         (plan(conv([3, 3], 2, pad), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "[1, 2, 2, 5] for y"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 9, 1, 16]], &[&[1, 4, 4, 5]]), "[1, 36, 1, 16] for transformed weights"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16], &[6]], &[&[1, 4, 4, 5]]), "[5] for bias"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 3, 5]]), "[1, 4, 4, 5] for y"),
+        (plan(winograd([0; 4]), &[&[1, 2, 4, 1], &[1, 36, 1, 16]], &[&[1, 1, 2, 5]]), "no larger than the padded image"),
+        (plan(winograd([huge; 4]), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "excessive"),
         (
             plan(Kernel::ConvTranspose2d { stride: 2, pad }, &[&[1, 4, 4, 2], &[2, 3, 3, 5]], &[&[1, 9, 8, 5]]),
             "that the convolution maps back to [4, 4]",

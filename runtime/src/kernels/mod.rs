@@ -23,14 +23,16 @@ mod scratch;
 #[cfg(test)]
 pub(crate) mod testing;
 mod weight_grad;
+mod winograd;
 
 use std::ops::Range;
 
-use crate::plan::{Kernel, Step};
+use crate::plan::{Kernel, POINTS, Step};
 use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
 pub use gemm::pack_panels;
 pub(crate) use scratch::{Scratch, Split, Units, part};
+pub use winograd::winograd_panel;
 
 /// Most inputs that a kernel has.
 pub(crate) const MAX_INPUTS: usize = 6;
@@ -156,6 +158,8 @@ pub(crate) fn work(step: &Step) -> usize {
     let per_output = match &step.kernel {
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => x[1].shape[1],
         Kernel::ScaleLinearGatedAdd => x[2].shape[1],
+        // 36 products for 16 outputs.
+        Kernel::Conv2dWinograd { .. } => x[1].shape[2] * POINTS / 16,
         Kernel::Matmul => x[0].shape[2],
         Kernel::ConvTranspose2d { .. } => x[1].count() / y[0].shape[3],
         Kernel::Conv2dWeightGrad { .. } => x[1].count() / x[1].shape[3],
@@ -174,6 +178,7 @@ pub(crate) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::Copy { .. } => copy::task(step),
         Kernel::Sum { .. } | Kernel::SumSquares => reduce::task(step),
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq | Kernel::ScaleLinearGatedAdd => gemm::task(step),
+        Kernel::Conv2dWinograd { .. } => winograd::task(step),
         Kernel::Matmul => matmul::task(step),
         Kernel::ConvTranspose2d { .. } => conv_transpose::task(step),
         Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => weight_grad::task(step),

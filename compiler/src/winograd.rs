@@ -1,0 +1,158 @@
+//! Which convolutions run by Winograd's F(4x4, 3x3): those of 3x3 and stride 1 for which a model of the cost says so.
+//!
+//! Per tile of 4x4 outputs it takes 36 multiplications in place of 144, but its weights are 4 times as many, and where
+//! tiles are few, bringing them from memory is what takes the time. The model counts, for two cores of the machine
+//! that this is tuned on (`55e9` multiply-accumulates a second each, DRAM at 32 GB/s, outer cache at 99 GB/s), what
+//! arithmetic, weights and the transformed values take. The choice is made once for all CPUs.
+//!
+//! A weight has one form in an artifact: Winograd has to win in every entry point that uses it, so no batch size pays
+//! for another's gain.
+
+use std::collections::BTreeSet;
+
+use fcdm_ir::{Def, Function, Inst, Op};
+use fcdm_runtime::plan::{PANEL, POINTS};
+
+/// Multiply-accumulates a second.
+const MACS: f64 = 110e9;
+
+/// Bytes a second from memory.
+const DRAM: f64 = 32e9;
+
+/// Bytes a second from the outer cache.
+const CACHE: f64 = 99e9;
+
+/// How many times as fast Winograd has to be: a CPU with more cores to a memory channel gains less, and the file grows.
+const ADVANTAGE: f64 = 1.25;
+
+/// Least channels on either side. Below, the transforms take the time: 4 -> 128, 128 -> 8, 4 -> 512 and 512 -> 8 channels
+/// at 32x32 were measured 1.0 to 1.4 times as fast as directly, too little for a form of their own.
+const LEAST_CHANNELS: usize = 32;
+
+/// Which convolutions to compute by Winograd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Winograd {
+    /// None.
+    Never,
+    /// Those that are faster.
+    #[default]
+    WhereFaster,
+    /// All that can be.
+    Always,
+}
+
+/// The names of the weights whose convolutions run by Winograd in all of the functions. None of them has another use.
+pub fn choose<'a>(functions: impl Iterator<Item = &'a Function>, which: Winograd) -> BTreeSet<String> {
+    let (mut chosen, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for f in functions {
+        let name = |v| Some(f.value(v)).filter(|d| d.def == Def::Weight).map(|d| d.name.clone());
+        for inst in f.insts() {
+            for (i, &v) in inst.operands.iter().enumerate() {
+                let suited = i == 1 && suits(f, inst, which);
+                if suited { &mut chosen } else { &mut others }.extend(name(v));
+            }
+        }
+        others.extend(f.results().iter().filter_map(|&(_, v)| name(v)));
+    }
+    &chosen - &others
+}
+
+/// True for a convolution that can run by Winograd and is meant to.
+fn suits(f: &Function, inst: &Inst, which: Winograd) -> bool {
+    let Op::Conv2d(o) = &inst.op else { return false };
+    let (w, y) = (&f.ty(inst.operands[1]).shape, &f.ty(inst.results[0]).shape);
+    let possible = o.stride == 1 && w[1..3] == [3, 3];
+    let faster = || Convolution { n: y[0], h: y[1], w: y[2], i: w[3], o: y[3] }.is_faster_by_winograd();
+    possible && (which == Winograd::Always || which == Winograd::WhereFaster && faster())
+}
+
+/// The sizes of a convolution of 3x3 and stride 1: batch, height and width of the result, channels in and out.
+#[derive(Clone, Copy, Debug)]
+struct Convolution {
+    n: usize,
+    h: usize,
+    w: usize,
+    i: usize,
+    o: usize,
+}
+
+impl Convolution {
+    fn is_faster_by_winograd(self) -> bool {
+        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds() * ADVANTAGE < self.direct_seconds()
+    }
+
+    /// Input times output channels: weights of one tap or point.
+    fn pairs(self) -> f64 {
+        self.i as f64 * self.o as f64
+    }
+
+    /// Arithmetic, or the weights where these take longer: they are read ahead of it.
+    fn direct_seconds(self) -> f64 {
+        let pixels = self.n as f64 * self.h as f64 * self.w as f64;
+        let taps = 9.0 * self.pairs();
+        (pixels * taps / MACS).max(4.0 * taps / DRAM)
+    }
+
+    /// As directly, and what passes through memory: the transformed pixels are written once and read for every panel, the
+    /// products are written and read once. The kernel reads weights again for every 64 tiles or more; by then their
+    /// arithmetic takes longer than that.
+    fn winograd_seconds(self) -> f64 {
+        let tiles = self.n as f64 * self.h.div_ceil(4) as f64 * self.w.div_ceil(4) as f64;
+        let weights = POINTS as f64 * self.pairs();
+        let bytes = |channels: usize| 4.0 * POINTS as f64 * tiles * channels as f64;
+        let pixels = bytes(self.i) / DRAM + bytes(self.i) * self.o.div_ceil(PANEL) as f64 / CACHE;
+        (tiles * weights / MACS).max(4.0 * weights / DRAM) + pixels + 2.0 * bytes(self.o) / CACHE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fcdm_ir::ops::{Conv2d, Tanh};
+    use fcdm_ir::{Builder, Type};
+
+    /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
+    fn convolutions(d: usize, n: usize) -> [bool; 7] {
+        let sizes = [(32, 4, d), (32, d, d / 2), (16, 2 * d, d), (8, 4 * d, 8 * d), (16, 2 * d, 4 * d), (32, d, d), (32, d, 8)];
+        sizes.map(|(s, i, o)| Convolution { n, h: s, w: s, i, o }.is_faster_by_winograd())
+    }
+
+    #[test]
+    fn wide_images_and_few_weights_win() {
+        for d in [128, 256, 512] {
+            assert_eq!(convolutions(d, 1), [false, true, true, false, true, true, false], "width {d}");
+        }
+        // Eight tiles are enough arithmetic for the weights' way from memory.
+        assert!(convolutions(512, 2)[3]);
+    }
+
+    #[test]
+    fn weights_without_tiles_lose() {
+        assert!(!Convolution { n: 1, h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd());
+        assert!(!Convolution { n: 1, h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd());
+        assert!(Convolution { n: 1, h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd());
+    }
+
+    /// A function of one convolution whose weight `w` may be used otherwise too.
+    fn function(size: usize, stride: usize, also: bool) -> Function {
+        let mut b = Builder::new("f");
+        let x = b.input("x", Type::f32([1, size, size, 128]));
+        let w = b.weight("w", Type::f32([128, 3, 3, 128]));
+        let y = b.one(Conv2d { stride, pad: vec![1; 4] }, &[x, w]);
+        let z = if also { b.one(Tanh {}, &[w]) } else { y };
+        b.finish(vec![("y".into(), y), ("z".into(), z)])
+    }
+
+    #[test]
+    fn one_form_for_all_functions() {
+        let chosen = |functions: &[Function], which| !choose(functions.iter(), which).is_empty();
+        let (large, small) = (function(32, 1, false), function(4, 1, false));
+        assert!(chosen(&[large.clone()], Winograd::WhereFaster));
+        assert!(!chosen(&[large.clone()], Winograd::Never));
+        assert!(!chosen(&[large.clone(), small.clone()], Winograd::WhereFaster), "one size loses by it");
+        assert!(chosen(&[large.clone(), small], Winograd::Always));
+        for other in [function(32, 2, false), function(32, 1, true)] {
+            assert!(!chosen(&[large.clone(), other], Winograd::Always), "another use");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Winograd convolutions against f64 loops, over every tail: tiles, channels, pads, batches, groups.
+
+use super::winograd_panel;
+use crate::kernels::testing::{close, run_all, step, values};
+use crate::plan::{Kernel, PANEL, POINTS};
+
+/// Weights `[O,3,3,I]` as the kernel reads them.
+fn packed(w: &[f32], o: usize, i: usize) -> Vec<f32> {
+    let size = POINTS * i * PANEL;
+    let mut u = vec![f32::NAN; o.div_ceil(PANEL) * size];
+    for (w, panel) in w.chunks(PANEL * 9 * i).zip(u.chunks_exact_mut(size)) {
+        winograd_panel(w, i, panel);
+    }
+    u
+}
+
+/// `[n, oh, ow, o]` of a convolution in f64.
+fn direct(x: &[f32], [n, h, w, i]: [usize; 4], weights: &[f32], bias: &[f32], pad: [usize; 4]) -> (Vec<f64>, [usize; 4]) {
+    let o = weights.len() / 9 / i;
+    let shape = [n, h + pad[0] + pad[2] - 2, w + pad[1] + pad[3] - 2, o];
+    let [_, oh, ow, _] = shape;
+    let mut want = Vec::new();
+    for e in 0..n * oh * ow * o {
+        let (c, ox, oy, s) = (e % o, e / o % ow, e / o / ow % oh, e / o / ow / oh);
+        let mut sum = bias.get(c).map_or(0.0, |&b| f64::from(b));
+        for t in 0..9 * i {
+            let (y, at) = ((oy + t / i / 3).wrapping_sub(pad[0]), (ox + t / i % 3).wrapping_sub(pad[1]));
+            if y < h && at < w {
+                sum += f64::from(x[((s * h + y) * w + at) * i + t % i]) * f64::from(weights[c * 9 * i + t]);
+            }
+        }
+        want.push(sum);
+    }
+    (want, shape)
+}
+
+fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
+    let i = x[3];
+    let (pixels, w) = (values(x.iter().product(), 1), values(o * 9 * i, 2));
+    let b = if with_bias { values(o, 3) } else { Vec::new() };
+    let (want, y) = direct(&pixels, x, &w, &b, pad);
+    let u = packed(&w, o, i);
+    let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
+    let kernel = Kernel::Conv2dWinograd { pad };
+    let check = |y: &[Vec<f32>], what: &str| close(&y[0], &want, 1.2e-5, what);
+    if with_bias {
+        run_all(&step(kernel, &[&x, &weights, &[o]], &[&y]), &[&pixels, &u, &b], check);
+    } else {
+        run_all(&step(kernel, &[&x, &weights], &[&y]), &[&pixels, &u], check);
+    }
+}
+
+#[test]
+fn every_tail_of_rows_and_columns() {
+    for h in 1..=9 {
+        case([1, h, 10 - h, 3], 5, [1; 4], true);
+    }
+    case([1, 13, 6, 2], 1, [1; 4], false);
+}
+
+#[test]
+fn every_tail_of_channels() {
+    for i in 1..=34 {
+        case([1, 4, 5, i], 35 - i, [1; 4], i % 2 == 0);
+    }
+    case([1, 4, 4, 300], 65, [1; 4], true);
+}
+
+#[test]
+fn pads_of_all_sides() {
+    for pad in [[0; 4], [2, 0, 0, 0], [0, 3, 0, 0], [0, 0, 4, 1], [1, 0, 0, 5], [7; 4]] {
+        case([2, 5, 4, 6], 7, pad, true);
+    }
+}
+
+#[test]
+fn a_single_pixel() {
+    case([1, 1, 1, 1], 1, [1; 4], false);
+    case([3, 1, 1, 2], 2, [2; 4], true);
+}
+
+/// More tiles than a block, and more than a group.
+#[test]
+fn blocks_and_groups() {
+    case([3, 18, 23, 9], 40, [1; 4], true);
+    case([2, 22, 22, 900], 3, [1; 4], true);
+}
+
+#[test]
+fn a_batch_is_its_samples() {
+    let (x, w) = (values(2 * 6 * 6 * 5, 1), values(9 * 9 * 5, 2));
+    let (u, kernel) = (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4] });
+    let s = |n: usize| step(kernel.clone(), &[&[n, 6, 6, 5], &[1, POINTS, 5, PANEL]], &[&[n, 6, 6, 9]]);
+    let isa = crate::simd::Isa::best();
+    let both = crate::kernels::testing::run(&s(2), &[&x, &u], isa, 2);
+    let second = crate::kernels::testing::run(&s(1), &[&x[6 * 6 * 5..], &u], isa, 2);
+    assert_eq!(both[0][6 * 6 * 9..], second[0]);
+}
+
+/// A kernel that is 1 in its middle gives the image back, up to rounding; so do weights at any place of a panel.
+#[test]
+fn weights_are_where_the_plan_says() {
+    let (o, i) = (3, 4);
+    let mut w = vec![0.0; o * 9 * i];
+    // Output channel k is input channel k + 1.
+    (0..o).for_each(|k| w[(k * 9 + 4) * i + k + 1] = 1.0);
+    let u = packed(&w, o, i);
+    for (k, element) in u.iter().enumerate() {
+        let (c, lane) = (k / PANEL % i, k % PANEL);
+        assert!(*element == 0.0 || c == lane + 1, "element {k}");
+    }
+    // At point 0 in both directions: (G g G^T)[0][0] is the kernel's first weight, here 0; at infinity its last.
+    assert!(u[..i * PANEL].iter().chain(&u[(POINTS - 1) * i * PANEL..]).all(|&v| v == 0.0));
+    let middle = |a: usize, b: usize| f64::from(u[((a * 6 + b) * i + 1) * PANEL]);
+    let g = |p: f64, others: [f64; 4]| p / others.iter().map(|q| p - q).product::<f64>();
+    let (near, far) = (g(0.625, [0.0, -0.625, 1.5, -1.5]), g(1.5, [0.0, 0.625, -0.625, -1.5]));
+    assert!((middle(1, 3) - near * far).abs() < 1e-7 * (near * far).abs());
+}

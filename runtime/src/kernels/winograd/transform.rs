@@ -1,0 +1,184 @@
+//! The three transforms of F(4x4, 3x3): a tile of 6x6 pixels and a kernel of 3x3 become 36 values each, whose
+//! products become 4x4 outputs. `y = A^T [(G g G^T) * (B^T d B)] A`: 36 multiplications in place of 144.
+//!
+//! A tile's row is multiplied by a row of the kernel as polynomials are: by their values at [`A`]'s and [`B`]'s points
+//! 0, a, -a, b, -b and infinity, in this order. Points decide how much rounding is amplified. Measured against f64
+//! over 256 normally distributed channels, relative L2 error: 3.2e-6 for the textbook's (1, 2), 1.5e-6 for
+//! (sqrt(1/2), sqrt(2)), 1.4e-6 for (5/8, 3/2), whose matrices moreover are exact in f32. Pairs of opposite points share
+//! their even and odd parts.
+
+use crate::plan::{PANEL, POINTS};
+use crate::simd::{Simd, variants};
+
+/// The inner pair of points is `A` and `-A`.
+const A: f32 = 0.625;
+/// The outer pair of points is `B` and `-B`.
+const B: f32 = 1.5;
+const A2: f32 = A * A;
+const B2: f32 = B * B;
+
+/// Pixels of a tile's edge, which are also the points of one direction.
+pub(super) const EDGE: usize = 6;
+/// Outputs of a tile's edge.
+pub(super) const STEP: usize = 4;
+
+/// `G`: a kernel's row, divided by the point's product of differences to the others, at each point.
+fn g_rows() -> [[f64; 3]; EDGE] {
+    let (a, b) = (f64::from(A), f64::from(B));
+    let (a2, b2) = (a * a, b * b);
+    let at = |p: f64, differences: f64| [1.0, p, p * p].map(|v| v / differences);
+    let (near, far) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
+    [at(0.0, a2 * b2), at(a, near), at(-a, near), at(b, far), at(-b, far), [0.0, 0.0, 1.0]]
+}
+
+/// Transforms one panel of a convolution's weights: `w [rows, 3, 3, channels]` of at most 16 output channels into
+/// `[36, channels, 16]`, zero where there is no row. In f64, rounded once.
+///
+/// # Panics
+/// If `panel` does not hold `36 * channels * 32` elements, or `w` is not at most 32 rows.
+pub fn winograd_panel(w: &[f32], channels: usize, panel: &mut [f32]) {
+    let row = EDGE / 2 * EDGE / 2 * channels;
+    assert_eq!(panel.len(), POINTS * channels * PANEL, "a panel of {channels} channels");
+    assert!(w.len() <= PANEL * row && w.len().is_multiple_of(row.max(1)), "at most {PANEL} rows of {row}, found {}", w.len());
+    let g = g_rows();
+    panel.fill(0.0);
+    for (lane, w) in w.chunks_exact(row.max(1)).enumerate() {
+        for c in 0..channels {
+            let tap = |y: usize, x: usize| f64::from(w[(y * 3 + x) * channels + c]);
+            let columns: [[f64; 3]; EDGE] = g.map(|g| std::array::from_fn(|x| g[0] * tap(0, x) + g[1] * tap(1, x) + g[2] * tap(2, x)));
+            for (i, column) in columns.iter().enumerate() {
+                for (j, g) in g.iter().enumerate() {
+                    let value = column[0] * g[0] + column[1] * g[1] + column[2] * g[2];
+                    panel[((i * EDGE + j) * channels + c) * PANEL + lane] = value as f32;
+                }
+            }
+        }
+    }
+}
+
+/// `B^T d`: the product over the other points `p` of `(x - p)`, as a polynomial whose powers of x are d's elements.
+#[inline(always)]
+fn input_row<S: Simd>(s: S, d: [S::V; EDGE]) -> [S::V; EDGE] {
+    let k = |x: f32| s.splat(x);
+    let even_a = s.mla(k(-B2), d[2], d[4]);
+    let odd_a = s.mla(k(-B2), d[1], d[3]);
+    let even_b = s.mla(k(-A2), d[2], d[4]);
+    let odd_b = s.mla(k(-A2), d[1], d[3]);
+    let ends = |i: usize| s.mla(k(A2 * B2), d[i], s.mla(k(-A2 - B2), d[i + 2], d[i + 4]));
+    [ends(0), s.mla(k(A), odd_a, even_a), s.mla(k(-A), odd_a, even_a), s.mla(k(B), odd_b, even_b), s.mla(k(-B), odd_b, even_b), ends(1)]
+}
+
+/// `A^T m`: the sum over points `p` of `p^i m`, for every output `i`; at infinity only the highest power is there.
+#[inline(always)]
+fn output_row<S: Simd>(s: S, m: [S::V; EDGE]) -> [S::V; STEP] {
+    let k = |x: f32| s.splat(x);
+    let (even_a, odd_a) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
+    let (even_b, odd_b) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
+    [
+        s.add(m[0], s.add(even_a, even_b)),
+        s.mla(k(A), odd_a, s.mul(k(B), odd_b)),
+        s.mla(k(A2), even_a, s.mul(k(B2), even_b)),
+        s.add(m[5], s.mla(k(A2 * A), odd_a, s.mul(k(B2 * B), odd_b))),
+    ]
+}
+
+/// A tile's pixels, row by row, at their first channel; null outside of the image, where they are zero.
+pub(super) type Pixels = [*const f32; POINTS];
+
+variants! {
+    /// `B^T d B` of channels `from .. to` of a tile: the value of point `p` and channel `c` goes to `v[p * step + c]`.
+    ///
+    /// # Safety
+    /// - Every pixel is null or valid for reads of `to` elements, and `v` for writes at those places.
+    pub(super) unsafe fn input_tile(pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) =
+        input_tile_body [scalar <1>, avx2 <2>, avx512 <1>]
+}
+
+/// W vectors at a time, one cache line: where pixels are a power of two apart their lines share a few cache sets, and
+/// half a line would have to be fetched twice.
+#[inline(always)]
+unsafe fn input_tile_body<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) {
+    let lanes = |c: usize| std::array::from_fn::<usize, W, _>(|w| S::LANES.min(to.saturating_sub(c + w * S::LANES)));
+    for c in (from..to).step_by(W * S::LANES) {
+        let n = lanes(c);
+        let mut columns = [[[s.splat(0.0); W]; EDGE]; EDGE];
+        for x in 0..EDGE {
+            let mut d = [[s.splat(0.0); EDGE]; W];
+            for y in 0..EDGE {
+                let pixel = pixels[y * EDGE + x];
+                if !pixel.is_null() {
+                    for (w, (d, &n)) in d.iter_mut().zip(&n).enumerate() {
+                        // SAFETY: n elements below `to`, or none.
+                        d[y] = unsafe { s.load_n(pixel.wrapping_add(c + w * S::LANES), n) };
+                    }
+                }
+            }
+            for (w, d) in d.into_iter().enumerate() {
+                for (y, value) in input_row(s, d).into_iter().enumerate() {
+                    columns[y][x][w] = value;
+                }
+            }
+        }
+        for (y, row) in columns.iter().enumerate() {
+            for (w, &n) in n.iter().enumerate() {
+                for (x, value) in input_row(s, row.map(|d| d[w])).into_iter().enumerate() {
+                    let at = (y * EDGE + x) * step + c + w * S::LANES;
+                    // SAFETY: as for the load.
+                    unsafe { s.store_n(v.wrapping_add(at), value, n) };
+                }
+            }
+        }
+    }
+}
+
+/// Where the outputs of a tile go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outputs {
+    /// The first, at a group's first channel.
+    pub y: *mut f32,
+    /// Elements from a row of outputs to the next.
+    pub row: usize,
+    /// Elements from an output to its neighbour.
+    pub pixel: usize,
+    /// Rows and columns inside of the image, at most 4 each.
+    pub height: usize,
+    pub width: usize,
+    /// Channels of the group, at most 32.
+    pub channels: usize,
+    /// Bias of the group's first channel, or null.
+    pub bias: *const f32,
+}
+
+variants! {
+    /// `A^T m A` plus bias of a group's channels of a tile; point `p` is at `m[p * step]`, 32 channels.
+    ///
+    /// # Safety
+    /// - `m` and the outputs' addresses are valid for their extents; nobody else accesses those outputs.
+    pub(super) unsafe fn output_tile(m: *const f32, step: usize, out: &Outputs) = output_tile_body
+}
+
+#[inline(always)]
+unsafe fn output_tile_body<S: Simd>(s: S, m: *const f32, step: usize, out: &Outputs) {
+    for j in (0..out.channels).step_by(S::LANES) {
+        let n = S::LANES.min(out.channels - j);
+        let mut columns = [[s.splat(0.0); EDGE]; STEP];
+        for x in 0..EDGE {
+            let mut column = [s.splat(0.0); EDGE];
+            for (y, value) in column.iter_mut().enumerate() {
+                // SAFETY: LANES of the 32 channels of a point.
+                *value = unsafe { s.load(m.add((y * EDGE + x) * step + j)) };
+            }
+            for (y, value) in output_row(s, column).into_iter().enumerate() {
+                columns[y][x] = value;
+            }
+        }
+        // SAFETY: n channels from j on exist.
+        let bias = if out.bias.is_null() { s.splat(0.0) } else { unsafe { s.load_n(out.bias.add(j), n) } };
+        for (y, row) in columns.into_iter().enumerate().take(out.height) {
+            for (x, value) in output_row(s, row).into_iter().enumerate().take(out.width) {
+                // SAFETY: an output inside of the image, its channels j .. j + n.
+                unsafe { s.store_n(out.y.add(y * out.row + x * out.pixel + j), s.add(value, bias), n) };
+            }
+        }
+    }
+}
