@@ -15,6 +15,9 @@ use crate::say::sayln;
 /// Steps listed without `--profile`.
 const SLOWEST: usize = 10;
 
+/// Share of the processors' time in other hands above which a warning is due.
+const BUSY: f64 = 0.05;
+
 /// Measure an artifact on this machine: time of an evaluation, by kernel and by step, against what the machine can do; memory.
 #[derive(Args)]
 pub struct Arguments {
@@ -87,6 +90,10 @@ fn summary(a: &Arguments, r: &Report) {
     sayln!("denoise: {}, {of_ceiling:.1} % of the ceiling", whole(&r.denoise));
     sayln!("condition: {}", whole(&r.condition));
     sayln!("ceiling, measured: {:.1} GFLOP/s on registers, {:.1} GB/s read from memory", r.ceiling.gflops, r.ceiling.read_gb_s);
+    if let Some(others) = r.others_share {
+        let busy = if others > BUSY { ": too busy a machine for figures worth keeping" } else { "" };
+        sayln!("other processes: {:.0} % of the processors{busy}", 100.0 * others);
+    }
     let bytes = |b: Option<u64>| b.map_or_else(|| "unknown".to_owned(), size);
     let m = &r.memory;
     sayln!(

@@ -31,17 +31,8 @@ const ACCUMULATORS: usize = 12;
 /// memory.
 const BYTES: usize = 128 << 20;
 
-/// How long each of the two is measured.
-const SPELL: Duration = Duration::from_millis(80);
-
-/// Measures for about 0.2 s.
-///
-/// # Errors
-/// If there is no memory to read.
-pub fn measure(pool: &mut Pool, isa: Isa) -> Result<Ceiling, ArenaError> {
-    let gflops = multiply_accumulates(pool, isa) * 2.0 / 1e9;
-    Ok(Ceiling { gflops, read_gb_s: bytes_read(pool, isa)? / 1e9 })
-}
+/// How long one measurement of one rate goes on.
+const SPELL: Duration = Duration::from_millis(50);
 
 /// The best rate, in units a second, of runs that do `units` each.
 fn best(units: f64, mut run: impl FnMut()) -> f64 {
@@ -55,13 +46,14 @@ fn best(units: f64, mut run: impl FnMut()) -> f64 {
     best
 }
 
-fn multiply_accumulates(pool: &mut Pool, isa: Isa) -> f64 {
+/// 1e9 operations a second on registers.
+pub(super) fn gflops(pool: &mut Pool, isa: Isa) -> f64 {
     // SAFETY: no pointers.
     let lanes = unsafe { lanes(isa) };
     // Some 100 microseconds with vectors, far above the cost of waking threads, and 2 ms without.
     let rounds = 1 << 16;
     let units = (pool.threads() * rounds * ACCUMULATORS * lanes) as f64;
-    best(units, || {
+    best(2.0 * units / 1e9, || {
         pool.run(&|_| {
             // SAFETY: no pointers.
             black_box(unsafe { accumulate(isa, black_box(rounds), black_box(0.999)) });
@@ -69,7 +61,11 @@ fn multiply_accumulates(pool: &mut Pool, isa: Isa) -> f64 {
     })
 }
 
-fn bytes_read(pool: &mut Pool, isa: Isa) -> Result<f64, ArenaError> {
+/// 1e9 bytes a second, read from memory that is allocated for it.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn read_gb_s(pool: &mut Pool, isa: Isa) -> Result<f64, ArenaError> {
     let memory = Arena::new(BYTES)?;
     let (address, threads) = (memory.as_ptr() as usize, pool.threads());
     let count = BYTES / 4;
@@ -85,7 +81,7 @@ fn bytes_read(pool: &mut Pool, isa: Isa) -> Result<f64, ArenaError> {
         // SAFETY: the thread's own part of the arena, and nobody else's.
         unsafe { std::slice::from_raw_parts_mut(start, count) }.fill(1.0);
     });
-    Ok(best(BYTES as f64, || {
+    Ok(best(BYTES as f64 / 1e9, || {
         pool.run(&|thread| {
             let (start, count) = slice(thread);
             // SAFETY: the thread's own part of the arena, filled above, which nobody writes any more.
@@ -172,7 +168,7 @@ mod tests {
     #[test]
     fn rates_are_rates() {
         let mut pool = Pool::new(2).expect("threads start");
-        let found = measure(&mut pool, Isa::best()).expect("memory for a test");
-        assert!(found.gflops > 0.0 && found.gflops.is_finite() && found.read_gb_s > 0.0 && found.read_gb_s.is_finite(), "{found:?}");
+        let rates = [gflops(&mut pool, Isa::best()), read_gb_s(&mut pool, Isa::best()).expect("memory for a test")];
+        assert!(rates.iter().all(|r| *r > 0.0 && r.is_finite()), "{rates:?}");
     }
 }

@@ -2,12 +2,14 @@
 //! condition, memory, and the time from opening the file to the first result.
 //!
 //! Whole evaluations are timed without the clock between the steps; the profile comes from runs of its own. Memory is
-//! read before anything is made that a user of the network would not have.
+//! read before anything is made that a user of the network would not have. The ceiling is measured before and after, for
+//! a machine that others use too may be slow at one of the two times.
 
 mod ceiling;
 mod evaluation;
 mod isas;
 mod memory;
+mod others;
 mod profile;
 mod timing;
 
@@ -18,7 +20,7 @@ use std::time::Instant;
 use serde::Serialize;
 use thiserror::Error;
 
-pub use ceiling::{Ceiling, measure};
+pub use ceiling::Ceiling;
 pub use evaluation::Evaluation;
 pub use isas::IsaProfile;
 pub use memory::Resident;
@@ -31,6 +33,7 @@ use crate::cost::Cost;
 use crate::executor::{ExecutorError, Program};
 use crate::network::{Network, NetworkError};
 use crate::threads::Pool;
+use others::Others;
 
 /// What to measure, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +92,9 @@ pub struct Report {
     pub isa: &'static str,
     /// What this machine reaches on that instruction set and those threads.
     pub ceiling: Ceiling,
+    /// Share of the processors' time that other processes took while the denoiser as a whole was timed, 0 to 1; above
+    /// a few hundredths the figures are worth little. `None` where the system does not say, or not for so short a time.
+    pub others_share: Option<f64>,
     /// The denoiser as a whole.
     pub denoise: Whole,
     /// The condition for all rows of its batch.
@@ -171,14 +177,19 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     evaluation.run(executor);
     let total_s = start.elapsed().as_secs_f64();
 
+    let (threads, isa) = (executor.threads(), executor.isa());
+    let mut pool = Pool::new(threads).map_err(ExecutorError::from)?;
+    let gflops = ceiling::gflops(&mut pool, isa);
     let repeat = options.repeat;
+    let others = Others::watch();
     let times = Times::of(&repeat.times(|| evaluation.run(executor)));
+    let others_share = others.share();
     let condition_times = Times::of(&repeat.times(|| conditions.run(executor)));
     let seconds = profile::step_times(executor, &mut evaluation, repeat);
     let resident = Resident::now();
 
-    let (threads, isa) = (executor.threads(), executor.isa());
-    let ceiling = measure(&mut Pool::new(threads).map_err(ExecutorError::from)?, isa)?;
+    let gflops = gflops.max(ceiling::gflops(&mut pool, isa));
+    let ceiling = Ceiling { gflops, read_gb_s: ceiling::read_gb_s(&mut pool, isa)? };
     let steps = profile::by_step(&program.entries()[denoise].steps, &seconds, ceiling);
     let (arena_bytes, scratch_bytes) = executor.memory();
     Ok(Report {
@@ -187,6 +198,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
         threads,
         isa: isa.name(),
         ceiling,
+        others_share,
         denoise: Whole::new(&program, denoise, times),
         condition: Whole::new(&program, condition, condition_times),
         kernels: profile::by_kernel(&steps, ceiling),
