@@ -169,7 +169,7 @@ def heading():
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     import importlib.metadata as versions
     found = [f"{n} {versions.version(n)}" for n in ("torch", "onnxruntime", "openvino", "tract") if has(versions, n)]
-    print(f"{datetime.date.today()}, {model}, {os.cpu_count()} processors, fcdm {commit}, {', '.join(found)}\n\n    {' '.join(sys.argv)}")
+    print(f"{datetime.date.today()}, {model}, {os.cpu_count()} processors, fcdm {commit}, {', '.join(found)}\n\n    {' '.join(sys.argv)}", flush=True)
 
 
 def has(versions, name):
