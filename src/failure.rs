@@ -4,6 +4,7 @@ use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_models::fcdm::compile::CompileError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
+use fcdm_runtime::bench::BenchError;
 use fcdm_runtime::file::FileError;
 use fcdm_runtime::network::NetworkError;
 
@@ -72,6 +73,16 @@ impl From<NetworkError> for Failure {
     fn from(e: NetworkError) -> Failure {
         let code = if matches!(e, NetworkError::Executor(_)) { 1 } else { ARTIFACT };
         Failure::new(code, e)
+    }
+}
+
+impl From<BenchError> for Failure {
+    fn from(e: BenchError) -> Failure {
+        match e {
+            BenchError::Batch { .. } => Failure::usage(e),
+            BenchError::Artifact(e) => e.into(),
+            BenchError::Network(e) => e.into(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, thin. What the commands do lives in the crates.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod compile;
 mod failure;
 mod generate;
@@ -30,6 +31,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Opt(opt::Arguments),
     Init(init::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() {
@@ -42,6 +44,7 @@ fn main() {
         Command::Inspect(a) => inspect::run(&a),
         Command::Opt(a) => opt::run(&a),
         Command::Init(a) => init::run(&a),
+        Command::Bench(a) => bench::run(&a),
     };
     if let Err(Failure { code, message }) = result {
         eprintln!("error: {message}");

@@ -9,6 +9,8 @@ mod generating;
 mod interrupted;
 #[path = "command_line/looking.rs"]
 mod looking;
+#[path = "command_line/measuring.rs"]
+mod measuring;
 #[path = "command_line/numbers.rs"]
 mod numbers;
 mod oracle;

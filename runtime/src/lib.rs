@@ -5,7 +5,9 @@
 
 pub mod arena;
 pub mod artifact;
+pub mod bench;
 pub mod check;
+pub mod cost;
 pub mod executor;
 pub mod file;
 pub mod generate;

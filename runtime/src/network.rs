@@ -104,6 +104,11 @@ impl Network {
         &self.model
     }
 
+    /// What runs its entry points, for measuring them.
+    pub fn executor(&mut self) -> &mut Executor {
+        &mut self.executor
+    }
+
     /// Values of one state, `[H,W,C]`.
     pub fn state_len(&self) -> usize {
         self.model.height * self.model.width * self.model.in_channels

@@ -27,7 +27,8 @@ mod winograd;
 
 use std::ops::Range;
 
-use crate::plan::{Kernel, POINTS, Step};
+use crate::cost::Cost;
+use crate::plan::{Kernel, Step};
 use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
 pub use gemm::pack_panels;
@@ -152,23 +153,10 @@ pub(crate) trait Task: Send + Sync {
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>);
 }
 
-/// What a step costs, roughly, in multiply-accumulates; passing an element through memory counts as four.
+/// What a step costs, roughly, in multiply-accumulates; passing a byte through memory counts as one.
 pub(crate) fn work(step: &Step) -> usize {
-    let (x, y) = (&step.inputs, &step.outputs);
-    let per_output = match &step.kernel {
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => x[1].shape[1],
-        Kernel::ScaleLinearGatedAdd => x[2].shape[1],
-        // 36 products for 16 outputs.
-        Kernel::Conv2dWinograd { .. } => x[1].shape[2] * POINTS / 16,
-        Kernel::Matmul => x[0].shape[2],
-        Kernel::ConvTranspose2d { .. } => x[1].count() / y[0].shape[3],
-        Kernel::Conv2dWeightGrad { .. } => x[1].count() / x[1].shape[3],
-        Kernel::DwConv2dWeightGrad { .. } => x[1].count() / x[1].shape[3],
-        Kernel::DwConv2d { .. } | Kernel::DwConvNormModulate { .. } => x[1].shape[0] * x[1].shape[1],
-        _ => 0,
-    };
-    let elements: usize = x.iter().chain(y).map(|o| o.count()).sum();
-    y[0].count().saturating_mul(per_output).saturating_add(4 * elements)
+    let Cost { macs, bytes } = Cost::of(step);
+    usize::try_from(macs.saturating_add(bytes)).unwrap_or(usize::MAX)
 }
 
 /// The task of a step that [`crate::check`] has passed.

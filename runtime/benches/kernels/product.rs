@@ -1,0 +1,34 @@
+//! Matrix products at the sizes of FCDM's blocks: `pixels x inputs x outputs`, of the widening layer and back.
+
+use criterion::Criterion;
+use fcdm_runtime::plan::Kernel;
+
+use crate::one_step::{bench, panels, value, weight};
+
+/// Height (and width) of the picture, width of the block; it widens by 3. Of FCDM-S, then of FCDM-XL.
+const BLOCKS: [(usize, usize); 6] = [(32, 128), (16, 256), (8, 512), (32, 512), (16, 1024), (8, 2048)];
+
+/// Products alone.
+pub fn linear(c: &mut Criterion) {
+    for (side, width) in BLOCKS {
+        let pixels = side * side;
+        for (k, o) in [(width, 3 * width), (3 * width, width)] {
+            let given = [value(&[pixels, k]), panels(o, k), weight(&[o])];
+            bench(c, "linear", &format!("{pixels}x{k}x{o}"), Kernel::Linear, &given, &[&[pixels, o]]);
+        }
+    }
+}
+
+/// With what the passes fuse into them.
+pub fn fused(c: &mut Criterion) {
+    for (side, width) in BLOCKS {
+        let (pixels, wide) = (side * side, 3 * width);
+        let (x, h) = ([1, side, side, width], [1, side, side, wide]);
+        let given = [value(&x), panels(wide, width), weight(&[wide])];
+        let name = format!("{pixels}x{width}x{wide}");
+        bench(c, "linear_gelu_sumsq", &name, Kernel::LinearGeluSumsq, &given, &[&h, &[1, wide]]);
+        let given = [value(&h), value(&[1, wide]), panels(width, wide), weight(&[width]), value(&[1, width]), value(&x)];
+        let name = format!("{pixels}x{wide}x{width}");
+        bench(c, "scale_linear_gated_add", &name, Kernel::ScaleLinearGatedAdd, &given, &[&x]);
+    }
+}

@@ -1,0 +1,178 @@
+//! `fcdm bench`: how fast an artifact is on this machine, and where the time goes. What is measured and how is in
+//! `fcdm_runtime::bench`; here it is printed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use fcdm_runtime::bench::{self, IsaProfile, Options, Rate, Repeat, Report, StepProfile, Whole};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::progress::size;
+use crate::say::sayln;
+
+/// Steps listed without `--profile`.
+const SLOWEST: usize = 10;
+
+/// Share of the processors' time in other hands above which a warning is due.
+const BUSY: f64 = 0.05;
+
+/// Measure an artifact on this machine: time of an evaluation, by kernel and by step, against what the machine can do; memory.
+#[derive(Args)]
+pub struct Arguments {
+    /// The artifact.
+    model: PathBuf,
+    /// Batch size of the denoiser, one of those it was compiled for [default: the smallest].
+    #[arg(short, long, value_name = "N")]
+    batch: Option<usize>,
+    /// Threads [default: as many as the machine runs at once].
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Runs of everything that is timed, at the least.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    /// Seconds of everything that is timed, at the least.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Runs before those that count.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    warmup: u32,
+    /// List every step, in order, and not the ten slowest.
+    #[arg(long)]
+    profile: bool,
+    /// Also time every instruction set that this CPU has, in turn.
+    #[arg(long)]
+    compare_isa: bool,
+    /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// At most an hour.
+fn seconds(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
+    parsed.ok_or_else(|| "expected a number of seconds from 0 to 3600".to_owned())
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let time = Duration::from_secs_f64(a.seconds);
+    let options = Options {
+        batch: a.batch,
+        threads: crate::generate::threads(a.threads),
+        repeat: Repeat { warmup: a.warmup as usize, runs: a.runs as usize, time },
+        compare_isa: a.compare_isa,
+    };
+    let report = bench::bench(&a.model, &options)?;
+    if a.json {
+        sayln!("{:#}", json!(report));
+        return Ok(());
+    }
+    summary(a, &report);
+    kernels(&report);
+    if a.profile {
+        steps("steps, in order", &report.steps.iter().collect::<Vec<_>>());
+    } else {
+        let mut slowest: Vec<&StepProfile> = report.steps.iter().collect();
+        slowest.sort_by(|a, b| b.rate.seconds.total_cmp(&a.rate.seconds));
+        slowest.truncate(SLOWEST);
+        steps(&format!("slowest steps, {} of {}", slowest.len(), report.steps.len()), &slowest);
+    }
+    isas(report.isas.as_deref().unwrap_or_default());
+    Ok(())
+}
+
+fn summary(a: &Arguments, r: &Report) {
+    let [height, width] = r.size;
+    sayln!("{}: batch {}, {height}x{width}, {} threads, {}", a.model.display(), r.batch, r.threads, r.isa);
+    let of_ceiling = 100.0 * r.denoise.gflops / r.ceiling.gflops;
+    sayln!("denoise: {}, {of_ceiling:.1} % of the ceiling", whole(&r.denoise));
+    sayln!("condition: {}", whole(&r.condition));
+    sayln!("ceiling, measured: {:.1} GFLOP/s on registers, {:.1} GB/s read from memory", r.ceiling.gflops, r.ceiling.read_gb_s);
+    if let Some(others) = r.others_share {
+        let busy = if others > BUSY { ": too busy a machine for figures worth keeping" } else { "" };
+        sayln!("other processes: {:.0} % of the processors{busy}", 100.0 * others);
+    }
+    let bytes = |b: Option<u64>| b.map_or_else(|| "unknown".to_owned(), size);
+    let m = &r.memory;
+    sayln!(
+        "memory: peak {}; now {} allocated, {} of files; arena {}, scratch {}, weights {}",
+        bytes(m.resident.peak_bytes),
+        bytes(m.resident.anonymous_bytes),
+        bytes(m.resident.file_bytes),
+        size(m.arena_bytes as u64),
+        size(m.scratch_bytes as u64),
+        size(m.weight_bytes)
+    );
+    let [total, open, load, condition, evaluation] =
+        [r.start.total_s, r.start.open_s, r.start.load_s, r.start.condition_s, r.start.evaluation_s].map(ms);
+    sayln!("start to first result: {total} ms (verify the file {open}, load {load}, condition {condition}, evaluate {evaluation})");
+}
+
+fn whole(w: &Whole) -> String {
+    let rows = if w.rows == 1 { "row" } else { "rows" };
+    format!(
+        "{} ms for {} {rows}, median of {} runs (minimum {}), {:.1} GFLOP/s",
+        ms(w.times.median_s),
+        w.rows,
+        w.times.runs,
+        ms(w.times.minimum_s),
+        w.gflops
+    )
+}
+
+/// Milliseconds with four significant digits or so.
+fn ms(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    match ms {
+        100.0.. => format!("{ms:.0}"),
+        10.0.. => format!("{ms:.1}"),
+        1.0.. => format!("{ms:.2}"),
+        _ => format!("{ms:.3}"),
+    }
+}
+
+/// Heads of the columns that [`rate`] fills.
+const RATES: &str = "       ms  time %    MMAC  GFLOP/s  ceiling %       MB     GB/s";
+
+fn rate(r: &Rate) -> String {
+    let products = match r.macs {
+        0 => format!("{:>8} {:>8} {:>10}", "-", "-", "-"),
+        _ => format!("{:>8.2} {:>8.1} {:>10.1}", r.macs as f64 / 1e6, r.gflops, 100.0 * r.gflops_share),
+    };
+    format!("{:>9} {:>7.1} {products} {:>8.2} {:>8.1}", ms(r.seconds), 100.0 * r.time_share, r.bytes as f64 / 1e6, r.gb_s)
+}
+
+fn kernels(r: &Report) {
+    sayln!("\nkernels of denoise, with a clock between the steps");
+    sayln!("{RATES}  steps  kernel");
+    for k in &r.kernels {
+        sayln!("{} {:>6}  {}", rate(&k.rate), k.steps, k.kernel);
+    }
+}
+
+fn steps(title: &str, steps: &[&StepProfile]) {
+    sayln!("\n{title}");
+    sayln!("{RATES}  step: kernel, operands");
+    for s in steps {
+        let shapes = |list: &[Vec<usize>]| list.iter().map(|s| shape(s)).collect::<Vec<_>>().join(" ");
+        sayln!("{}  %{}: {} {} -> {}", rate(&s.rate), s.label, s.kernel, shapes(&s.inputs), shapes(&s.outputs));
+    }
+}
+
+/// `1x32x32x128`.
+fn shape(extents: &[usize]) -> String {
+    extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+fn isas(isas: &[IsaProfile]) {
+    if isas.is_empty() {
+        return;
+    }
+    sayln!("\ninstruction sets, in turn\n       ms  minimum   runs  to best  to scalar, relative L2");
+    for i in isas {
+        let (median, minimum) = (ms(i.times.median_s), ms(i.times.minimum_s));
+        sayln!("{median:>9} {minimum:>8} {:>6} {:>8.2}  {:<9.1e} {}", i.times.runs, i.ratio, i.relative_l2_to_scalar, i.isa);
+    }
+}
