@@ -1,26 +1,28 @@
 //! Depthwise convolution, stride 1, and the same followed by layer norm and modulation.
 //! `y[n, oy, ox, c] = b[c] + sum over taps of x[n, oy + ky - pad, ox + kx - pad, c] w[ky, kx, c]`, zero outside.
 //!
-//! A few rows of 32 channels are copied with their border into scratch, so that the inner loop knows no border,
-//! reads dense memory, and does the same for every pixel: eight pixels of a row by one vector of channels stay in
-//! registers over all taps. The fused kernel normalises the rows just written while they are in cache.
+//! A unit of work is a band of rows by 32 channels. Its part of the image is copied into scratch: in channels-last images
+//! pixels are often a power of two apart, and the 98 lines under a tile would share one set of L1. Eight pixels of a row by
+//! one vector of channels stay in registers over all taps; every input is loaded once a row of taps and meets all weights of
+//! that row, which are in registers too. Taps outside of the image are left out, not multiplied by zero: of an 8x8 image
+//! they are 38 %. Norm and modulation follow in a phase of their own, for they need all channels.
 
 use super::norm::{Affine, normalise_row};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, Step};
 use crate::simd::{Simd, variants};
 
-/// Output rows computed from one copied window.
-const ROWS: usize = 4;
+/// Output rows of a unit: the more, the fewer rows are copied for several units.
+const ROWS: usize = 8;
 
-/// Output pixels of a row computed from one copied window.
-const PIXELS: usize = 64;
-
-/// Channels of a window.
+/// Channels of a unit.
 const CHANNELS: usize = 32;
 
 /// Pixels held in registers.
 const TILE: usize = 8;
+
+/// Width of the kernels whose row of weights is held in registers: that of ConvNeXt.
+const WIDTH: usize = 7;
 
 struct Depthwise {
     samples: usize,
@@ -44,7 +46,7 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
     Box::new(Depthwise { samples: x[0], height: x[1], width: x[2], channels: x[3], out: [y[1], y[2]], kernel: [w[0], w[1]], pad, norm })
 }
 
-/// Some rows, pixels and channels of the output of one sample.
+/// Some rows and channels of the output of one sample.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     sample: usize,
@@ -54,131 +56,104 @@ struct Part {
 }
 
 impl Depthwise {
-    /// Pixels of a row of the window, for `pixels` of the output.
-    fn window_width(&self, pixels: usize) -> usize {
-        pixels.div_ceil(TILE) * TILE + self.kernel[1] - 1
-    }
-
+    /// f32 of the copied part of the image: the rows that a band sees, at most all.
     fn window(&self) -> usize {
-        (ROWS + self.kernel[0] - 1) * self.window_width(PIXELS.min(self.out[1])) * CHANNELS
+        (ROWS.min(self.out[0]) + self.kernel[0] - 1).min(self.height) * self.width * CHANNELS
     }
 
     fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Copies the channels of x under the part's pixels `start .. start + pixels`, with zeros for what is not there.
-    fn fill_window(&self, x: &[f32], part: Part, start: usize, pixels: usize, window: &mut [f32]) {
-        let width = self.window_width(pixels);
-        let n = CHANNELS.min(self.channels - part.channel);
-        for (ky, line) in window.chunks_exact_mut(width * CHANNELS).take(part.rows + self.kernel[0] - 1).enumerate() {
-            let y = (part.row + ky).wrapping_sub(self.pad);
-            for (kx, cell) in line.chunks_exact_mut(CHANNELS).enumerate() {
-                let at = (start + kx).wrapping_sub(self.pad);
-                if y < self.height && at < self.width {
-                    let first = ((part.sample * self.height + y) * self.width + at) * self.channels + part.channel;
-                    cell[..n].copy_from_slice(&x[first..first + n]);
-                    cell[n..].fill(0.0);
-                } else {
-                    cell.fill(0.0);
-                }
-            }
-        }
+    fn bands(&self) -> usize {
+        self.out[0].div_ceil(ROWS)
     }
 
     /// # Safety
     /// - The task's contract; the part is this thread's.
     unsafe fn convolve(&self, args: &Args, part: Part, worker: &mut Worker<'_>) {
         let c = self.channels;
+        let image = self.height * self.width * c;
         // SAFETY: the task's contract.
-        let (x, w, b) =
-            unsafe { (args.input(0, self.samples * self.height * self.width * c), args.input(1, self.taps() * c), args.optional(2, c)) };
+        let (x, w, b) = unsafe { (args.input(0, self.samples * image), args.input(1, self.taps() * c), args.optional(2, c)) };
         let n = CHANNELS.min(c - part.channel);
         let (window, rest) = worker.own.split_at_mut(self.window());
-        let (weights, rest) = rest.split_at_mut(self.taps() * CHANNELS);
-        let bias = &mut rest[..CHANNELS];
-        for (cell, w) in weights.chunks_exact_mut(CHANNELS).zip(w.chunks_exact(c)) {
-            cell[..n].copy_from_slice(&w[part.channel..part.channel + n]);
-            cell[n..].fill(0.0);
-        }
-        bias.fill(0.0);
-        if !b.is_empty() {
-            bias[..n].copy_from_slice(&b[part.channel..part.channel + n]);
-        }
-        for start in (0..self.out[1]).step_by(PIXELS) {
-            let pixels = PIXELS.min(self.out[1] - start);
-            self.fill_window(x, part, start, pixels, window);
-            let first = ((part.sample * self.out[0] + part.row) * self.out[1] + start) * c + part.channel;
-            let strip = Strip {
-                window: window.as_ptr(),
-                window_width: self.window_width(pixels),
-                kernel: self.kernel,
-                weights: weights.as_ptr(),
-                bias: bias.as_ptr(),
-                rows: part.rows,
-                pixels,
-                channels: n,
-                y: args.output(0).wrapping_add(first),
-                y_row: self.out[1] * c,
-                y_pixel: c,
-            };
-            // SAFETY: the window holds rows + KH - 1 rows of that width; the output's part is this thread's.
-            unsafe { convolve_strip(worker.isa, &strip) };
-        }
+        let (weights, bias) = rest.split_at_mut(self.taps() * CHANNELS);
+        let fill = |cells: &mut [f32], from: &[f32]| {
+            for (cell, from) in cells.chunks_exact_mut(CHANNELS).zip(from.chunks_exact(c)) {
+                cell[..n].copy_from_slice(&from[part.channel..part.channel + n]);
+                cell[n..].fill(0.0);
+            }
+        };
+        let top = part.row.saturating_sub(self.pad).min(self.height);
+        let bottom = (part.row + part.rows + self.kernel[0] - 1).saturating_sub(self.pad).clamp(top, self.height);
+        fill(window, &x[part.sample * image..][top * self.width * c..bottom * self.width * c]);
+        fill(weights, w);
+        bias[..CHANNELS].fill(0.0);
+        fill(&mut bias[..CHANNELS], b);
+        let first = (part.sample * self.out[0] + part.row) * self.out[1] * c + part.channel;
+        let strip = Strip {
+            window: window.as_ptr(),
+            top,
+            bottom,
+            width: self.width,
+            kernel: self.kernel,
+            pad: self.pad,
+            weights: weights.as_ptr(),
+            bias: bias.as_ptr(),
+            row: part.row,
+            rows: part.rows,
+            pixels: self.out[1],
+            channels: n,
+            y: args.output(0).wrapping_add(first),
+            y_pixel: c,
+        };
+        // SAFETY: the window holds rows top .. bottom of the image; the output's part is this thread's.
+        unsafe { convolve_strip(worker.isa, &strip) };
     }
 }
 
-/// A window and where its convolution goes.
+/// A part of the image and where its convolution goes.
 #[derive(Clone, Copy, Debug)]
 struct Strip {
+    /// Rows `top .. bottom` of the image, `width` cells of 32 channels each.
     window: *const f32,
-    window_width: usize,
+    top: usize,
+    bottom: usize,
+    width: usize,
     kernel: [usize; 2],
+    pad: usize,
+    /// A cell of 32 channels for every tap.
     weights: *const f32,
     bias: *const f32,
+    /// Output rows `row .. row + rows` of `pixels` pixels.
+    row: usize,
     rows: usize,
     pixels: usize,
     channels: usize,
     y: *mut f32,
-    y_row: usize,
     y_pixel: usize,
 }
 
 variants! {
     /// # Safety
-    /// - `window` holds `rows + KH - 1` rows of `window_width` cells of 32 channels, `weights` one cell a tap, `bias`
-    ///   one cell; `window_width` is at least `pixels` rounded up to 8, plus `KW - 1`.
+    /// - The window holds all pixels of rows `top .. bottom`, which are those of the image that the strip's rows see.
     /// - y is valid for the strip's rows, pixels and channels, and written here alone.
     unsafe fn convolve_strip(strip: &Strip) = convolve_strip_body
 }
 
 #[inline(always)]
 unsafe fn convolve_strip_body<S: Simd>(s: S, strip: &Strip) {
-    let [kh, kw] = strip.kernel;
-    let line = strip.window_width * CHANNELS;
-    for row in 0..strip.rows {
-        for pixel in (0..strip.pixels).step_by(TILE) {
-            for c in (0..strip.channels).step_by(S::LANES) {
-                // SAFETY: rows row .. row + KH, pixels pixel .. pixel + 8 + KW - 1 of the window; a cell has 32
-                // channels, a multiple of LANES; of y only what exists is written.
+    for c in (0..strip.channels).step_by(S::LANES) {
+        let n = S::LANES.min(strip.channels - c);
+        for row in strip.row..strip.row + strip.rows {
+            for pixel in (0..strip.pixels).step_by(TILE) {
+                // SAFETY: the caller's contract; of y only what exists is written.
                 unsafe {
-                    let mut sums = [s.load(strip.bias.add(c)); TILE];
-                    let mut w = strip.weights.add(c);
-                    for ky in 0..kh {
-                        let mut x = strip.window.add((row + ky) * line + pixel * CHANNELS + c);
-                        for _ in 0..kw {
-                            let weight = s.load(w);
-                            for (p, sum) in sums.iter_mut().enumerate() {
-                                *sum = s.mla(s.load(x.add(p * CHANNELS)), weight, *sum);
-                            }
-                            x = x.add(CHANNELS);
-                            w = w.wrapping_add(CHANNELS);
-                        }
-                    }
-                    let n = S::LANES.min(strip.channels - c);
+                    let sums = if strip.kernel[1] == WIDTH { tile_of_rows(s, strip, row, pixel, c) } else { tile(s, strip, row, pixel, c) };
+                    let y = strip.y.add(((row - strip.row) * strip.pixels + pixel) * strip.y_pixel + c);
                     for (p, &sum) in sums.iter().enumerate().take(strip.pixels - pixel) {
-                        let y = strip.y.add(row * strip.y_row + (pixel + p) * strip.y_pixel + c);
-                        s.store_n(y, sum, n);
+                        s.store_n(y.add(p * strip.y_pixel), sum, n);
                     }
                 }
             }
@@ -186,16 +161,81 @@ unsafe fn convolve_strip_body<S: Simd>(s: S, strip: &Strip) {
     }
 }
 
+/// The rows of taps that lie inside of the image for an output row, each with the address of its first pixel.
+#[inline(always)]
+fn rows_of_taps(strip: &Strip, row: usize, c: usize) -> impl Iterator<Item = (usize, *const f32)> {
+    let inside = strip.top.max(row.saturating_sub(strip.pad))..strip.bottom.min((row + strip.kernel[0]).saturating_sub(strip.pad));
+    inside.map(move |y| (y + strip.pad - row, strip.window.wrapping_add((y - strip.top) * strip.width * CHANNELS + c)))
+}
+
+/// Kernels of width 7.
+///
+/// # Safety
+/// - As of [`convolve_strip`]; row, pixel and channel lie in the strip.
+#[inline(always)]
+unsafe fn tile_of_rows<S: Simd>(s: S, strip: &Strip, row: usize, pixel: usize, c: usize) -> [S::V; TILE] {
+    const SEEN: usize = TILE + WIDTH - 1;
+    // SAFETY: the bias has a cell of 32 channels.
+    let mut sums = [unsafe { s.load(strip.bias.add(c)) }; TILE];
+    // Of the pixels pixel - pad .. that the tile sees, those inside of the image.
+    let (lo, hi) = (strip.pad.saturating_sub(pixel), (strip.width + strip.pad).saturating_sub(pixel).min(SEEN));
+    for (ky, line) in rows_of_taps(strip, row, c) {
+        let x = line.wrapping_add(pixel * CHANNELS).wrapping_sub(strip.pad * CHANNELS);
+        let weights = strip.weights.wrapping_add(ky * WIDTH * CHANNELS + c);
+        // SAFETY: the tap's row of weights; pixels lo .. hi are in the window.
+        unsafe {
+            let w: [S::V; WIDTH] = std::array::from_fn(|kx| s.load(weights.add(kx * CHANNELS)));
+            macro_rules! pixels {
+                ($($j:literal)*) => {$(
+                    if lo <= $j && $j < hi {
+                        let v = s.load(x.wrapping_add($j * CHANNELS));
+                        for kx in ($j + 1usize).saturating_sub(TILE)..=if $j < WIDTH { $j } else { WIDTH - 1 } {
+                            sums[$j - kx] = s.mla(v, w[kx], sums[$j - kx]);
+                        }
+                    }
+                )*};
+            }
+            pixels!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+        }
+    }
+    sums
+}
+
+/// Kernels of any width.
+///
+/// # Safety
+/// - As of [`tile_of_rows`].
+#[inline(always)]
+unsafe fn tile<S: Simd>(s: S, strip: &Strip, row: usize, pixel: usize, c: usize) -> [S::V; TILE] {
+    // SAFETY: the bias has a cell of 32 channels.
+    let mut sums = [unsafe { s.load(strip.bias.add(c)) }; TILE];
+    for (ky, line) in rows_of_taps(strip, row, c) {
+        for kx in 0..strip.kernel[1] {
+            // SAFETY: the tap's weights; pixels inside of the image are in the window.
+            unsafe {
+                let weight = s.load(strip.weights.add((ky * strip.kernel[1] + kx) * CHANNELS + c));
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    let x = (pixel + p + kx).wrapping_sub(strip.pad);
+                    if x < strip.width {
+                        *sum = s.mla(s.load(line.add(x * CHANNELS)), weight, *sum);
+                    }
+                }
+            }
+        }
+    }
+    sums
+}
+
 impl Task for Depthwise {
     fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 1, own: self.window() + (self.taps() + 1) * CHANNELS, shared: 0 }
+        let phases = 1 + usize::from(self.norm.is_some());
+        Needs { phases, own: self.window() + (self.taps() + 1) * CHANNELS, shared: 0 }
     }
 
-    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+    unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
         let c = self.channels;
-        let blocks = c.div_ceil(CHANNELS);
-        let Some(eps) = self.norm else {
-            let bands = self.out[0].div_ceil(ROWS);
+        if phase == 0 {
+            let (blocks, bands) = (c.div_ceil(CHANNELS), self.bands());
             for unit in worker.units(self.samples * bands * blocks) {
                 let (block, band) = (unit % blocks, unit / blocks);
                 let row = band % bands * ROWS;
@@ -205,25 +245,18 @@ impl Task for Depthwise {
                 unsafe { self.convolve(args, part, worker) };
             }
             return;
-        };
+        }
+        let eps = self.norm.expect("there is a second phase only then");
         // SAFETY: the task's contract.
         let (shift, scale) = unsafe { (args.input(3, self.samples * c), args.input(4, self.samples * c)) };
-        let bands = self.out[0].div_ceil(ROWS);
-        for unit in worker.units(self.samples * bands) {
-            let (sample, row) = (unit / bands, unit % bands * ROWS);
-            let rows = ROWS.min(self.out[0] - row);
-            let next = sample * self.out[0] + row;
-            for block in 0..blocks {
-                // SAFETY: the task's contract; these rows are this thread's.
-                unsafe { self.convolve(args, Part { sample, row, rows, channel: block * CHANNELS }, worker) };
-            }
+        let pixels = self.out[0] * self.out[1];
+        for pixel in worker.units(self.samples * pixels) {
+            let sample = pixel / pixels;
             let affine = Affine { shift: &shift[sample * c..][..c], scale: &scale[sample * c..][..c] };
-            for pixel in next * self.out[1]..(next + rows) * self.out[1] {
-                // SAFETY: the pixel's channels are this thread's.
-                unsafe {
-                    let y = args.output_range(0, pixel * c..(pixel + 1) * c).as_mut_ptr();
-                    normalise_row(worker.isa, y, y, c, eps, Some(affine));
-                }
+            // SAFETY: the phase before has written the pixel; its channels are this thread's now.
+            unsafe {
+                let y = args.output_range(0, pixel * c..(pixel + 1) * c).as_mut_ptr();
+                normalise_row(worker.isa, y, y, c, eps, Some(affine));
             }
         }
     }
@@ -251,7 +284,18 @@ mod tests {
 
     #[test]
     fn convolutions() {
-        let cases = [([1, 1, 1, 1], [1, 1], 0), ([2, 5, 9, 33], [3, 3], 1), ([1, 9, 70, 5], [7, 7], 3), ([1, 6, 7, 40], [2, 3], 0)];
+        let cases = [
+            ([1, 1, 1, 1], [1, 1], 0),
+            ([2, 5, 9, 33], [3, 3], 1),
+            ([1, 9, 70, 5], [7, 7], 3),
+            ([1, 6, 7, 40], [2, 3], 0),
+            // Images narrower than the kernel, padding wider than it, bands of rows, rows of taps that see nothing.
+            ([1, 3, 2, 9], [7, 7], 3),
+            ([1, 2, 3, 8], [7, 7], 9),
+            ([2, 17, 9, 17], [7, 7], 0),
+            ([1, 19, 8, 33], [7, 7], 3),
+            ([1, 1, 4, 3], [3, 3], 4),
+        ];
         for (shape, k, pad) in cases.into_iter().chain((1..=34).map(|c| ([1, 3, 10, c], [3, 3], 1))) {
             let [n, h, w, c] = shape;
             let (x, weights, b) = (values(n * h * w * c, 1), values(k[0] * k[1] * c, 2), values(c, 3));
