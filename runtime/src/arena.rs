@@ -1,5 +1,9 @@
 //! Memory for the values of a run, aligned to cache lines and zero at the start. Allocated once: `run` never
 //! allocates.
+//!
+//! The allocator is asked for no more than its own alignment and the start moved up to ours: asked for more, it would
+//! clear the memory itself, where otherwise it takes pages that the system clears when they are first used. Tens of
+//! megabytes need not be written before the first step, and what no step uses never becomes resident.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -14,11 +18,16 @@ pub struct ArenaError {
     pub bytes: usize,
 }
 
+/// Alignment that every allocator gives without more ado.
+const NATURAL: usize = align_of::<usize>();
+
 /// Bytes at an address divisible by [`ALIGN`].
 #[derive(Debug)]
 pub struct Arena {
-    start: NonNull<u8>,
+    allocated: NonNull<u8>,
     layout: Layout,
+    /// Inside of what is allocated, with [`ALIGN`] bytes to spare.
+    start: NonNull<u8>,
 }
 
 // SAFETY: the memory is owned by the arena alone and has no interior mutability: access goes through the raw
@@ -33,10 +42,15 @@ impl Arena {
     /// # Errors
     /// If the size overflows or the system refuses it.
     pub fn new(bytes: usize) -> Result<Arena, ArenaError> {
-        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).map_err(|_| ArenaError { bytes })?;
+        let refused = ArenaError { bytes };
+        let with_gap = bytes.max(ALIGN).checked_add(ALIGN).ok_or(refused)?;
+        let layout = Layout::from_size_align(with_gap, NATURAL).map_err(|_| refused)?;
         // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
-        Ok(Arena { start, layout })
+        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(refused)?;
+        let gap = allocated.addr().get().next_multiple_of(ALIGN) - allocated.addr().get();
+        // SAFETY: the gap is below `ALIGN`, by which the allocation is longer than what is used of it.
+        let start = unsafe { allocated.add(gap) };
+        Ok(Arena { allocated, layout, start })
     }
 
     /// The first byte.
@@ -46,14 +60,14 @@ impl Arena {
 
     /// Number of bytes, at least what was asked for.
     pub fn bytes(&self) -> usize {
-        self.layout.size()
+        self.layout.size() - ALIGN
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout, freed once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
