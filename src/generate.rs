@@ -6,11 +6,12 @@ mod output;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
-use fcdm_runtime::artifact::{Artifact, ModelInfo};
+use fcdm_runtime::artifact::{Artifact, ModelInfo, Verification};
 use fcdm_runtime::generate::{layout, sample};
 use fcdm_runtime::network::{Network, check_guidance};
 use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, PictureNoise, Sampler, StepNoise, initial_state};
@@ -88,7 +89,7 @@ pub fn threads(asked: Option<u32>) -> usize {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
-    let artifact = Artifact::open(&a.model)?;
+    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
     let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
     let model = artifact.model().clone();
     let scale = a.cfg_scale.unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
@@ -96,6 +97,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     check_guidance(&model, guidance).map_err(Failure::usage)?;
     let method = a.method.method(&model).map_err(Failure::usage)?;
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
+    let mut verification = Some(artifact.verify_in_background());
     let mut network = Network::new(artifact, threads(a.threads))?;
     let noise_steps = Sampler::new(method, layout(&network, 1)).map_err(Failure::usage)?.noise_steps();
     let noise = a.noise.as_deref().map(|path| Noise::open(path, &model, jobs.len(), noise_steps)).transpose()?;
@@ -120,10 +122,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
             let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {}-{last}", first + 1) };
             bar.set_message(format!("{which} of {}", jobs.len()));
             bar.set_position(evaluated);
-            if progress::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let damaged = verification.as_ref().is_some_and(Verification::found_damage);
+            if progress::stopped() || damaged { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let done = sample(&mut network, method, guidance, &labels, &mut states, step_noise.as_mut(), &mut after);
-        if !done.map_err(Failure::usage)? {
+        let done = done.map_err(Failure::usage)?;
+        // Nothing is written that damaged weights may have made.
+        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
+        if !(done && verified) {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {first} of {} pictures are finished", jobs.len())));
         }

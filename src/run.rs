@@ -1,6 +1,7 @@
 //! `fcdm run`: one evaluation of the network, for checking against other frameworks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
@@ -32,7 +33,9 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    let mut network = Network::new(Artifact::open(&a.model)?, crate::generate::threads(a.threads))?;
+    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
+    let verification = artifact.verify_in_background();
+    let mut network = Network::new(artifact, crate::generate::threads(a.threads))?;
     let model = network.model().clone();
     let file = TensorFile::open(&a.inputs)?;
     let image = [model.in_channels, model.height, model.width];
@@ -45,6 +48,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let condition = network.condition(&t, &y);
     let mut out = vec![0.0; rows * network.output_len()];
     network.denoise(&channels_last(&x, image), &condition, 0, &mut out);
+    // Nobody breaks it off: Ctrl-C ends this command at once.
+    verification.wait(&|| false)?;
     let image = [model.out_channels, model.height, model.width];
     let shape = [rows, image[0], image[1], image[2]];
     write_tensor(&a.outputs, "output", &shape, &channels_first(&out, image))?;

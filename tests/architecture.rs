@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const RUNTIME_LINKS: &[(&str, &str)] = &[
     ("libm", "the same bits of exp, erf and their kin on every platform"),
     ("memmap2", "weights are used in place, from the file"),
+    ("rustix", "on Linux alone, where tempfile links it too: the thread that verifies takes a low priority"),
     ("serde", "plan and header are data with a declared form"),
     ("serde_json", "the header of a safetensors file is JSON"),
     ("tempfile", "an artifact appears under its name complete or not at all"),

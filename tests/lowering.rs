@@ -61,6 +61,12 @@ impl WeightSource for Weights<'_> {
         let (_, data) = self.0.weights().find(|(_, d)| d.name == name).ok_or_else(|| WeightError::Missing(name.into()))?;
         Ok(tensor(name, &data.ty).iter().map(|&v| v as f32).collect())
     }
+
+    fn load_rows(&self, name: &str, rows: std::ops::Range<usize>) -> Result<Vec<f32>, WeightError> {
+        let (_, data) = self.0.weights().find(|(_, d)| d.name == name).ok_or_else(|| WeightError::Missing(name.into()))?;
+        let row = data.ty.count() / data.ty.shape.first().copied().unwrap_or(1).max(1);
+        Ok(self.load(name)?[rows.start * row..rows.end * row].to_vec())
+    }
 }
 
 /// A copy in a builder, with the new values of inputs, weights and results.

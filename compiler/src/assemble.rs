@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{Form, WeightError, WeightSource, WeightUse};
+use crate::weights::{Form, WeightError, WeightSource, WeightUse, pieces};
 use crate::winograd::{Winograd, choose};
 
 /// A function at one batch size.
@@ -124,16 +124,36 @@ impl Assembly {
     /// # Errors
     /// When a weight that it is made of cannot be had.
     pub fn values(&self, usage: &WeightUse, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
-        let derived = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?)));
-        let values = match derived {
-            None => source.load(&usage.weight)?,
-            Some((f, v)) => {
-                let mut b = Builder::new("one");
-                let result = Copier::new(f).copy(&mut b, v);
-                evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?
-            }
-        };
-        Ok(usage.pack(values))
+        let mut values = Vec::with_capacity(usage.stored_shape().iter().product());
+        self.pieces(usage, source, &mut |piece| {
+            values.extend(piece);
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// Makes the values of a tensor as the artifact holds it and hands them to `take` piece by piece, in order: memory does
+    /// not hold a large weight.
+    ///
+    /// # Errors
+    /// When a weight that it is made of cannot be had; and what `take` returns.
+    pub fn pieces<E: From<WeightError>>(
+        &self,
+        usage: &WeightUse,
+        source: &dyn WeightSource,
+        take: &mut dyn FnMut(Vec<f32>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some((f, v)) = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?))) {
+            let mut b = Builder::new("one");
+            let result = Copier::new(f).copy(&mut b, v);
+            let values = evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?;
+            return take(usage.pack(values));
+        }
+        let pieces = usage.pieces();
+        if let [_] = pieces[..] {
+            return take(usage.pack(source.load(&usage.weight)?));
+        }
+        pieces.iter().try_for_each(|rows| take(usage.part(rows).pack(source.load_rows(&usage.weight, rows.clone())?)))
     }
 }
 
@@ -142,7 +162,10 @@ fn evaluate_weights(f: &Function, source: &dyn WeightSource) -> Result<Vec<f32>,
     let mut loaded: BTreeMap<&str, Tensor> = BTreeMap::new();
     for (_, data) in f.weights() {
         debug_assert_eq!(data.def, Def::Weight);
-        let values = source.load(&data.name)?.into_iter().map(f64::from).collect();
+        let mut values = Vec::with_capacity(data.ty.count());
+        for rows in pieces(&data.ty.shape) {
+            values.extend(source.load_rows(&data.name, rows)?.into_iter().map(f64::from));
+        }
         let tensor = Tensor::from_shape_vec(data.ty.shape.clone(), values).map_err(|e| WeightError::Read(format!("{}: {e}", data.name)))?;
         loaded.insert(&data.name, tensor);
     }

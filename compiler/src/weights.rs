@@ -1,5 +1,7 @@
 //! Weights: where their values come from, and the forms in which an artifact holds them.
 
+use std::ops::Range;
+
 use fcdm_ir::Type;
 use fcdm_runtime::kernels::{pack_panels, winograd_panel};
 use fcdm_runtime::plan::{ALIGN, PANEL, POINTS};
@@ -11,6 +13,25 @@ pub trait WeightSource {
     /// # Errors
     /// What is wrong with it, in one line.
     fn load(&self, name: &str) -> Result<Vec<f32>, WeightError>;
+
+    /// As [`WeightSource::load`], of a part: `rows` are indices of the weight's first axis, all of which it has.
+    ///
+    /// # Errors
+    /// As there.
+    fn load_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightError>;
+}
+
+/// Values of a piece of a weight, about: 4 MB, so that what is made of it is still in the cache when it is written, and
+/// that memory does not hold whole weights, which have up to hundreds of megabytes.
+const PIECE: usize = 1 << 20;
+
+/// Cuts a tensor of this shape along its first axis: at most about [`PIECE`] values each. All but the last have a multiple of
+/// [`PANEL`] rows, hence also whole units of the artifact's alignment.
+pub fn pieces(shape: &[usize]) -> Vec<Range<usize>> {
+    let rows = shape.first().copied().unwrap_or(1);
+    let row: usize = shape.iter().skip(1).product();
+    let at_once = (PIECE / row.max(1)).max(PANEL) / PANEL * PANEL;
+    (0..rows.max(1)).step_by(at_once).map(|start| start..rows.min(start + at_once)).collect()
 }
 
 /// A weight that cannot be had.
@@ -81,6 +102,20 @@ impl WeightUse {
         if count.is_multiple_of(lanes) { self.packed_shape() } else { vec![count.next_multiple_of(lanes)] }
     }
 
+    /// Parts of the weight, ranges of indices of its first axis in order, each of which makes the next part of the tensor by
+    /// itself; one range if it cannot be parted.
+    pub fn pieces(&self) -> Vec<Range<usize>> {
+        // Panels are a number of rows, transformed or not, and every piece but the last has a multiple of that.
+        pieces(&self.ty.shape)
+    }
+
+    /// The same of a part of the weight.
+    pub fn part(&self, rows: &Range<usize>) -> WeightUse {
+        let mut part = self.clone();
+        part.ty.shape.iter_mut().take(1).for_each(|extent| *extent = rows.len());
+        part
+    }
+
     /// The tensor's values from the weight's.
     pub fn pack(&self, values: Vec<f32>) -> Vec<f32> {
         let mut out = match self.form {
@@ -98,5 +133,42 @@ impl WeightUse {
         };
         out.resize(self.stored_shape().iter().product(), 0.0);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_make_the_tensor() {
+        let shapes: [&[usize]; 10] = [
+            &[40, 3, 3, 3000],
+            &[],
+            &[0, 3],
+            &[5],
+            &[(1 << 20) + 7],
+            &[70, 5],
+            &[33, 40_000],
+            &[96, 30_000],
+            &[100, 1, 200, 100],
+            &[7, 7, 40_000],
+        ];
+        for shape in shapes {
+            for form in [Form::Dense, Form::Panels, Form::Winograd] {
+                if form == Form::Panels && shape.is_empty() || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
+                    continue;
+                }
+                let usage = WeightUse { weight: "w".into(), form, ty: Type::f32(shape.to_vec()) };
+                let values: Vec<f32> = (0..usage.ty.count()).map(|i| i as f32 + 1.0).collect();
+                let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
+                let pieces = usage.pieces();
+                let parts = pieces.iter().flat_map(|r| usage.part(r).pack(values[r.start * row..r.end * row].to_vec()));
+                let made: Vec<f32> = parts.collect();
+                assert!(made == usage.pack(values), "{shape:?} {form:?}: {pieces:?}");
+                let most = pieces.iter().map(|r| r.len() * row).max().expect("there is a piece");
+                assert!(most <= PIECE.max(PANEL * row), "{shape:?}: {most} values at once");
+            }
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Memory for the values of a run, aligned to cache lines and zero at the start. Allocated once: `run` never
 //! allocates.
+//!
+//! The allocator is asked for no more than its own alignment and the start moved up to ours: asked for more, it would
+//! clear the memory itself, where otherwise it takes pages that the system clears when they are first used. Tens of
+//! megabytes need not be written before the first step, and what no step uses never becomes resident.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -23,6 +27,9 @@ pub struct ArenaError {
     pub bytes: usize,
 }
 
+/// Alignment that every allocator gives without more ado.
+const NATURAL: usize = align_of::<usize>();
+
 /// Bytes at an address divisible by [`ALIGN`].
 #[derive(Debug)]
 pub struct Arena {
@@ -33,7 +40,8 @@ pub struct Arena {
 
 #[derive(Debug)]
 enum Memory {
-    Heap(Layout),
+    /// Longer than what is used by [`ALIGN`] bytes.
+    Heap(NonNull<u8>, Layout),
     /// Held for its drop only; access goes through `start`.
     Pages(#[allow(dead_code)] MmapMut),
 }
@@ -53,10 +61,13 @@ impl Arena {
         if bytes >= LARGE {
             return Arena::of_pages(bytes).ok_or(ArenaError { bytes });
         }
-        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).map_err(|_| ArenaError { bytes })?;
+        let layout = Layout::from_size_align(bytes.max(ALIGN) + ALIGN, NATURAL).map_err(|_| ArenaError { bytes })?;
         // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
-        Ok(Arena { start, bytes: layout.size(), memory: Memory::Heap(layout) })
+        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
+        let gap = allocated.addr().get().next_multiple_of(ALIGN) - allocated.addr().get();
+        // SAFETY: the gap is below `ALIGN`, by which the allocation is longer than what is used of it.
+        let start = unsafe { allocated.add(gap) };
+        Ok(Arena { start, bytes: layout.size() - ALIGN, memory: Memory::Heap(allocated, layout) })
     }
 
     /// Pages of the system, zero until they are touched and resident only then, from the first whole huge page on.
@@ -84,9 +95,9 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        if let Memory::Heap(layout) = self.memory {
+        if let Memory::Heap(allocated, layout) = self.memory {
             // SAFETY: allocated in `new` with this layout, freed once.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
+            unsafe { dealloc(allocated.as_ptr(), layout) }
         }
     }
 }

@@ -29,6 +29,9 @@ impl FileError {
     }
 }
 
+/// Bytes that are gathered before the system is asked to write them.
+pub const WRITE_BUFFER: usize = 1 << 16;
+
 /// Calls `write` and puts what it wrote in the place of `path`, with the permissions of an ordinary new file. A
 /// symbolic link stays one: the file that it points to is replaced. A target that is neither file nor directory (a
 /// device, a pipe) cannot be replaced and is written directly.
@@ -64,7 +67,7 @@ pub fn replace_file<E: From<FileError>>(path: &Path, write: impl FnOnce(&mut Buf
 
 /// Runs `write` on a buffered `file` and hands the file back when all of it was accepted.
 fn fill<E: From<FileError>>(path: &Path, file: File, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>) -> Result<File, E> {
-    let mut writer = BufWriter::with_capacity(1 << 16, file);
+    let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
     write(&mut writer)?;
     Ok(writer.into_inner().map_err(|e| FileError::writing(path)(e.into_error()))?)
 }

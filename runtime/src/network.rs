@@ -3,7 +3,11 @@
 //!
 //! Entry points are `condition(t, y) -> one row of modulation per (t, y)` and `denoise(x, modulation) -> output`;
 //! the outputs of the one are, by name, the inputs of the other.
+//!
+//! More than a quarter of an FCDM's weights are the condition's alone. It is evaluated once for a whole schedule; then
+//! their memory is handed back, and read again should it be evaluated again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -11,7 +15,7 @@ use thiserror::Error;
 use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
 use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
-use crate::plan::{Element, Entry};
+use crate::plan::{Element, Entry, Place};
 use crate::sampler::{Denoiser, Guidance};
 
 /// An artifact that cannot be run.
@@ -54,8 +58,11 @@ struct Section {
 /// A network ready to be evaluated.
 pub struct Network {
     executor: Executor,
+    artifact: Arc<Artifact>,
     model: ModelInfo,
     condition: Section,
+    /// Names of the weights that no entry point but the condition uses.
+    condition_weights: Vec<String>,
     /// By falling batch size.
     denoise: Vec<Section>,
     /// For every input of the denoiser: the condition's output of that name, `None` for the image.
@@ -82,13 +89,15 @@ impl Network {
     ///
     /// # Errors
     /// See [`NetworkError`].
-    pub fn new(artifact: Artifact, threads: usize) -> Result<Network, NetworkError> {
+    pub fn new(artifact: impl Into<Arc<Artifact>>, threads: usize) -> Result<Network, NetworkError> {
+        let artifact = artifact.into();
         let file = artifact.path().display().to_string();
         let model = artifact.model().clone();
         let plan = artifact.plan().clone();
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
-        let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let condition_weights = weights_of(&plan.entries, layout.0.entry);
+        let program = Program::load(plan, artifact.clone()).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.
         if let Some(rows) = program.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
@@ -96,7 +105,7 @@ impl Network {
         }
         let executor = Executor::new(Arc::new(program), threads)?;
         let (condition, denoise, sources, widths) = layout;
-        Ok(Network { executor, model, condition, denoise, sources, widths })
+        Ok(Network { executor, artifact, model, condition, condition_weights, denoise, sources, widths })
     }
 
     /// The model's description.
@@ -120,7 +129,7 @@ impl Network {
     }
 
     /// Evaluates the condition for pairs of timestep and class, in batches, so that its weights are read once per
-    /// batch and not once per step.
+    /// batch and not once per step. They are not kept in memory afterwards.
     ///
     /// # Panics
     /// If the lengths differ or a label is not a row of the class tables.
@@ -139,6 +148,11 @@ impl Network {
             let mut outputs: Vec<&mut [f32]> =
                 tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
             self.executor.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
+        }
+        self.artifact.hand_back(self.condition_weights.iter().map(String::as_str));
+        for (table, w) in tables.iter_mut().zip(&self.widths) {
+            table.truncate(t.len() * w);
+            table.shrink_to_fit();
         }
         Condition { rows: t.len(), tables }
     }
@@ -194,6 +208,16 @@ impl Network {
         self.run(section, &wide_x, &wide, 0, &mut wide_out);
         out.copy_from_slice(&wide_out[..rows * output]);
     }
+}
+
+/// Names of the weights that an entry uses and no other does.
+fn weights_of(plan: &[Entry], entry: usize) -> Vec<String> {
+    let used = |e: &Entry| -> BTreeSet<String> {
+        let inputs = e.steps.iter().flat_map(|s| &s.inputs);
+        inputs.filter_map(|o| if let Place::Weight(name) = &o.at { Some(name.clone()) } else { None }).collect()
+    };
+    let others: BTreeSet<String> = plan.iter().enumerate().filter(|(i, _)| *i != entry).flat_map(|(_, e)| used(e)).collect();
+    used(&plan[entry]).difference(&others).cloned().collect()
 }
 
 /// Widest output of the condition, four times what the widest model of the format has: tables of all steps are made of it.

@@ -45,6 +45,25 @@ pub struct Output<'a> {
     latents: Vec<f32>,
     files: Vec<PathBuf>,
     image: [usize; 3],
+    _folder: Folder,
+}
+
+/// Folders that were made, the innermost first. Those into which nothing was written go away again.
+struct Folder(Vec<PathBuf>);
+
+impl Folder {
+    fn make(path: &Path) -> io::Result<Folder> {
+        let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+        let folder = Folder(missing.map(Path::to_owned).collect());
+        std::fs::create_dir_all(path).map(|()| folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // One that is not empty stays, and so do those around it.
+        let _ = self.0.iter().try_for_each(std::fs::remove_dir);
+    }
 }
 
 impl<'a> Output<'a> {
@@ -62,10 +81,10 @@ impl<'a> Output<'a> {
             }
             latents_to.get_or_insert_with(|| a.output.join("latents.safetensors"));
         }
-        std::fs::create_dir_all(&a.output).map_err(failed)?;
+        let folder = Folder::make(&a.output).map_err(failed)?;
         let image = [model.in_channels, model.height, model.width];
         let keep = if latents_to.is_some() { pictures * image.iter().product::<usize>() } else { 0 };
-        Ok(Output { a, given_noise: false, latents_to, latents: Vec::with_capacity(keep), files: Vec::new(), image })
+        Ok(Output { a, given_noise: false, latents_to, latents: Vec::with_capacity(keep), files: Vec::new(), image, _folder: folder })
     }
 
     /// Says that the starting noise was given.

@@ -58,6 +58,28 @@ fn damaged() {
     }
 }
 
+/// Pictures are sampled while the weights are still being verified: nothing of them may appear.
+#[test]
+fn damaged_weights_leave_no_folder() {
+    let f = compiled();
+    let mut bytes = f.bytes("a.fcdm");
+    let last = bytes.len() - 70;
+    bytes[last] ^= 1;
+    let line = refused(&f, bytes);
+    for command in [
+        "generate bad.fcdm -c 1 --steps 1 -o new/folder",
+        "generate bad.fcdm -c 1 --steps 1 -o new/folder --save-latents l",
+        "generate bad.fcdm -c 0,1,2 -n 2 -b 3 --steps 3 -o new/folder",
+    ] {
+        assert_eq!(f.fails(4, command), line);
+        assert!(!f.path("new").exists() && !f.path("out").exists(), "{command}");
+    }
+    // A folder that was there before stays.
+    std::fs::create_dir(f.path("new")).unwrap();
+    assert_eq!(f.fails(4, "generate bad.fcdm -c 1 --steps 1 -o new/folder"), line);
+    assert!(f.path("new").exists() && !f.path("new/folder").exists());
+}
+
 #[test]
 fn another_version() {
     let f = compiled();

@@ -44,6 +44,24 @@ fn generate_keeps_finished_pictures() {
     }
 }
 
+/// Whichever comes first, the verdict on the weights or the signal, nothing that they made is written.
+#[test]
+fn generate_from_damaged_weights_leaves_nothing() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 24x16");
+    let mut bytes = f.bytes("a.fcdm");
+    let last = bytes.len() - 70;
+    bytes[last] ^= 1;
+    f.write("a.fcdm", bytes);
+    let mut child = start(&f, "generate a.fcdm -c 1 -n 10000 --steps 25 -t 1 -o o");
+    wait_for(&mut child, || f.path("o").exists());
+    interrupt(&child);
+    let out = child.wait_with_output().unwrap();
+    assert!(matches!(out.status.code(), Some(4 | 130)), "{out:?}");
+    assert_eq!(f.files(), ["a.fcdm"]);
+    assert!(!f.path("o").exists());
+}
+
 #[test]
 fn compile_leaves_no_part() {
     let f = Folder::new();

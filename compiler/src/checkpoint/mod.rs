@@ -22,6 +22,7 @@ mod torch;
 mod zip;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use fcdm_runtime::mapped::MappedFile;
@@ -202,6 +203,19 @@ impl Checkpoint {
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
         let stored = self.stored(name)?;
         stored.read(self.source.bytes()).ok_or_else(|| self.element_type(name, stored))
+    }
+
+    /// As [`Checkpoint::read_f32`], of a part of the tensor: `rows` are indices of its first axis.
+    ///
+    /// # Panics
+    /// If the tensor does not have these rows.
+    pub fn read_rows_f32(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, CheckpointError> {
+        let stored = self.stored(name)?;
+        let ElementType::Other(_) = stored.info.dtype else {
+            let part = stored.rows(rows).expect("the caller knows the shape");
+            return Ok(part.read(self.source.bytes()).expect("the elements are floats"));
+        };
+        Err(self.element_type(name, stored))
     }
 
     /// The values of a tensor of integers (i32 or i64) in row-major order. No weights are; labels are.

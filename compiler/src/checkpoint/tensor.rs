@@ -36,6 +36,16 @@ impl ElementType {
             ElementType::Other(name) => name,
         }
     }
+
+    /// Bytes of an element that can be read.
+    fn size(self) -> Option<usize> {
+        match self {
+            ElementType::F64 => Some(8),
+            ElementType::F32 => Some(4),
+            ElementType::F16 | ElementType::BF16 => Some(2),
+            ElementType::Other(_) => None,
+        }
+    }
 }
 
 /// What a tensor is, without its values.
@@ -110,6 +120,19 @@ pub(super) fn row_major(shape: &[i64]) -> Option<Vec<i64>> {
 }
 
 impl Stored {
+    /// A part of the tensor: these indices of its first axis; `None` when it does not have them.
+    pub fn rows(&self, rows: Range<usize>) -> Option<Stored> {
+        let (&extent, &stride) = (self.info.shape.first()?, self.strides.first()?);
+        (rows.start <= rows.end && rows.end <= extent).then_some(())?;
+        let mut part = self.clone();
+        part.info.shape[0] = rows.len();
+        // Of an empty part nothing is read: its strides and start may be anything.
+        if !part.info.shape.contains(&0) {
+            part.start += rows.start * stride * self.info.dtype.size()?;
+        }
+        Some(part)
+    }
+
     /// The values in row-major order as f32; `None` when the elements are no floats.
     pub fn read(&self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self.info.dtype {

@@ -21,6 +21,22 @@ fn views_are_gathered_row_major() {
 }
 
 #[test]
+fn rows_are_those_of_the_whole() {
+    for (shape, strides) in [(&[4, 3][..], &[3, 1][..]), (&[3, 4], &[1, 3]), (&[4, 1, 2], &[3, 77, 1]), (&[4], &[0]), (&[5, 0], &[1, 1])] {
+        let checkpoint = open(one(view(1, shape, strides))).unwrap();
+        let whole = checkpoint.read_f32("w").unwrap();
+        let row: usize = shape[1..].iter().product::<i64>() as usize;
+        for (from, to) in [(0, 0), (0, 1), (1, 3), (3, 3), (0, shape[0] as usize)] {
+            assert_eq!(checkpoint.read_rows_f32("w", from..to).unwrap(), whole[from * row..to * row], "{shape:?} {from} to {to}");
+        }
+    }
+    let halves = open(one(tensor(storage("HalfStorage", "0", 32), 0, &[4, 8], &[8, 1]))).unwrap();
+    assert_eq!(halves.read_rows_f32("w", 1..3).unwrap(), halves.read_f32("w").unwrap()[8..24]);
+    let numbers = open(one(tensor(storage("LongStorage", "0", 8), 0, &[2], &[1]))).unwrap();
+    assert!(one_line(&numbers.read_rows_f32("w", 0..1).unwrap_err()).ends_with("found i64"));
+}
+
+#[test]
 fn every_float_type_is_read_and_other_types_are_named() {
     let of = |kind: &str, elements: i64| one(tensor(storage(kind, "0", elements), 0, &[2], &[1]));
     assert_eq!(open(of("HalfStorage", 32)).unwrap().tensor("w").unwrap().dtype, ElementType::F16);

@@ -243,6 +243,18 @@ fn report(cfg: &Config, options: &Options, passes: &Report, transformed: &[Trans
     })
 }
 
+/// Why a tensor was not made and written.
+enum Unmade {
+    Disk(std::io::Error),
+    Weight(WeightError),
+}
+
+impl From<WeightError> for Unmade {
+    fn from(e: WeightError) -> Unmade {
+        Unmade::Weight(e)
+    }
+}
+
 fn write_tensors(
     path: &Path,
     contents: &ArtifactContents,
@@ -252,18 +264,20 @@ fn write_tensors(
 ) -> Result<String, CompileError> {
     // The writer only knows errors of the disk; one of a weight is kept here and given back in its place.
     let failed: RefCell<Option<WeightError>> = RefCell::new(None);
-    let produce = |usage| {
-        assembly.values(usage, weights).map_err(|e| {
+    let keep = |e: Unmade| match e {
+        Unmade::Disk(e) => e,
+        Unmade::Weight(e) => {
             let text = e.to_string();
             *failed.borrow_mut() = Some(e);
             std::io::Error::other(text)
-        })
+        }
     };
-    let produce = &produce;
-    let tensors = assembly
-        .tensors
-        .iter()
-        .map(|(name, usage)| TensorSource::new(name.as_str(), Element::F32, usage.stored_shape(), move |w| write_f32(w, &produce(usage)?)));
+    let keep = &keep;
+    let tensors = assembly.tensors.iter().map(|(name, usage)| {
+        TensorSource::new(name.as_str(), Element::F32, usage.stored_shape(), move |w| {
+            assembly.pieces(usage, weights, &mut |piece| write_f32(w, &piece).map_err(Unmade::Disk)).map_err(keep)
+        })
+    });
     let go_on = std::cell::Cell::new(true);
     let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
     let written = write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress);

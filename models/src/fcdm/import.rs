@@ -1,9 +1,10 @@
 //! From the tensors of a checkpoint to the weights of the IR: sizes, completeness, layout, sanity.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, count_nonfinite};
-use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_compiler::weights::{WeightError, WeightSource, pieces};
 use fcdm_runtime::artifact::write_f32;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
@@ -122,14 +123,17 @@ impl<'a> Import<'a> {
             if !progress(done, total) {
                 return Ok(None);
             }
-            let values = self.checkpoint.read_f32(&p.name)?;
-            let bad = count_nonfinite(&values);
-            if bad > 0 {
-                survey.not_finite.push((p.name.clone(), bad, values.len()));
-            }
             hash.update(p.name.as_bytes());
             p.shape.iter().for_each(|&d| hash.update(&(d as u64).to_le_bytes()));
-            write_f32(&mut hash, &values).expect("a hash takes everything");
+            let mut bad = 0;
+            for rows in pieces(&p.shape) {
+                let values = self.checkpoint.read_rows_f32(&p.name, rows)?;
+                bad += count_nonfinite(&values);
+                write_f32(&mut hash, &values).expect("a hash takes everything");
+            }
+            if bad > 0 {
+                survey.not_finite.push((p.name.clone(), bad, p.count()));
+            }
             done += p.count() as u64;
         }
         survey.fingerprint = hash.digest();
@@ -147,5 +151,16 @@ impl WeightSource for Import<'_> {
         let p = self.parameters.get(name).ok_or_else(|| WeightError::Missing(name.to_owned()))?;
         let values = self.checkpoint.read_f32(name).map_err(|e| WeightError::Read(e.to_string()))?;
         Ok(p.to_ir(values))
+    }
+
+    fn load_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightError> {
+        let p = self.parameters.get(name).ok_or_else(|| WeightError::Missing(name.to_owned()))?;
+        let Some(part) = p.part(&rows) else {
+            // Of those that have to be read whole the largest has some hundred thousand values.
+            let (values, row) = (self.load(name)?, p.count() / p.ty().shape[0]);
+            return Ok(values[rows.start * row..rows.end * row].to_vec());
+        };
+        let values = self.checkpoint.read_rows_f32(name, rows).map_err(|e| WeightError::Read(e.to_string()))?;
+        Ok(part.to_ir(values))
     }
 }

@@ -3,6 +3,8 @@
 //! PyTorch stores convolutions as `[O,I,KH,KW]`; the IR is channels last. The order of the list is the order of
 //! registration in the official trainer, by which an optimiser state numbers its entries.
 
+use std::ops::Range;
+
 use super::config::{Config, FREQUENCIES, STAGES};
 use fcdm_ir::Type;
 
@@ -50,16 +52,28 @@ impl Parameter {
         self.shape.iter().product()
     }
 
+    /// The same of some of the output channels; `None` where they are not the first axis in both orders.
+    pub fn part(&self, rows: &Range<usize>) -> Option<Parameter> {
+        match self.layout {
+            Layout::Same | Layout::Pointwise | Layout::Convolution => {
+                let mut part = self.clone();
+                *part.shape.first_mut()? = rows.len();
+                Some(part)
+            }
+            Layout::Depthwise | Layout::Channels => None,
+        }
+    }
+
     /// Checkpoint order to IR order.
     pub fn to_ir(&self, values: Vec<f32>) -> Vec<f32> {
         debug_assert_eq!(values.len(), self.count());
         let s = &self.shape;
         match self.layout {
             Layout::Same | Layout::Pointwise | Layout::Channels => values,
-            Layout::Depthwise => transposed(&values, s[0], s[2] * s[3]),
+            Layout::Depthwise => each_transposed(&values, s[0], s[2] * s[3]),
             Layout::Convolution => {
                 let (i, taps) = (s[1], s[2] * s[3]);
-                values.chunks_exact(i * taps).flat_map(|filter| transposed(filter, i, taps)).collect()
+                each_transposed(&values, i, taps)
             }
         }
     }
@@ -70,18 +84,25 @@ impl Parameter {
         let s = &self.shape;
         match self.layout {
             Layout::Same | Layout::Pointwise | Layout::Channels => values,
-            Layout::Depthwise => transposed(&values, s[2] * s[3], s[0]),
+            Layout::Depthwise => each_transposed(&values, s[2] * s[3], s[0]),
             Layout::Convolution => {
                 let (i, taps) = (s[1], s[2] * s[3]);
-                values.chunks_exact(i * taps).flat_map(|filter| transposed(filter, taps, i)).collect()
+                each_transposed(&values, taps, i)
             }
         }
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
+/// Matrices `[rows, columns]`, one after another, to `[columns, rows]` each.
+fn each_transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    let size = (rows * columns).max(1);
+    for (to, from) in out.chunks_exact_mut(size).zip(values.chunks_exact(size)) {
+        for (r, row) in from.chunks_exact(columns).enumerate() {
+            row.iter().enumerate().for_each(|(c, &v)| to[c * rows + r] = v);
+        }
+    }
+    out
 }
 
 /// All parameters, in the order of registration.
@@ -152,6 +173,31 @@ impl List {
             self.add(format!("{p}.grn.beta"), vec![1, wide, 1, 1], Layout::Channels);
             self.pointwise(&format!("{p}.pwconv2"), w, wide);
             self.linear(&format!("{p}.adaLN_modulation.1"), 3 * w, w);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_laid_out_as_the_whole() {
+        for (layout, shape, parted) in [
+            (Layout::Same, vec![5, 6], true),
+            (Layout::Pointwise, vec![5, 6, 1, 1], true),
+            (Layout::Convolution, vec![5, 3, 2, 2], true),
+            (Layout::Depthwise, vec![5, 1, 3, 3], false),
+            (Layout::Channels, vec![1, 5, 1, 1], false),
+        ] {
+            let p = Parameter { name: "w".into(), shape, layout };
+            let values: Vec<f32> = (0..p.count()).map(|i| i as f32).collect();
+            let whole = p.to_ir(values.clone());
+            assert_eq!(p.to_checkpoint(whole.clone()), values, "{layout:?}");
+            let row = p.count() / 5;
+            let part = |rows: Range<usize>| Some(p.part(&rows)?.to_ir(values[rows.start * row..rows.end * row].to_vec()));
+            let parts = [0..2, 2..2, 2..5].map(part).into_iter().collect::<Option<Vec<_>>>();
+            assert_eq!(parts.map(|parts| parts.concat()), parted.then_some(whole), "{layout:?}");
         }
     }
 }

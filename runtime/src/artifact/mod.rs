@@ -23,6 +23,7 @@ mod error;
 mod header;
 mod model;
 mod reader;
+mod verify;
 mod writer;
 
 pub(crate) use error::one_line;
@@ -30,6 +31,7 @@ pub use error::{ArtifactError, Fault, WriteError};
 pub use header::HEADER_LIMIT;
 pub use model::{ModelInfo, Prediction};
 pub use reader::Artifact;
+pub use verify::Verification;
 pub use writer::{ArtifactContents, TensorSource, write, write_f32};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.

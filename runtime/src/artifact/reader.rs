@@ -1,12 +1,13 @@
 //! Opening an artifact: everything is checked here, once, so that what is handed out can be used without checks.
 //! Whether the plan is sound is the plan checker's business; here it only has to be a plan.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
 use super::error::{ArtifactError, Fault, one_line};
-use super::header::{RawHeader, Strings, Table, TensorEntry, Unique};
+use super::header::{RawHeader, Strings, Table, TensorEntry};
 use super::model::ModelInfo;
 use super::{VERSION, checksum, keys};
 use crate::mapped::MappedFile;
@@ -17,10 +18,10 @@ use crate::plan::{self, Element, Plan};
 #[derive(Debug)]
 pub struct Artifact {
     path: PathBuf,
-    map: MappedFile,
+    pub(super) map: MappedFile,
     data_start: usize,
-    metadata: Strings,
-    tensors: Table,
+    pub(super) metadata: Strings,
+    pub(super) tensors: Table,
     plan: Plan,
     model: ModelInfo,
 }
@@ -36,8 +37,9 @@ impl Artifact {
         Ok(artifact)
     }
 
-    /// Opens `path` without reading the tensors' bytes: all but their checksums is verified. For files that were
-    /// verified before, where start-up time counts; damaged weights then give wrong pictures, nothing worse.
+    /// Opens `path` without reading the tensors' bytes: all but their checksums is verified, hence all that could do
+    /// harm. Damaged weights give wrong pictures, nothing worse, until [`Self::verify`] or
+    /// [`Self::verify_in_background`] finds them.
     ///
     /// # Errors
     /// As [`Self::open`], save for damaged tensors.
@@ -67,35 +69,13 @@ impl Artifact {
         Ok(Self { path: path.to_path_buf(), map, data_start, metadata, tensors, plan, model })
     }
 
-    /// Compares every tensor's bytes with its checksum.
-    ///
-    /// # Errors
-    /// Names the first damaged tensor in order of names.
-    pub fn verify(&self) -> Result<(), ArtifactError> {
-        self.find_damage().map_err(|fault| fault.at(&self.path))
-    }
-
-    fn find_damage(&self) -> Result<(), Fault> {
-        let text = required(&self.metadata, keys::CHECKSUMS)?;
-        let Unique(mut listed) =
-            serde_json::from_str(text).map_err(|e| Fault::field(keys::CHECKSUMS, "a map of checksums", one_line(&e.to_string())))?;
-        let parts: Vec<&[u8]> = self.tensors.values().map(|entry| self.bytes(entry)).collect();
-        for (name, sum) in self.tensors.keys().zip(checksum::of_parts(&parts)) {
-            let expected =
-                listed.remove(name).ok_or_else(|| Fault::field(keys::CHECKSUMS, format!("tensor `{}`", one_line(name)), "nothing"))?;
-            let found = checksum::hex(sum);
-            if found != expected {
-                return Err(Fault::tensor(name, format!("bytes with checksum {}", one_line(&expected)), found));
-            }
-        }
-        match listed.pop_first() {
-            Some((name, _)) => Err(Fault::field(keys::CHECKSUMS, "only tensors that exist", format!("`{}`", one_line(&name)))),
-            None => Ok(()),
-        }
+    /// Where a tensor's bytes are in the file.
+    pub(super) fn range(&self, entry: &TensorEntry) -> Range<usize> {
+        self.data_start + entry.begin..self.data_start + entry.end
     }
 
     fn bytes(&self, entry: &TensorEntry) -> &[u8] {
-        &self.map.bytes()[self.data_start..][entry.begin..entry.end]
+        &self.map.bytes()[self.range(entry)]
     }
 
     /// The file.
@@ -129,6 +109,16 @@ impl Artifact {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, entry.shape.as_slice(), self.bytes(entry)))
     }
 
+    /// Gives the memory of tensors that are not needed for now back to the system, see [`MappedFile::hand_back`]; names
+    /// that there are not are passed over. Neighbours in the file go together, so that no page between them stays.
+    pub fn hand_back<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut ranges: Vec<_> = names.into_iter().filter_map(|name| self.tensors.get(name)).map(|entry| self.range(entry)).collect();
+        ranges.sort_by_key(|range| range.start);
+        for run in ranges.chunk_by(|a, b| a.end == b.start) {
+            self.map.hand_back(run[0].start..run[run.len() - 1].end);
+        }
+    }
+
     /// Size of the file in bytes.
     pub fn file_bytes(&self) -> usize {
         self.map.bytes().len()
@@ -143,7 +133,7 @@ pub(super) fn plan_from_json(json: &str) -> Result<Plan, Fault> {
     Ok(plan)
 }
 
-fn required<'a>(metadata: &'a Strings, key: &str) -> Result<&'a str, Fault> {
+pub(super) fn required<'a>(metadata: &'a Strings, key: &str) -> Result<&'a str, Fault> {
     metadata.get(key).map(String::as_str).ok_or_else(|| Fault::field(key, "a value", "nothing"))
 }
 

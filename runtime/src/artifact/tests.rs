@@ -16,7 +16,7 @@ fn operand(at: Place) -> Operand {
     Operand { at, dtype: Element::F32, shape: vec![2, 16] }
 }
 
-fn contents() -> ArtifactContents {
+pub(super) fn contents() -> ArtifactContents {
     let port = |name: &str| Port { name: name.into(), dtype: Element::F32, shape: vec![2, 16] };
     let step = Step {
         label: "y".into(),
@@ -55,7 +55,7 @@ fn contents() -> ArtifactContents {
     }
 }
 
-fn tensors<'a>() -> Vec<TensorSource<'a>> {
+pub(super) fn tensors<'a>() -> Vec<TensorSource<'a>> {
     vec![
         TensorSource::f32("b", vec![2, 16], (0..32).map(|i| i as f32 * 0.5).collect::<Vec<_>>()),
         TensorSource::bytes("a", Element::I32, vec![48], vec![7u8; 192]),
@@ -63,7 +63,7 @@ fn tensors<'a>() -> Vec<TensorSource<'a>> {
     ]
 }
 
-fn put(path: &Path, contents: &ArtifactContents, tensors: Vec<TensorSource>) -> Result<String, WriteError> {
+pub(super) fn put(path: &Path, contents: &ArtifactContents, tensors: Vec<TensorSource>) -> Result<String, WriteError> {
     write(path, contents, tensors, &|| false, &mut |_, _| ())
 }
 

@@ -16,7 +16,7 @@ use super::header::{self, Extents, HEADER_LIMIT, Strings, Table, TensorEntry, by
 use super::model::ModelInfo;
 use super::reader::plan_from_json;
 use super::{VERSION, checksum, keys};
-use crate::file::{FileError, replace_file};
+use crate::file::{FileError, WRITE_BUFFER, replace_file};
 use crate::plan::{ALIGN, Element, Plan};
 
 /// Everything of an artifact but its tensors.
@@ -77,7 +77,8 @@ impl<'a> TensorSource<'a> {
 /// # Errors
 /// What `w` says.
 pub fn write_f32(w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
-    let mut buffer = [0u8; 4096];
+    // As long as the buffer of a file that is written, which then passes these on without a copy of its own.
+    let mut buffer = [0u8; WRITE_BUFFER];
     for chunk in values.chunks(buffer.len() / 4) {
         for (bytes, value) in buffer.chunks_exact_mut(4).zip(chunk) {
             bytes.copy_from_slice(&value.to_le_bytes());
