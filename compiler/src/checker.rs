@@ -114,7 +114,7 @@ fn same_views(views: &[View], operands: &[Operand]) -> bool {
 /// Arena bytes of an operand.
 fn range(o: &Operand) -> Option<(usize, usize)> {
     match o.at {
-        Place::Arena(at) => Some((at, at + o.count() * 4)),
+        Place::Arena(at) => Some((at, at + o.bytes())),
         _ => None,
     }
 }
@@ -130,7 +130,7 @@ fn overlap(a: &Operand, b: &Operand) -> bool {
 fn misplaced(program: &Program, entry: &Entry, view: &View, operand: &Operand) -> Option<String> {
     match (&program.buffers[view.buffer.0].home, &operand.at) {
         (Home::Arena, Place::Arena(at)) => {
-            let end = at + operand.count() * 4;
+            let end = at + operand.bytes();
             (at % ALIGN != 0 || end > entry.arena_bytes).then(|| format!("bytes {at}..{end} of an arena of {}", entry.arena_bytes))
         }
         (Home::Input(a), Place::Input(b)) | (Home::Output(a), Place::Output(b)) if a == b => None,

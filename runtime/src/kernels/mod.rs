@@ -26,10 +26,10 @@ mod weight_grad;
 
 use std::ops::Range;
 
-use crate::plan::{Kernel, Step};
+use crate::plan::{Kernel, Operand, PANEL, Step};
 use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
-pub use gemm::pack_panels;
+pub use gemm::{pack_panels, pack_pairs};
 pub(crate) use scratch::{Scratch, Split, Units, part};
 
 /// Most inputs that a kernel has.
@@ -153,9 +153,10 @@ pub(crate) trait Task: Send + Sync {
 /// What a step costs, roughly, in multiply-accumulates; passing an element through memory counts as four.
 pub(crate) fn work(step: &Step) -> usize {
     let (x, y) = (&step.inputs, &step.outputs);
+    let depth = |packed: &Operand| packed.count() / packed.shape[0] / PANEL;
     let per_output = match &step.kernel {
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => x[1].shape[1],
-        Kernel::ScaleLinearGatedAdd => x[2].shape[1],
+        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => depth(&x[1]),
+        Kernel::ScaleLinearGatedAdd => depth(&x[2]),
         Kernel::Matmul => x[0].shape[2],
         Kernel::ConvTranspose2d { .. } => x[1].count() / y[0].shape[3],
         Kernel::Conv2dWeightGrad { .. } => x[1].count() / x[1].shape[3],
