@@ -12,6 +12,8 @@ mod panel;
 mod rows;
 mod split;
 #[cfg(test)]
+mod half_tests;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Range;
