@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_ir::Module;
-use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Summary, compile, passes_json};
+use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Precision, Summary, compile, passes_json};
 use fcdm_models::fcdm::import::Import;
 use fcdm_passes::Pass;
 use fcdm_runtime::artifact::Artifact;
@@ -43,6 +43,9 @@ pub struct Arguments {
     /// 0: only what is needed; 1: fold and fuse.
     #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
+    /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Stored,
     /// Licence of the weights, to be recorded in the artifact.
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
@@ -63,6 +66,14 @@ enum Which {
     Auto,
     Ema,
     Model,
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Stored {
+    F32,
+    Bf16,
+    F16,
 }
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
@@ -118,6 +129,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         width: a.size.1,
         optimise: a.optimise > 0,
         class_names,
+        precision: match a.precision {
+            Stored::F32 => Precision::F32,
+            Stored::Bf16 => Precision::Bf16,
+            Stored::F16 => Precision::F16,
+        },
         license: a.license.clone(),
         source: a.record_source.then(|| file_name(&a.checkpoint)),
     };

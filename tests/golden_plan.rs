@@ -10,7 +10,7 @@ use std::path::Path;
 
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_ir::{Builder, Function, Module};
-use fcdm_models::fcdm::compile::{Observer, Options, compile};
+use fcdm_models::fcdm::compile::{Observer, Options, Precision, compile};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
@@ -113,7 +113,7 @@ fn artifact(net: &str, path: &Path, image: &[usize], optimise: bool, threads: us
     let ckpt = checkpoint(net);
     let import = Import::new(&ckpt, true).unwrap();
     let options =
-        Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, class_names: vec![], license: None, source: None };
+        Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, class_names: vec![], precision: Precision::F32, license: None, source: None };
     compile(&import, &options, path, &mut Silent).unwrap();
     Network::new(Artifact::open(path).unwrap(), threads).unwrap()
 }
@@ -187,7 +187,7 @@ fn the_clothing_checkpoint() {
     let ckpt = Checkpoint::open(data.join("clothing-pixel.pt"), Weights::Auto).unwrap();
     let import = Import::new(&ckpt, true).unwrap();
     let options =
-        Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, class_names: vec![], license: None, source: None };
+        Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, class_names: vec![], precision: Precision::F32, license: None, source: None };
     let path = folder.path().join("clothing.fcdm");
     compile(&import, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();

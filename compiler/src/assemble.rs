@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_passes::partition::Copier;
-use fcdm_runtime::plan::{self, Plan};
+use fcdm_runtime::plan::{self, Element, Plan};
 use thiserror::Error;
 
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{WeightError, WeightSource, WeightUse};
+use crate::weights::{Storage, WeightError, WeightSource, WeightUse};
 
 /// A function at one batch size.
 pub struct EntryPoint {
@@ -56,16 +56,19 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one.
+/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one; they
+/// stay f32. `storage` says how panels of others are stored.
 ///
 /// # Errors
 /// See [`AssembleError`].
-pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>) -> Result<Assembly, AssembleError> {
+pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>, storage: &Storage<'_>) -> Result<Assembly, AssembleError> {
+    let derived = |name: &str| weights.is_some_and(|f| f.result(name).is_some());
+    let storage = |name: &str| if derived(name) { Element::F32 } else { storage(name) };
     let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
     let mut placed = Vec::new();
     for e in &entries {
         let entry = e.function.name().to_owned();
-        let program = lower(&e.function).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program = lower(&e.function, &storage).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
@@ -94,10 +97,10 @@ fn rename(f: &Function, name: &str) -> Function {
 }
 
 impl Assembly {
-    /// The values of a tensor as the artifact holds it.
+    /// The values of a tensor in the artifact's order; [`WeightUse::write`] rounds them to its element type.
     ///
     /// # Errors
-    /// When a weight that it is made of cannot be had.
+    /// When a weight that it is made of cannot be had, or has a number that the element type has not.
     pub fn values(&self, usage: &WeightUse, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
         let derived = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?)));
         let values = match derived {
@@ -108,7 +111,7 @@ impl Assembly {
                 evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?
             }
         };
-        Ok(usage.pack(values))
+        usage.pack(values)
     }
 }
 

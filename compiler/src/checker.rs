@@ -145,6 +145,7 @@ mod tests {
     use super::*;
     use crate::allocate::allocate;
     use crate::lower::lower;
+    use fcdm_runtime::plan::Element;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
 
@@ -156,7 +157,7 @@ mod tests {
         let s = b.one(Add {}, &[e, t]);
         let c = b.one(Concat { axis: 1 }, &[s, t]);
         let y = b.one(Tanh {}, &[c]);
-        let program = lower(&b.finish(vec![("y".into(), y)])).unwrap();
+        let program = lower(&b.finish(vec![("y".into(), y)]), &|_| Element::F32).unwrap();
         let entry = allocate(&program, "f", 2);
         (program, entry)
     }

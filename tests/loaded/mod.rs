@@ -9,6 +9,7 @@ use fcdm_compiler::weights::WeightSource;
 use fcdm_ir::Function;
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
 use fcdm_runtime::executor::{Executor, Program};
+use fcdm_runtime::plan::Element;
 
 /// The description of some model; entry points loaded by hand do not look at it.
 fn some_model() -> ModelInfo {
@@ -30,7 +31,7 @@ fn some_model() -> ModelInfo {
 /// Writes functions as an artifact at `path` and loads it. The arena must be within a tenth of the least possible, or,
 /// where that is a few kilobytes, of the least possible and a handful of alignments.
 pub fn executor(path: &Path, entries: Vec<EntryPoint>, weights: Option<&Function>, source: &dyn WeightSource, threads: usize) -> Executor {
-    let assembly = assemble(entries, weights).unwrap();
+    let assembly = assemble(entries, weights, &|_| Element::F32).unwrap();
     for e in &assembly.plan.entries {
         let allowed = (e.arena_lower_bound * 11).div_ceil(10).max(e.arena_lower_bound + 256);
         assert!(e.arena_bytes <= allowed, "{}: arena {}, at least {}", e.name, e.arena_bytes, e.arena_lower_bound);

@@ -288,7 +288,10 @@ mod tests {
                 each(&|i| own(i).iter().copied().fold(-inf, f32::max)),
                 each(&|i| f32::from_bits(a[i].to_bits() << 16)),
                 each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
-                each(&|i| b[i].mul_add(b[i], c[i])),
+                each(&|i| {
+                    let [low, high] = [b[i].to_bits() << 16, b[i].to_bits() & 0xffff_0000].map(f32::from_bits);
+                    low.mul_add(low, high.mul_add(high, c[i]))
+                }),
                 each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
