@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Module;
-use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Summary, compile, passes_json, winograd_json};
+use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Precision, Summary, compile, passes_json, winograd_json};
 use fcdm_models::fcdm::import::Import;
 use fcdm_passes::Pass;
 use fcdm_runtime::artifact::Artifact;
@@ -48,6 +48,9 @@ pub struct Arguments {
     /// transformed weights, 4 times as many.
     #[arg(long)]
     no_winograd: bool,
+    /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Stored,
     /// Licence of the weights, to be recorded in the artifact.
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
@@ -68,6 +71,14 @@ enum Which {
     Auto,
     Ema,
     Model,
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Stored {
+    F32,
+    Bf16,
+    F16,
 }
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
@@ -124,6 +135,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         optimise: a.optimise > 0,
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
+        precision: match a.precision {
+            Stored::F32 => Precision::F32,
+            Stored::Bf16 => Precision::Bf16,
+            Stored::F16 => Precision::F16,
+        },
         license: a.license.clone(),
         source: a.record_source.then(|| file_name(&a.checkpoint)),
     };

@@ -11,7 +11,7 @@ use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Config, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, keys};
-use fcdm_runtime::plan::{Entry, Place, Plan};
+use fcdm_runtime::plan::{Element, Entry, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
@@ -180,7 +180,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         let all = json!({
             "model": model, "report": report, "provenance": provenance, "entries": entries_json(artifact.plan()),
             "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
-            "weight_bytes": weight_bytes, "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
+            "weight_bytes": weight_bytes, "precision": precision(artifact), "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
         });
         sayln!("{all:#}");
         return Ok(());
@@ -203,7 +203,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     }
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
-    sayln!("weights: {} in {} tensors", size(weight_bytes), artifact.tensors().len());
+    sayln!("weights: {} in {} tensors, matrices in {}", size(weight_bytes), artifact.tensors().len(), precision(artifact));
     print_winograd(&report["winograd"]);
     print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
@@ -219,6 +219,17 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     }
     sayln!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
     Ok(())
+}
+
+/// What matrices are stored in, told by the tensors.
+fn precision(artifact: &Artifact) -> &'static str {
+    let stored = |element| artifact.tensors().any(|(_, dtype, _, _)| dtype == element);
+    match (stored(Element::BF16), stored(Element::F16)) {
+        (false, false) => "f32",
+        (true, false) => "bf16",
+        (false, true) => "f16",
+        (true, true) => "bf16 and f16",
+    }
 }
 
 /// The convolutions that run by Winograd, as the report lists them, and what their weights take.

@@ -11,7 +11,7 @@ use std::path::Path;
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
-use fcdm_models::fcdm::compile::{Observer, Options, compile};
+use fcdm_models::fcdm::compile::{Observer, Options, Precision, compile};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
@@ -131,7 +131,7 @@ fn artifact(net: &str, path: &Path, image: &[usize], (optimise, winograd): (bool
     let ckpt = checkpoint(net);
     let import = Import::new(&ckpt, true).unwrap();
     let (class_names, license, source) = (vec![], None, None);
-    let options = Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, winograd, class_names, license, source };
+    let options = Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, winograd, class_names, precision: Precision::F32, license, source };
     compile(&import, &options, path, &mut Silent).unwrap();
     Network::new(Artifact::open(path).unwrap(), 2).unwrap()
 }
@@ -206,7 +206,7 @@ fn the_clothing_checkpoint() {
     let import = Import::new(&ckpt, true).unwrap();
     let (class_names, license, source) = (vec![], None, None);
     let winograd = Winograd::WhereFaster;
-    let options = Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, winograd, class_names, license, source };
+    let options = Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, winograd, class_names, precision: Precision::F32, license, source };
     let path = folder.path().join("clothing.fcdm");
     compile(&import, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();

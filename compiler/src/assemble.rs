@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_passes::partition::Copier;
-use fcdm_runtime::plan::{self, Plan};
+use fcdm_runtime::plan::{self, Element, Plan};
 use thiserror::Error;
 
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{Form, WeightError, WeightSource, WeightUse, pieces};
+use crate::weights::{Form, Storage, WeightError, WeightSource, WeightUse, pieces};
 use crate::winograd::{Winograd, choose};
 
 /// A function at one batch size.
@@ -68,18 +68,26 @@ pub struct Transformed {
     pub direct_bytes: u64,
 }
 
-/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one;
-/// `winograd` says which convolutions are computed that way.
+/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one; they
+/// stay f32. `winograd` says which convolutions are computed that way, in f32 as well, and `storage` how panels of others
+/// are stored.
 ///
 /// # Errors
 /// See [`AssembleError`].
-pub fn assemble(entries: Vec<EntryPoint>, weights: Option<&Function>, winograd: Winograd) -> Result<Assembly, AssembleError> {
+pub fn assemble(
+    entries: Vec<EntryPoint>,
+    weights: Option<&Function>,
+    winograd: Winograd,
+    storage: &Storage<'_>,
+) -> Result<Assembly, AssembleError> {
     let chosen = choose(entries.iter().map(|e| &e.function), winograd);
+    let derived = |name: &str| weights.is_some_and(|f| f.result(name).is_some());
+    let storage = |name: &str| if derived(name) { Element::F32 } else { storage(name) };
     let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
     let mut placed = Vec::new();
     for e in &entries {
         let entry = e.function.name().to_owned();
-        let program = lower(&e.function, &chosen).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program = lower(&e.function, &chosen, &storage).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
@@ -110,7 +118,7 @@ fn rename(f: &Function, name: &str) -> Function {
 impl Assembly {
     /// The weights held transformed, and what that costs.
     pub fn transformed(&self) -> Vec<Transformed> {
-        let bytes = |u: &WeightUse| u.stored_shape().iter().product::<usize>() as u64 * 4;
+        let bytes = |u: &WeightUse| u.stored_bytes() as u64;
         let winograd = self.tensors.values().filter(|u| u.form == Form::Winograd);
         let one = |u: &WeightUse| {
             let direct = WeightUse { form: Form::Panels, ..u.clone() };
@@ -119,10 +127,10 @@ impl Assembly {
         winograd.map(one).collect()
     }
 
-    /// The values of a tensor as the artifact holds it.
+    /// The values of a tensor in the artifact's order; [`WeightUse::write`] rounds them to its element type.
     ///
     /// # Errors
-    /// When a weight that it is made of cannot be had.
+    /// When a weight that it is made of cannot be had, or has a number that the element type has not.
     pub fn values(&self, usage: &WeightUse, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
         let mut values = Vec::with_capacity(usage.stored_shape().iter().product());
         self.pieces(usage, source, &mut |piece| {
@@ -147,13 +155,13 @@ impl Assembly {
             let mut b = Builder::new("one");
             let result = Copier::new(f).copy(&mut b, v);
             let values = evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?;
-            return take(usage.pack(values));
+            return take(usage.pack(values)?);
         }
         let pieces = usage.pieces();
         if let [_] = pieces[..] {
-            return take(usage.pack(source.load(&usage.weight)?));
+            return take(usage.pack(source.load(&usage.weight)?)?);
         }
-        pieces.iter().try_for_each(|rows| take(usage.part(rows).pack(source.load_rows(&usage.weight, rows.clone())?)))
+        pieces.iter().try_for_each(|rows| take(usage.part(rows).pack(source.load_rows(&usage.weight, rows.clone())?)?))
     }
 }
 

@@ -114,7 +114,7 @@ fn same_views(views: &[View], operands: &[Operand]) -> bool {
 /// Arena bytes of an operand.
 fn range(o: &Operand) -> Option<(usize, usize)> {
     match o.at {
-        Place::Arena(at) => Some((at, at + o.count() * 4)),
+        Place::Arena(at) => Some((at, at + o.bytes())),
         _ => None,
     }
 }
@@ -130,7 +130,7 @@ fn overlap(a: &Operand, b: &Operand) -> bool {
 fn misplaced(program: &Program, entry: &Entry, view: &View, operand: &Operand) -> Option<String> {
     match (&program.buffers[view.buffer.0].home, &operand.at) {
         (Home::Arena, Place::Arena(at)) => {
-            let end = at + operand.count() * 4;
+            let end = at + operand.bytes();
             (at % ALIGN != 0 || end > entry.arena_bytes).then(|| format!("bytes {at}..{end} of an arena of {}", entry.arena_bytes))
         }
         (Home::Input(a), Place::Input(b)) | (Home::Output(a), Place::Output(b)) if a == b => None,
@@ -145,6 +145,7 @@ mod tests {
     use super::*;
     use crate::allocate::allocate;
     use crate::lower::lower;
+    use fcdm_runtime::plan::Element;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
     use std::collections::BTreeSet;
@@ -157,7 +158,7 @@ mod tests {
         let s = b.one(Add {}, &[e, t]);
         let c = b.one(Concat { axis: 1 }, &[s, t]);
         let y = b.one(Tanh {}, &[c]);
-        let program = lower(&b.finish(vec![("y".into(), y)]), &BTreeSet::new()).unwrap();
+        let program = lower(&b.finish(vec![("y".into(), y)]), &BTreeSet::new(), &|_| Element::F32).unwrap();
         let entry = allocate(&program, "f", 2);
         (program, entry)
     }

@@ -1,10 +1,12 @@
 //! Weights: where their values come from, and the forms in which an artifact holds them.
 
+use std::io::{self, Write};
 use std::ops::Range;
 
 use fcdm_ir::Type;
-use fcdm_runtime::kernels::{pack_panels, winograd_panel};
-use fcdm_runtime::plan::{ALIGN, PANEL, POINTS};
+use fcdm_runtime::artifact::write_f32;
+use fcdm_runtime::kernels::{pack_pairs, pack_panels, winograd_panel};
+use fcdm_runtime::plan::{ALIGN, Element, PANEL, POINTS};
 
 /// Gives the values of weights, in the IR's layout, row-major.
 pub trait WeightSource {
@@ -43,14 +45,29 @@ pub enum WeightError {
     /// The source does not have it.
     #[error("there is no weight `{0}`")]
     Missing(String),
+    /// It is too large for the type that it is to be stored in.
+    #[error("weight `{weight}`: expected magnitudes of at most {most} to store as {element:?}, found {value}")]
+    Overflow {
+        /// Its name.
+        weight: String,
+        /// The type.
+        element: Element,
+        /// The type's greatest number.
+        most: f32,
+        /// The first value beyond it.
+        value: f32,
+    },
 }
+
+/// The element type that a weight's panels are stored in, by the weight's name: f32, bf16 or f16.
+pub type Storage<'a> = dyn Fn(&str) -> Element + 'a;
 
 /// How a kernel wants a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Form {
     /// Row-major, as in the IR.
     Dense,
-    /// A matrix `[O, K]` (all axes but the first as one) in panels of [`PANEL`] output channels.
+    /// A matrix `[O, K]` (all axes but the first as one) in panels, as [`Element::packed`] says.
     Panels,
     /// The weights `[O, 3, 3, I]` of a convolution, transformed for `Conv2dWinograd`, in panels as well.
     Winograd,
@@ -65,6 +82,8 @@ pub struct WeightUse {
     pub form: Form,
     /// Its type in the IR.
     pub ty: Type,
+    /// The type that its values are stored in.
+    pub element: Element,
 }
 
 impl WeightUse {
@@ -82,11 +101,17 @@ impl WeightUse {
         match self.form {
             Form::Dense => self.ty.shape.clone(),
             Form::Panels => {
-                let o = self.ty.shape[0];
-                vec![o.div_ceil(PANEL), self.ty.count() / o.max(1), PANEL]
+                let (o, taps, channels) = self.matrix();
+                self.element.packed(o, taps, channels)
             }
             Form::Winograd => vec![self.ty.shape[0].div_ceil(PANEL), POINTS, self.ty.shape[3], PANEL],
         }
+    }
+
+    /// Rows of the matrix, and taps and channels whose product its columns are.
+    fn matrix(&self) -> (usize, usize, usize) {
+        let [o, taps @ .., channels] = &self.ty.shape[..] else { unreachable!("a matrix has two axes, by the ops' constraints") };
+        (*o, taps.iter().product(), *channels)
     }
 
     /// Number of values in this form.
@@ -97,7 +122,7 @@ impl WeightUse {
     /// Extents of the tensor in the artifact: those that the kernels see, or, where its bytes would not be a multiple
     /// of the alignment, one axis with zeros at its end.
     pub fn stored_shape(&self) -> Vec<usize> {
-        let lanes = ALIGN / 4;
+        let lanes = ALIGN / self.element.bytes();
         let count = self.packed_count();
         if count.is_multiple_of(lanes) { self.packed_shape() } else { vec![count.next_multiple_of(lanes)] }
     }
@@ -116,13 +141,28 @@ impl WeightUse {
         part
     }
 
-    /// The tensor's values from the weight's.
-    pub fn pack(&self, values: Vec<f32>) -> Vec<f32> {
+    /// Bytes of the tensor in the artifact.
+    pub fn stored_bytes(&self) -> usize {
+        self.stored_shape().iter().product::<usize>() * self.element.bytes()
+    }
+
+    /// The tensor's values from the weight's, not yet rounded to its element type.
+    ///
+    /// # Errors
+    /// When a number has no finite value in that type.
+    pub fn pack(&self, values: Vec<f32>) -> Result<Vec<f32>, WeightError> {
+        let most = greatest(self.element);
+        if let Some(&value) = values.iter().find(|v| v.is_finite() && v.abs() > most) {
+            return Err(WeightError::Overflow { weight: self.weight.clone(), element: self.element, most, value });
+        }
         let mut out = match self.form {
             Form::Dense => values,
             Form::Panels => {
-                let shape = self.packed_shape();
-                pack_panels(&values, self.ty.shape[0], shape[1])
+                let (o, taps, channels) = self.matrix();
+                match self.element {
+                    Element::BF16 => pack_pairs(&values, o, taps, channels),
+                    Element::F32 | Element::F16 | Element::I32 => pack_panels(&values, o, taps * channels),
+                }
             }
             Form::Winograd => {
                 let (channels, mut out) = (self.ty.shape[3], vec![0.0; self.packed_count()]);
@@ -132,7 +172,82 @@ impl WeightUse {
             }
         };
         out.resize(self.stored_shape().iter().product(), 0.0);
-        out
+        Ok(out)
+    }
+
+    /// Writes the tensor's bytes, each value rounded to nearest even.
+    ///
+    /// # Errors
+    /// What `w` says.
+    pub fn write(&self, w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
+        let round: fn(f32) -> u16 = match self.element {
+            Element::BF16 => |v| half::bf16::from_f32(v).to_bits(),
+            Element::F16 => |v| half::f16::from_f32(v).to_bits(),
+            Element::F32 | Element::I32 => return write_f32(w, values),
+        };
+        let mut buffer = [0u8; 4096];
+        for chunk in values.chunks(buffer.len() / 2) {
+            for (bytes, &value) in buffer.chunks_exact_mut(2).zip(chunk) {
+                bytes.copy_from_slice(&round(value).to_le_bytes());
+            }
+            w.write_all(&buffer[..2 * chunk.len()])?;
+        }
+        Ok(())
+    }
+}
+
+/// The greatest finite number of the type.
+fn greatest(element: Element) -> f32 {
+    match element {
+        Element::BF16 => half::bf16::MAX.to_f32(),
+        Element::F16 => half::f16::MAX.to_f32(),
+        Element::F32 | Element::I32 => f32::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn panels(element: Element, shape: &[usize]) -> WeightUse {
+        WeightUse { weight: "w".into(), form: Form::Panels, ty: Type::f32(shape.to_vec()), element }
+    }
+
+    #[test]
+    fn stored_bytes_are_whole_lines() {
+        for shape in [&[5, 3][..], &[16, 1], &[33, 3, 3, 5], &[1, 1]] {
+            for element in [Element::F32, Element::BF16, Element::F16] {
+                let usage = panels(element, shape);
+                assert!(usage.stored_bytes().is_multiple_of(ALIGN), "{element:?} {shape:?}");
+                let mut bytes = Vec::new();
+                usage.write(&mut bytes, &usage.pack(vec![1.0; usage.ty.count()]).unwrap()).unwrap();
+                assert_eq!(bytes.len(), usage.stored_bytes());
+                let one: &[u8] = match element {
+                    Element::BF16 => &[0x80, 0x3f],
+                    Element::F16 => &[0, 0x3c],
+                    _ => &[0, 0, 0x80, 0x3f],
+                };
+                assert_eq!(bytes.chunks_exact(one.len()).filter(|b| *b == one).count(), usage.ty.count());
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_the_nearest_and_what_has_none_is_refused() {
+        let bits = |element, value: f32| {
+            let usage = panels(element, &[1, 1]);
+            let mut bytes = Vec::new();
+            usage.write(&mut bytes, &usage.pack(vec![value]).unwrap()).unwrap();
+            u16::from_le_bytes([bytes[0], bytes[1]])
+        };
+        // Ties go to the even neighbour.
+        assert_eq!([bits(Element::BF16, f32::from_bits(0x3f80_8000)), bits(Element::BF16, f32::from_bits(0x3f81_8000))], [0x3f80, 0x3f82]);
+        assert_eq!([bits(Element::F16, 1.0 + 1.0 / 2048.0), bits(Element::F16, 1.0 + 3.0 / 2048.0)], [0x3c00, 0x3c02]);
+        assert_eq!([bits(Element::F16, 65504.0), bits(Element::F16, f32::INFINITY), bits(Element::F16, 1e-9)], [0x7bff, 0x7c00, 0]);
+        let e = panels(Element::F16, &[1, 2]).pack(vec![1.0, -65505.0]).unwrap_err().to_string();
+        assert_eq!(e, "weight `w`: expected magnitudes of at most 65504 to store as F16, found -65505");
+        assert!(panels(Element::BF16, &[1, 1]).pack(vec![f32::MAX]).is_err());
     }
 }
 

@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::text::parse_module;
+use fcdm_runtime::plan::{Element, PANEL};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -45,7 +47,7 @@ impl WeightSource for Counting {
 fn weights_are_made_in_pieces() {
     let (module, _) = parse_module("test", IR).unwrap();
     let entries = module.functions.into_iter().map(|function| EntryPoint { function, rows: 1 }).collect();
-    let assembly = assemble(entries, None).unwrap();
+    let assembly = assemble(entries, None, Winograd::Never, &|_| Element::F32).unwrap();
     for (name, o, row) in [("w.panels", 8000, 2700), ("table", 9000, 1000)] {
         let usage = &assembly.tensors[name];
         let before = ALLOCATOR.current_usage();
@@ -54,8 +56,8 @@ fn weights_are_made_in_pieces() {
         let mut take = |piece: Vec<f32>| {
             for (i, v) in piece.iter().enumerate() {
                 let at = done + i;
-                let (panel, k, lane) = (at / (32 * row), at / 32 % row, at % 32);
-                let expected = if name == "table" { at } else { (panel * 32 + lane) * row + k };
+                let (panel, k, lane) = (at / (PANEL * row), at / PANEL % row, at % PANEL);
+                let expected = if name == "table" { at } else { (panel * PANEL + lane) * row + k };
                 assert_eq!(*v, expected as f32, "{name}: {at}");
             }
             done += piece.len();

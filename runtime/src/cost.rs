@@ -5,7 +5,7 @@
 //! the literature, and an algorithm that needs fewer products (Winograd's) keeps the count of the formula it computes.
 //! Rates over these counts are therefore comparable between algorithms and between engines.
 
-use crate::plan::{Element, Kernel, Operand, Step};
+use crate::plan::{Kernel, Operand, PANEL, Step};
 
 /// Work and traffic of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,9 +37,8 @@ fn macs(step: &Step) -> u64 {
     let (x, y) = (&step.inputs, &step.outputs);
     let per_output = |n: usize| y[0].count().saturating_mul(n);
     let macs = match &step.kernel {
-        // Packed weights: [panels, K, 16].
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => per_output(x[1].shape[1]),
-        Kernel::ScaleLinearGatedAdd => per_output(x[2].shape[1]),
+        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => per_output(depth(&x[1])),
+        Kernel::ScaleLinearGatedAdd => per_output(depth(&x[2])),
         // Transformed weights: [panels, 36, I, 16].
         Kernel::Conv2dWinograd { .. } => per_output(9 * x[1].shape[2]),
         Kernel::Matmul => per_output(x[0].shape[2]),
@@ -70,11 +69,14 @@ fn size(operand: &Operand) -> u64 {
     (operand.count() as u64).saturating_mul(width(operand))
 }
 
+/// K of packed weights, zeros that fill up a pair counted.
+fn depth(packed: &Operand) -> usize {
+    packed.count() / packed.shape[0] / PANEL
+}
+
 /// Bytes of an element.
 fn width(operand: &Operand) -> u64 {
-    match operand.dtype {
-        Element::F32 | Element::I32 => 4,
-    }
+    operand.dtype.bytes() as u64
 }
 
 /// Product of all extents but the last.

@@ -129,9 +129,9 @@ fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, S
         Place::Input(i) => Slot::Input(*i),
         Place::Output(i) => Slot::Output(*i),
         Place::Weight(name) => {
-            let expected = format!("at least {} bytes for tensor `{name}`, aligned to {ALIGN}", operand.count() * 4);
+            let expected = format!("at least {} bytes for tensor `{name}`, aligned to {ALIGN}", operand.bytes());
             match weights.tensor(name) {
-                Some((_, _, bytes)) if bytes.len() < operand.count() * 4 => return Err((expected, format!("{} bytes", bytes.len()))),
+                Some((_, _, bytes)) if bytes.len() < operand.bytes() => return Err((expected, format!("{} bytes", bytes.len()))),
                 Some((_, _, bytes)) if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) => {
                     return Err((expected, "another alignment".into()));
                 }

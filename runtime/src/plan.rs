@@ -64,8 +64,31 @@ pub struct Port {
 pub enum Element {
     /// binary32.
     F32,
+    /// The upper half of binary32; of packed weights alone.
+    BF16,
+    /// binary16; of packed weights alone.
+    F16,
     /// Class labels.
     I32,
+}
+
+impl Element {
+    /// Bytes of one.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Element::F32 | Element::I32 => 4,
+            Element::BF16 | Element::F16 => 2,
+        }
+    }
+
+    /// Extents of a weight matrix of `o` rows in panels of such elements, its columns being `taps` times `channels`.
+    pub fn packed(self, o: usize, taps: usize, channels: usize) -> Vec<usize> {
+        let panels = o.div_ceil(PANEL);
+        match self {
+            Element::BF16 => vec![panels, taps * channels.div_ceil(2), PANEL, 2],
+            Element::F32 | Element::F16 | Element::I32 => vec![panels, taps * channels, PANEL],
+        }
+    }
 }
 
 /// Where an operand's bytes are.
@@ -89,7 +112,7 @@ pub struct Operand {
     pub at: Place,
     /// Element type.
     pub dtype: Element,
-    /// Extents as this step sees them. For packed weights: the packed extents, `[panels, K, 16]`.
+    /// Extents as this step sees them. For packed weights: the packed extents, [`Element::packed`].
     pub shape: Vec<usize>,
 }
 
@@ -97,6 +120,11 @@ impl Operand {
     /// Number of elements.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes that its elements take.
+    pub fn bytes(&self) -> usize {
+        self.count() * self.dtype.bytes()
     }
 }
 
@@ -150,6 +178,12 @@ pub enum Binary {
 /// The kernels. `->` separates inputs from outputs. A matrix written `W[O,K]` is packed in panels of
 /// [`PANEL`] output channels: operand shape `[ceil(O/16), K, 16]`, element `(o, k)` at `[o/16][k][o%16]`, zero
 /// where `o >= O`. A vector over O beside it (bias) is dense `[O]`. Attributes are as in the IR op named.
+///
+/// W may be an artifact's tensor of f16, laid out so, or of bf16 in pairs of k: `[ceil(O/16), ceil(K/2), 16, 2]`,
+/// element `(o, k)` at `[o/16][k/2][o%16][k%2]`, zero where `k >= K`. A convolution's pairs do not straddle taps: with I
+/// channels, tap t begins at pair `t * ceil(I/2)`. All sums are of f32. Products with bf16 weights may also round x
+/// (in [`Kernel::ScaleLinearGatedAdd`], `a * h`) to bf16, to nearest even, on a CPU that multiplies such pairs; but not
+/// if x has two axes or fewer: conditions are computed in f32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kernel {

@@ -10,6 +10,7 @@ use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Function;
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
 use fcdm_runtime::executor::{Executor, Program};
+use fcdm_runtime::plan::Element;
 
 /// The description of some model; entry points loaded by hand do not look at it.
 fn some_model() -> ModelInfo {
@@ -38,7 +39,7 @@ pub fn executor(
     winograd: Winograd,
     threads: usize,
 ) -> Executor {
-    let assembly = assemble(entries, weights, winograd).unwrap();
+    let assembly = assemble(entries, weights, winograd, &|_| Element::F32).unwrap();
     for e in &assembly.plan.entries {
         let allowed = (e.arena_lower_bound * 11).div_ceil(10).max(e.arena_lower_bound + 256);
         assert!(e.arena_bytes <= allowed, "{}: arena {}, at least {}", e.name, e.arena_bytes, e.arena_lower_bound);

@@ -13,7 +13,7 @@ use fcdm_ir::{DType, Def, Function, Op, Type, Value};
 use fcdm_runtime::plan::{Element, Kernel, Port};
 use thiserror::Error;
 
-use crate::weights::{Form, WeightUse};
+use crate::weights::{Form, Storage, WeightUse};
 
 /// Index of a buffer in [`Program::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,14 +104,15 @@ pub enum LowerError {
 }
 
 /// Lowers a function. Instructions run in the function's order. `winograd` names the weights of the convolutions that
-/// are computed by Winograd (see [`crate::winograd::choose`]).
+/// are computed by Winograd (see [`crate::winograd::choose`]), `storage` says how panels of others are stored.
 ///
 /// # Errors
 /// See [`LowerError`].
-pub fn lower(f: &Function, winograd: &BTreeSet<String>) -> Result<Program, LowerError> {
+pub fn lower(f: &Function, winograd: &BTreeSet<String>, storage: &Storage<'_>) -> Result<Program, LowerError> {
     let mut l = Lowering {
         f,
         winograd,
+        storage,
         p: Program { inputs: Vec::new(), outputs: Vec::new(), buffers: Vec::new(), steps: Vec::new(), weights: Vec::new() },
         place: vec![None; f.value_count()],
         forms: HashMap::new(),
@@ -166,6 +167,7 @@ fn results_by_value(f: &Function) -> HashMap<Value, usize> {
 struct Lowering<'a> {
     f: &'a Function,
     winograd: &'a BTreeSet<String>,
+    storage: &'a Storage<'a>,
     p: Program,
     place: Vec<Option<BufferId>>,
     /// Buffers of weights, by weight and form.
@@ -193,8 +195,12 @@ impl Lowering<'_> {
             return id;
         }
         let data = self.f.value(v);
-        let usage = WeightUse { weight: data.name.clone(), form, ty: data.ty.clone() };
-        let id = self.buffer(usage.packed_count() * 4, Home::Weight(usage.tensor_name()));
+        let element = match form {
+            Form::Dense | Form::Winograd => Element::F32,
+            Form::Panels => (self.storage)(&data.name),
+        };
+        let usage = WeightUse { weight: data.name.clone(), form, ty: data.ty.clone(), element };
+        let id = self.buffer(usage.packed_count() * element.bytes(), Home::Weight(usage.tensor_name()));
         self.p.weights.push(usage);
         self.forms.insert((v, form), id);
         id
@@ -214,19 +220,20 @@ impl Lowering<'_> {
 
     /// A weight matrix `[O, ..]` as packed panels. One that is known only at run time is packed by copies.
     fn panels(&mut self, v: Value) -> View {
-        let ty = self.f.ty(v).clone();
-        let usage = WeightUse { weight: String::new(), form: Form::Panels, ty };
+        let data = self.f.value(v);
+        let known = data.def == Def::Weight;
+        let element = if known { (self.storage)(&data.name) } else { Element::F32 };
+        let usage = WeightUse { weight: String::new(), form: Form::Panels, ty: data.ty.clone(), element };
         let shape = usage.packed_shape();
-        let buffer = match self.f.value(v).def {
-            Def::Weight => self.weight(v, Form::Panels),
-            _ => return self.pack(v, shape),
-        };
-        View { buffer, dtype: Element::F32, shape }
+        if !known {
+            return self.pack(v, shape);
+        }
+        View { buffer: self.weight(v, Form::Panels), dtype: element, shape }
     }
 
     /// A convolution's weight as `Conv2dWinograd` wants it.
     fn transformed(&mut self, w: Value) -> View {
-        let usage = WeightUse { weight: String::new(), form: Form::Winograd, ty: self.f.ty(w).clone() };
+        let usage = WeightUse { weight: String::new(), form: Form::Winograd, ty: self.f.ty(w).clone(), element: Element::F32 };
         View { buffer: self.weight(w, Form::Winograd), dtype: Element::F32, shape: usage.packed_shape() }
     }
 

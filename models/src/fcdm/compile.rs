@@ -8,7 +8,7 @@ use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write, write_f32};
+use fcdm_runtime::artifact::{ArtifactContents, ModelInfo, Prediction, TensorSource, WriteError, write};
 use fcdm_runtime::check::{MAX_COUNT, check_plan};
 use fcdm_runtime::plan::{Element, Plan};
 use serde_json::json;
@@ -38,11 +38,46 @@ pub struct Options {
     pub winograd: Winograd,
     /// One name a class, or none.
     pub class_names: Vec<String>,
+    /// What weights of matrices are stored in.
+    pub precision: Precision,
     /// Licence of the weights, if it is to be recorded.
     pub license: Option<String>,
     /// Record the source's file name and the trainer's arguments. Without it the artifact depends on weights and
     /// options alone.
     pub source: Option<String>,
+}
+
+/// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As most checkpoints have them.
+    #[default]
+    F32,
+    /// The first 8 bits of their fractions and all of their range; on a CPU with AVX-512 BF16 also the other factor.
+    Bf16,
+    /// The first 11 bits of their fractions, up to 65504.
+    F16,
+}
+
+impl Precision {
+    /// `f32`, `bf16` or `f16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+
+    /// The element type of a weight's panels. Rounded timestep MLPs would shift the times themselves.
+    fn storage(self, weight: &str) -> Element {
+        match self {
+            _ if weight.starts_with("t_embedder") => Element::F32,
+            Precision::F32 => Element::F32,
+            Precision::Bf16 => Element::BF16,
+            Precision::F16 => Element::F16,
+        }
+    }
 }
 
 /// Why there is no artifact.
@@ -145,11 +180,13 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
     check(cfg, options)?;
     let compiled = functions(cfg, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report;
-    let winograd = if options.optimise { options.winograd } else { Winograd::Never };
-    let assembly = assemble(compiled.entries, compiled.weights.as_ref(), winograd)?;
+    // Transformed weights are f32: beside half weights they would be most of the file.
+    let direct = !options.optimise || options.precision != Precision::F32;
+    let winograd = if direct { Winograd::Never } else { options.winograd };
+    let assembly = assemble(compiled.entries, compiled.weights.as_ref(), winograd, &|name| options.precision.storage(name))?;
     let transformed = assembly.transformed();
     // What no runtime would load is not written: an arena beyond all bounds, say.
-    let stored = |name: &str| assembly.tensors.get(name).map(|u| (Element::F32, u.stored_shape()));
+    let stored = |name: &str| assembly.tensors.get(name).map(|u| (u.element, u.stored_shape()));
     check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
     let survey = import.survey(&mut |done, total| observer.progress("reading", done * 4, total * 4))?;
     let survey = survey.ok_or(CompileError::Cancelled)?;
@@ -162,7 +199,7 @@ pub fn compile(import: &Import<'_>, options: &Options, path: &Path, observer: &m
         report: Some(report(cfg, options, &passes, &transformed)),
         license: options.license.clone(),
     };
-    let weight_bytes = assembly.tensors.values().map(|u| (u.stored_shape().iter().product::<usize>() * 4) as u64).sum();
+    let weight_bytes = assembly.tensors.values().map(|u| u.stored_bytes() as u64).sum();
     let checksum = write_tensors(path, &contents, &assembly, import, observer)?;
     Ok(Summary { config: cfg.clone(), survey, passes, weight_bytes, transformed, plan: contents.plan, checksum })
 }
@@ -236,6 +273,7 @@ fn report(cfg: &Config, options: &Options, passes: &Report, transformed: &[Trans
     let f = network(cfg, Size { batch: 1, height: options.height, width: options.width });
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     json!({
+        "precision": options.precision.name(),
         "parameters": list(parameters_by_part(cfg).into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
         "macs": list(macs_by_stage(&f)),
         "passes": passes_json(passes),
@@ -274,8 +312,8 @@ fn write_tensors(
     };
     let keep = &keep;
     let tensors = assembly.tensors.iter().map(|(name, usage)| {
-        TensorSource::new(name.as_str(), Element::F32, usage.stored_shape(), move |w| {
-            assembly.pieces(usage, weights, &mut |piece| write_f32(w, &piece).map_err(Unmade::Disk)).map_err(keep)
+        TensorSource::new(name.as_str(), usage.element, usage.stored_shape(), move |w| {
+            assembly.pieces(usage, weights, &mut |piece| usage.write(w, &piece).map_err(Unmade::Disk)).map_err(keep)
         })
     });
     let go_on = std::cell::Cell::new(true);

@@ -59,20 +59,19 @@ struct RawEntry {
 pub(super) fn dtype_name(dtype: Element) -> &'static str {
     match dtype {
         Element::F32 => "F32",
+        Element::BF16 => "BF16",
+        Element::F16 => "F16",
         Element::I32 => "I32",
     }
 }
 
 fn dtype_of(name: &str) -> Option<Element> {
-    [Element::F32, Element::I32].into_iter().find(|&dtype| dtype_name(dtype) == name)
+    [Element::F32, Element::BF16, Element::F16, Element::I32].into_iter().find(|&dtype| dtype_name(dtype) == name)
 }
 
 /// Bytes of a tensor; `None` when they are more than memory can have.
 pub(super) fn byte_length(dtype: Element, shape: &[usize]) -> Option<usize> {
-    let size = match dtype {
-        Element::F32 | Element::I32 => 4,
-    };
-    shape.iter().try_fold(size, |product: usize, &extent| product.checked_mul(extent)).filter(|&n| isize::try_from(n).is_ok())
+    shape.iter().try_fold(dtype.bytes(), |product: usize, &extent| product.checked_mul(extent)).filter(|&n| isize::try_from(n).is_ok())
 }
 
 impl RawHeader {
@@ -130,7 +129,7 @@ impl RawHeader {
 
 impl RawEntry {
     fn check(self, name: &str) -> Result<TensorEntry, Fault> {
-        let dtype = dtype_of(&self.dtype).ok_or_else(|| Fault::tensor(name, "dtype F32 or I32", one_line(&self.dtype)))?;
+        let dtype = dtype_of(&self.dtype).ok_or_else(|| Fault::tensor(name, "dtype F32, BF16, F16 or I32", one_line(&self.dtype)))?;
         let [begin, end] = self.data_offsets;
         let length =
             byte_length(dtype, &self.shape).ok_or_else(|| Fault::tensor(name, "a shape that fits into memory", Extents(&self.shape)))?;

@@ -225,7 +225,7 @@ fn hostile_and_foreign_files_are_named() {
     let table =
         |tensors: &str, data: usize| said(&assembled(&format!(r#"{{"__metadata__":{{"fcdm.version":"1"}},{tensors}}}"#), &vec![0; data]));
     let x = |dtype: &str, shape: &str, offsets: &str| format!(r#""x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#);
-    assert_eq!(table(&x("F16", "[32]", "[0,64]"), 64), "tensor `x`: expected dtype F32 or I32, found F16");
+    assert_eq!(table(&x("F64", "[8]", "[0,64]"), 64), "tensor `x`: expected dtype F32, BF16, F16 or I32, found F64");
     assert_eq!(table(&x("F32", "[15]", "[0,64]"), 64), "tensor `x`: expected data_offsets 60 bytes apart, found 0 and 64");
     assert_eq!(table(&x("F32", "[16]", "[64,0]"), 64), "tensor `x`: expected data_offsets 64 bytes apart, found 64 and 0");
     assert_eq!(table(&x("F32", "[16]", "[32,96]"), 96), "tensor `x`: expected data at a multiple of 64 bytes, found 32");

@@ -35,7 +35,7 @@ impl Evaluation {
             let count = port.shape.iter().product();
             let stream = Stream { purpose: Purpose::InitialState, item: i as u32, step: 0 };
             match port.dtype {
-                Element::F32 => Values::F32(match taken.and_then(|rows| rows.get(..count)) {
+                Element::F32 | Element::BF16 | Element::F16 => Values::F32(match taken.and_then(|rows| rows.get(..count)) {
                     Some(rows) => rows.to_vec(),
                     None => {
                         let mut x = vec![0.0; count];

@@ -53,6 +53,11 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
         _ => None,
     };
     for (i, operand) in x.iter().chain(y).enumerate() {
+        if packed_weights(&step.kernel) == Some(i) && matches!(operand.dtype, Element::BF16 | Element::F16) {
+            let stored = matches!(operand.at, crate::plan::Place::Weight(_));
+            ensure(stored, format!("a tensor of the artifact for {:?} weights", operand.dtype), &operand.at)?;
+            continue;
+        }
         let want = if labels == Some(i) { Element::I32 } else { Element::F32 };
         ensure(operand.dtype == want, format!("{want:?} for operand {i}"), operand.dtype)?;
     }
@@ -84,7 +89,7 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             ensure(k.len() == 1 && y[0].shape.len() == x[0].shape.len(), "equal ranks of x and y, at least 1", &y[0].shape)?;
             let o = y[0].shape[rows.len()];
             shape("y", &y[0], &[rows, &[o]].concat())?;
-            weights(&x[1], x.get(2), o, k[0])
+            weights(&x[1], x.get(2), o, 1, k[0])
         }
         Kernel::Matmul => {
             let [b, m, k] = rank("a", &x[0])?;
@@ -96,8 +101,9 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
             let out = [convolved(h, [pad[0], pad[2]], *kh, *stride)?, convolved(w, [pad[1], pad[3]], *kw, *stride)?];
             shape("y", &y[0], &[n, out[0], out[1], o])?;
-            let k = count(&[*kh, *kw, i]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
-            weights(&x[1], x.get(2), o, k)
+            // One more channel than there are, since bf16 weights may have that many.
+            count(&[*kh, *kw, i + 1]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
+            weights(&x[1], x.get(2), o, kh * kw, i)
         }
         Kernel::Conv2dWinograd { pad } => {
             let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
@@ -174,12 +180,12 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             let ([n, h, w, k], [_, _, _, o]) = (rank("x", &x[0])?, rank("h", &y[0])?);
             shape("h", &y[0], &[n, h, w, o])?;
             shape("ss", &y[1], &[n, o])?;
-            weights(&x[1], x.get(2), o, k)
+            weights(&x[1], x.get(2), o, 1, k)
         }
         Kernel::ScaleLinearGatedAdd => {
             let ([n, h, w, k], [_, _, _, o]) = (rank("h", &x[0])?, rank("y", &y[0])?);
             shape("a", &x[1], &[n, k])?;
-            weights(&x[2], x.get(3), o, k)?;
+            weights(&x[2], x.get(3), o, 1, k)?;
             shape("gate", &x[4], &[n, o])?;
             shape("x", &x[5], &[n, h, w, o])?;
             shape("y", &y[0], &[n, h, w, o])
@@ -212,9 +218,18 @@ fn ends_or_one(x: &Operand) -> Result<(), Fault> {
     ensure(!x.shape.is_empty(), "at least one axis", &x.shape)
 }
 
-/// Packed weights of `o` rows and `k` columns, and their bias.
-fn weights(w: &Operand, b: Option<&Operand>, o: usize, k: usize) -> Result<(), Fault> {
-    shape("packed weights", w, &[o.div_ceil(PANEL), k, PANEL])?;
+/// Which input is packed weights, and so may be of a half type.
+fn packed_weights(kernel: &Kernel) -> Option<usize> {
+    match kernel {
+        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => Some(1),
+        Kernel::ScaleLinearGatedAdd => Some(2),
+        _ => None,
+    }
+}
+
+/// Packed weights of `o` rows and `taps * channels` columns, and their bias.
+fn weights(w: &Operand, b: Option<&Operand>, o: usize, taps: usize, channels: usize) -> Result<(), Fault> {
+    shape("packed weights", w, &w.dtype.packed(o, taps, channels))?;
     b.map_or(Ok(()), |b| shape("bias", b, &[o]))
 }
 

@@ -79,6 +79,8 @@ fn check_entry(entry: &Entry) -> Result<(), Fault> {
     ensure(entry.rows > 0, "at least one row", entry.rows)?;
     ensure(entry.arena_bytes <= MAX_ARENA, format!("an arena of at most {MAX_ARENA} bytes"), entry.arena_bytes)?;
     for port in entry.inputs.iter().chain(&entry.outputs) {
+        let of_a_caller = matches!(port.dtype, Element::F32 | Element::I32);
+        ensure(of_a_caller, format!("F32 or I32 for port `{}`", port.name), port.dtype)?;
         ensure(count(&port.shape).is_some(), format!("extents of at least 1 and a sane size for port `{}`", port.name), &port.shape)?;
     }
     for port in &entry.outputs {
@@ -113,7 +115,7 @@ fn check_place(entry: &Entry, operand: &Operand, weights: &Weights<'_>) -> Resul
     match &operand.at {
         Place::Arena(offset) => {
             ensure(offset % ALIGN == 0, format!("an offset divisible by {ALIGN}"), offset)?;
-            let end = n.checked_mul(4).and_then(|b| b.checked_add(*offset));
+            let end = n.checked_mul(operand.dtype.bytes()).and_then(|b| b.checked_add(*offset));
             let inside = end.is_some_and(|end| end <= entry.arena_bytes);
             ensure(inside, format!("an operand inside of the arena's {} bytes", entry.arena_bytes), (offset, &operand.shape))
         }
@@ -131,7 +133,7 @@ fn check_place(entry: &Entry, operand: &Operand, weights: &Weights<'_>) -> Resul
 /// True if the two share memory. Their counts were checked.
 fn overlap(a: &Operand, b: &Operand) -> bool {
     match (&a.at, &b.at) {
-        (Place::Arena(x), Place::Arena(y)) => *x < y + b.count() * 4 && *y < x + a.count() * 4,
+        (Place::Arena(x), Place::Arena(y)) => *x < y + b.bytes() && *y < x + a.bytes(),
         (x, y) => x == y,
     }
 }

@@ -37,7 +37,12 @@ pub fn packed(o: usize, k: usize) -> [usize; 3] {
 /// Runs the step on every variant with 1, 2 and 5 threads, compares the outputs of the numbers of threads bit
 /// by bit, and hands the outputs and a description to `check`. Outputs start as NaN and have canaries behind.
 pub fn run_all(step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec<f32>], &str)) {
-    for isa in Isa::all() {
+    run_on(&Isa::all(), step, inputs, check);
+}
+
+/// As [`run_all`], on those variants.
+pub fn run_on(isas: &[Isa], step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec<f32>], &str)) {
+    for &isa in isas {
         let outputs = run(step, inputs, isa, 1);
         check(&outputs, &format!("{isa} {:?}", step.outputs[0].shape));
         for threads in [2, 5] {
@@ -64,7 +69,7 @@ pub fn run(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize) -> Vec<Vec<
     });
     let mut args = Args { inputs: [std::ptr::null(); MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
     for (i, x) in inputs.iter().enumerate() {
-        assert_eq!(x.len(), step.inputs[i].count(), "input {i}");
+        assert_eq!(size_of_val(*x), step.inputs[i].bytes(), "input {i}");
         args.inputs[i] = x.as_ptr().cast();
     }
     for (i, y) in outputs.iter_mut().enumerate() {

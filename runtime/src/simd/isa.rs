@@ -1,14 +1,18 @@
-//! Which implementation this CPU gets. Detected once when an executor is made; `FCDM_ISA=scalar|avx2|avx512`
-//! forces one.
+//! Which implementation this CPU gets. Detected once when an executor is made; `FCDM_ISA` with a
+//! name of [`Isa::NAMES`] forces one.
 
 use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512};
+use super::x86::{Avx2, Avx512, Avx512Bf16};
 
 /// An instruction set that this CPU has; there is no other way to make one than to detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Kind);
+pub struct Isa {
+    kind: Kind,
+    /// Products with bf16 weights round the other factor to bf16 and multiply pairs.
+    bf16_pairs: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -17,13 +21,15 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 /// `FCDM_ISA` asks for what is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// Not a name of [`Isa::NAMES`].
-    #[error("FCDM_ISA: expected one of scalar, avx2, avx512, found `{0}`")]
+    #[error("FCDM_ISA: expected one of scalar, avx2, avx512, avx512bf16, found `{0}`")]
     Unknown(String),
     /// A name that this CPU cannot honour.
     #[error("FCDM_ISA: this CPU lacks `{0}`")]
@@ -32,19 +38,27 @@ pub enum IsaError {
 
 impl Isa {
     /// Every name, fastest first.
-    pub const NAMES: &'static [&'static str] = &["avx512", "avx2", "scalar"];
+    pub const NAMES: &'static [&'static str] = &["avx512bf16", "avx512", "avx2", "scalar"];
 
     /// The instruction set every CPU has.
-    pub const SCALAR: Isa = Isa(Kind::Scalar);
+    pub const SCALAR: Isa = Isa::of(Kind::Scalar, false);
+
+    const fn of(kind: Kind, bf16_pairs: bool) -> Isa {
+        Isa { kind, bf16_pairs }
+    }
 
     /// The instruction set of that name, if this CPU has it.
     pub fn named(name: &str) -> Option<Isa> {
         match name {
             "scalar" => Some(Isa::SCALAR),
             #[cfg(target_arch = "x86_64")]
-            "avx2" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(Isa(Kind::Avx2)),
+            "avx2" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") => {
+                Some(Isa::of(Kind::Avx2, false))
+            }
             #[cfg(target_arch = "x86_64")]
-            "avx512" if is_x86_feature_detected!("avx512f") => Some(Isa(Kind::Avx512)),
+            "avx512" if is_x86_feature_detected!("avx512f") => Some(Isa::of(Kind::Avx512, false)),
+            #[cfg(target_arch = "x86_64")]
+            "avx512bf16" if has_avx512_bf16() => Some(Isa::of(Kind::Avx512Bf16, true)),
             _ => None,
         }
     }
@@ -79,29 +93,50 @@ impl Isa {
 
     /// Its name in [`Isa::NAMES`].
     pub fn name(self) -> &'static str {
-        match self.0 {
+        match self.kind {
             Kind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "avx512bf16",
         }
     }
 
-    /// Proof of AVX2 and FMA, if this is that variant.
+    /// Whether products with bf16 weights round the other factor to bf16 as well, to multiply pairs.
+    pub(crate) fn bf16_pairs(self) -> bool {
+        self.bf16_pairs
+    }
+
+    /// The same, multiplying bf16 pairs: where the CPU has no instruction for it, as f32.
+    #[cfg(test)]
+    pub(crate) fn with_bf16_pairs(self) -> Isa {
+        Isa { bf16_pairs: true, ..self }
+    }
+
+    /// Proof of AVX2, FMA and F16C, if this is that variant.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn avx2(self) -> Option<Avx2> {
         // SAFETY: `named` detected the features.
-        (self.0 == Kind::Avx2).then(|| unsafe { Avx2::new() })
+        (self.kind == Kind::Avx2).then(|| unsafe { Avx2::new() })
     }
 
-    /// Proof of AVX-512F, if this is that variant.
+    /// Proof of AVX-512F, if this is that variant or the one with bf16.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn avx512(self) -> Option<Avx512> {
         // SAFETY: `named` detected the feature.
-        (self.0 == Kind::Avx512).then(|| unsafe { Avx512::new() })
+        matches!(self.kind, Kind::Avx512 | Kind::Avx512Bf16).then(|| unsafe { Avx512::new() })
+    }
+
+    /// Proof of AVX-512 BF16, if this is that variant.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn avx512bf16(self) -> Option<Avx512Bf16> {
+        // SAFETY: `named` detected the features.
+        (self.kind == Kind::Avx512Bf16).then(|| unsafe { Avx512Bf16::new() })
     }
 
     /// Every variant this CPU has, fastest first; for tests, which print those it lacks.
@@ -113,6 +148,13 @@ impl Isa {
         }
         have.into_iter().filter_map(Isa::named).collect()
     }
+}
+
+/// AVX-512 BF16, and what `rustc` takes for granted beside it.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512_bf16() -> bool {
+    let more = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
+    more && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
 impl fmt::Display for Isa {
@@ -130,7 +172,7 @@ mod tests {
         assert_eq!(Isa::select(Some("scalar")), Ok(Isa::SCALAR));
         assert_eq!(Isa::select(None), Ok(Isa::best()));
         let e = Isa::select(Some("sse9")).expect_err("no such name");
-        assert_eq!(e.to_string(), "FCDM_ISA: expected one of scalar, avx2, avx512, found `sse9`");
+        assert_eq!(e.to_string(), "FCDM_ISA: expected one of scalar, avx2, avx512, avx512bf16, found `sse9`");
         for name in Isa::NAMES {
             match Isa::select(Some(name)) {
                 Ok(isa) => assert_eq!(isa.name(), *name),

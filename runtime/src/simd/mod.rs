@@ -15,7 +15,7 @@ mod x86;
 pub use isa::{Isa, IsaError};
 pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512, Avx512Bf16};
 
 /// A vector of f32 and what the kernels do with it.
 ///
@@ -86,6 +86,23 @@ pub trait Simd: Copy {
     fn piece(self, table: &[f32; 8], x: Self::V) -> Self::V;
     /// `v * 2^n` for a normal result or zero v, n being given as `n + 1.5 * 2^23`.
     fn times_exp2(self, v: Self::V, shifted: Self::V) -> Self::V;
+    /// Reads LANES binary16.
+    ///
+    /// # Safety
+    /// - `p` is valid for reads of LANES elements.
+    unsafe fn load_f16(self, p: *const u16) -> Self::V;
+    /// Of every lane's two bf16, that in the lower half, as f32.
+    fn low_bf16(self, pairs: Self::V) -> Self::V;
+    /// Of every lane's two bf16, that in the upper half, as f32.
+    fn high_bf16(self, pairs: Self::V) -> Self::V;
+    /// `low(a) * low(b) + high(a) * high(b) + sum` of the bf16 in every lane. The products are exact; the sums are of
+    /// f32, in an order of the implementation's.
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        let sum = self.mla(self.high_bf16(a), self.high_bf16(b), sum);
+        self.mla(self.low_bf16(a), self.low_bf16(b), sum)
+    }
+
     /// Brings the line at `p` near, if that is an address; else nothing.
     fn prefetch(self, p: *const f32);
 
@@ -123,17 +140,35 @@ pub trait Simd: Copy {
 }
 
 /// Declares a kernel entry: `fn name(isa: Isa, ARGS)` that runs `body::<S>(s, ARGS)` compiled for that ISA.
-/// Constant arguments per ISA may follow the body's name: `body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]`.
+/// Constant arguments per ISA may follow the body's name: `body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]`. AVX-512
+/// BF16 runs what AVX-512F does unless it is listed too, at the end.
 macro_rules! variants {
+    (@bf16 $isa:ident ($($arg:ident: $ty:ty),*) ($($ret:ty)?) $body:ident) => {};
+    (@bf16 $isa:ident ($($arg:ident: $ty:ty),*) ($($ret:ty)?) $body:ident avx512bf16 <$($h:literal),*>) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bf16")]
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn avx512bf16(s: crate::simd::Avx512Bf16, $($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: the contract of the whole is the body's.
+            unsafe { $body::<crate::simd::Avx512Bf16 $(, $h)*>(s, $($arg),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(s) = $isa.avx512bf16() {
+            // SAFETY: `s` proves the features; the rest is the caller's contract.
+            return unsafe { avx512bf16(s, $($arg),*) };
+        }
+    };
     ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         crate::simd::variants!($(#[$doc])* $vis unsafe fn $name($($arg: $ty),*) $(-> $ret)? =
             $body [scalar <>, avx2 <>, avx512 <>]);
     };
     ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? =
-        $body:ident [scalar <$($s:literal),*>, avx2 <$($a:literal),*>, avx512 <$($z:literal),*>]) => {
+        $body:ident [scalar <$($s:literal),*>, avx2 <$($a:literal),*>, avx512 <$($z:literal),*>
+        $(, avx512bf16 <$($h:literal),*>)?]) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
         $vis unsafe fn $name(isa: crate::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+            crate::simd::variants!(@bf16 isa ($($arg: $ty),*) ($($ret)?) $body $(avx512bf16 <$($h),*>)?);
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             #[allow(clippy::too_many_arguments)]
@@ -142,7 +177,7 @@ macro_rules! variants {
                 unsafe { $body::<crate::simd::Avx512 $(, $z)*>(s, $($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx2(s: crate::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the contract of `$name` is the body's.
@@ -174,7 +209,7 @@ mod tests {
     const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
 
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 16];
+    type Lanes = [[f32; 16]; 20];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -200,6 +235,10 @@ mod tests {
                     s.splat(s.reduce_max(load(n))),
                     s.piece(&TABLE, c),
                     s.times_exp2(s.splat(1.5), s.add(load(n), s.splat(12_582_912.0))),
+                    s.low_bf16(a),
+                    s.high_bf16(a),
+                    s.dot_bf16(b, b, c),
+                    s.load_f16(n.as_ptr().cast::<u16>().add(at)),
                 ];
                 for (out, v) in out.iter_mut().zip(results) {
                     s.store(out.as_mut_ptr().add(at), v);
@@ -234,7 +273,7 @@ mod tests {
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
         for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 16];
+            let mut found = [[0.0; 16]; 20];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
                 methods(isa, &a, &b, &c, &n, &mut found);
@@ -258,6 +297,13 @@ mod tests {
                 each(&|i| own(i).iter().copied().fold(-inf, f32::max)),
                 each(&|i| TABLE[(c[i].to_bits() >> 22) as usize % 8]),
                 each(&|i| (1.5 * f64::from(n[i]).exp2()) as f32),
+                each(&|i| f32::from_bits(a[i].to_bits() << 16)),
+                each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
+                each(&|i| {
+                    let [low, high] = [b[i].to_bits() << 16, b[i].to_bits() & 0xffff_0000].map(f32::from_bits);
+                    low.mul_add(low, high.mul_add(high, c[i]))
+                }),
+                each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
                 for (i, (f, w)) in found.iter().zip(want).enumerate() {

@@ -9,6 +9,16 @@ pub struct Scalar;
 
 const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
+/// The value of a binary16.
+#[inline(always)]
+fn from_f16(bits: u16) -> f32 {
+    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
+    // In f32's fields the exponent is too small by 127 - 15; a product makes up for it exactly, subnormal or not.
+    let scaled = (f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23)).to_bits();
+    let special = 0x7f80_0000 | magnitude << 13;
+    f32::from_bits(sign | if magnitude < 0x7c00 { scaled } else { special })
+}
+
 impl Simd for Scalar {
     const LANES: usize = 1;
     type V = f32;
@@ -110,5 +120,31 @@ impl Simd for Scalar {
         f32::from_bits(v.to_bits().wrapping_add(shifted.to_bits() << 23))
     }
     #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> f32 {
+        // SAFETY: the caller's contract.
+        from_f16(unsafe { *p })
+    }
+    #[inline(always)]
+    fn low_bf16(self, pairs: f32) -> f32 {
+        f32::from_bits(pairs.to_bits() << 16)
+    }
+    #[inline(always)]
+    fn high_bf16(self, pairs: f32) -> f32 {
+        f32::from_bits(pairs.to_bits() & 0xffff_0000)
+    }
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_f16;
+
+    #[test]
+    fn every_binary16() {
+        for bits in 0..=u16::MAX {
+            let (found, want) = (from_f16(bits), half::f16::from_bits(bits).to_f32());
+            assert!(found.to_bits() == want.to_bits() || found.is_nan() && want.is_nan(), "{bits:#06x}: expected {want}, found {found}");
+        }
+    }
 }

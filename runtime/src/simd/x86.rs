@@ -1,10 +1,10 @@
-//! AVX2 with FMA, and AVX-512F. One intrinsic a method wherever there is one: right by inspection.
+//! AVX2 with FMA and F16C, AVX-512F, and that with BF16. One intrinsic a method wherever there is one: right by inspection.
 
 use std::arch::x86_64::*;
 
 use super::Simd;
 
-/// Proof of AVX2 and FMA.
+/// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
@@ -12,9 +12,13 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
+/// Proof of AVX-512F and AVX-512 BF16.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Bf16(Avx512);
+
 impl Avx2 {
     /// # Safety
-    /// - This CPU has AVX2 and FMA.
+    /// - This CPU has AVX2, FMA and F16C.
     #[inline(always)]
     pub(super) unsafe fn new() -> Avx2 {
         Avx2(())
@@ -36,6 +40,15 @@ impl Avx512 {
     #[inline(always)]
     pub(super) unsafe fn new() -> Avx512 {
         Avx512(())
+    }
+}
+
+impl Avx512Bf16 {
+    /// # Safety
+    /// - This CPU has AVX-512F and AVX-512 BF16.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Avx512Bf16 {
+        Avx512Bf16(Avx512(()))
     }
 }
 
@@ -104,6 +117,14 @@ impl Simd for Avx2 {
             let d = _mm_max_ps(q, _mm_movehl_ps(q, q));
             _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)))
         };
+        low_bf16(pairs: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
+        high_bf16(pairs: __m256) -> __m256 = _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff)));
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m256 {
+        // SAFETY: the caller's contract; `self` proves F16C.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
     }
 
     #[inline(always)]
@@ -173,6 +194,15 @@ impl Simd for Avx512 {
         // Both expand to a fixed tree of shuffles, not to a sequence that depends on data.
         reduce_add(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+        low_bf16(pairs: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
+        high_bf16(pairs: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(!0xffff)));
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> __m512 {
+        // SAFETY: the caller's contract; `self` proves AVX-512F.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
     }
 
     #[inline(always)]
@@ -189,5 +219,65 @@ impl Simd for Avx512 {
     fn prefetch(self, p: *const f32) {
         // SAFETY: a hint, which reads nothing and faults nowhere.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+}
+
+/// Methods that are AVX-512F's.
+macro_rules! delegated {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: $ty),*) -> $ret {
+            self.0.$name($($arg),*)
+        })*
+    };
+    ($(unsafe $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
+        $(#[inline(always)]
+        unsafe fn $name(self, $($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: the caller's contract.
+            unsafe { self.0.$name($($arg),*) }
+        })*
+    };
+}
+
+impl Simd for Avx512Bf16 {
+    const LANES: usize = 16;
+    type V = __m512;
+    type M = __mmask16;
+
+    delegated! {
+        unsafe load(p: *const f32) -> __m512;
+        unsafe store(p: *mut f32, v: __m512);
+        unsafe load_partial(p: *const f32, n: usize) -> __m512;
+        unsafe store_partial(p: *mut f32, v: __m512, n: usize);
+        unsafe load_f16(p: *const u16) -> __m512;
+    }
+    delegated! {
+        splat(x: f32) -> __m512;
+        add(a: __m512, b: __m512) -> __m512;
+        sub(a: __m512, b: __m512) -> __m512;
+        mul(a: __m512, b: __m512) -> __m512;
+        div(a: __m512, b: __m512) -> __m512;
+        fma(a: __m512, b: __m512, c: __m512) -> __m512;
+        mla(a: __m512, b: __m512, c: __m512) -> __m512;
+        max(a: __m512, b: __m512) -> __m512;
+        min(a: __m512, b: __m512) -> __m512;
+        sqrt(a: __m512) -> __m512;
+        round(a: __m512) -> __m512;
+        exp2_int(n: __m512) -> __m512;
+        lt(a: __m512, b: __m512) -> __mmask16;
+        select(m: __mmask16, yes: __m512, no: __m512) -> __m512;
+        reduce_add(a: __m512) -> f32;
+        reduce_max(a: __m512) -> f32;
+        low_bf16(pairs: __m512) -> __m512;
+        high_bf16(pairs: __m512) -> __m512;
+        piece(table: &[f32; 8], x: __m512) -> __m512;
+        times_exp2(v: __m512, shifted: __m512) -> __m512;
+        prefetch(p: *const f32) -> ();
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: `self` proves the feature; all three types are 64 bytes of which any value is valid.
+        unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) }
     }
 }

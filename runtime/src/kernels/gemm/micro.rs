@@ -5,6 +5,7 @@
 //! convolution's tap. Every row goes through the same operations whatever tile it falls into, so where blocks begin
 //! does not change a bit.
 
+use super::panel::{F32, Line};
 use crate::plan::PANEL;
 use crate::simd::{Simd, variants};
 
@@ -32,12 +33,12 @@ pub(crate) struct Left<'a> {
     pub step: usize,
 }
 
-/// One or two panels, a stretch of k of each.
+/// One or two panels, a stretch of k of each; addresses and distances count f32, whatever the weights are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Right {
     /// Element (0, 0) of the first.
     pub start: *const f32,
-    /// Elements from one panel to the next.
+    /// f32 from one panel to the next.
     pub panel_step: usize,
     /// 1 or 2.
     pub panels: usize,
@@ -52,12 +53,19 @@ variants! {
     /// # Safety
     /// - A, B and C are valid for `rows` x `depth`, `depth` x 16 a panel, and `rows` x 32; C overlaps neither.
     pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) =
-        multiply_add_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
+        multiply_add_f32 [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
 }
 
-/// As [`multiply_add`], for a caller that has chosen the instructions.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add_body<S: Simd, const R: usize, const V: usize>(
+unsafe fn multiply_add_f32<S: Simd, const R: usize, const V: usize>(s: S, a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) {
+    // SAFETY: the caller's contract.
+    unsafe { multiply_add_body::<S, F32, R, V>(s, a, b, depth, c, first) }
+}
+
+/// As [`multiply_add`], for a caller that has chosen the instructions, and weights of any type. With
+/// [`super::panel::Bf16Pairs`], A holds pairs, and `depth` counts them.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V: usize>(
     s: S,
     a: Left<'_>,
     b: Right,
@@ -71,13 +79,13 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, const R: usize, const V: usize>(
         let wide = (columns - j).min(V * S::LANES);
         // SAFETY: columns j .. j + wide of the panels and of C.
         unsafe {
-            let start = b.start.add(j / PANEL * b.panel_step + j % PANEL);
+            let start = b.start.add(j / PANEL * b.panel_step).byte_add(j % PANEL * L::BYTES);
             let next = if j + wide < columns { start.wrapping_add(b.panel_step) } else { b.next };
             let b = Right { start, next, ..b };
             if wide == V * S::LANES {
-                rows_of_tiles::<S, R, V>(s, a, b, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, V>(s, a, b, depth, c.add(j), first);
             } else {
-                rows_of_tiles::<S, R, 1>(s, a, b, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, 1>(s, a, b, depth, c.add(j), first);
             }
         }
         j += if wide == V * S::LANES { wide } else { S::LANES };
@@ -87,17 +95,24 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, const R: usize, const V: usize>(
 /// # Safety
 /// - As of [`multiply_add`], for V vectors of columns.
 #[inline(always)]
-unsafe fn rows_of_tiles<S: Simd, const R: usize, const V: usize>(s: S, a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) {
+unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize>(
+    s: S,
+    a: Left<'_>,
+    b: Right,
+    depth: usize,
+    c: *mut f32,
+    first: bool,
+) {
     let rows = a.rows.len();
     let mut r = 0;
-    // The next panel's lines, one a step of k, are shared out among the first tiles.
+    // The next panel's lines are shared out among the first tiles: one a turn.
     let mut next = b.next;
     macro_rules! tiles {
         ($n:expr, $rows:expr) => {
             while r + $rows <= $n {
                 // SAFETY: rows r .. r + $rows exist.
-                unsafe { tile::<S, { $rows }, V>(s, a.rows.as_ptr().add(r), a, b, next, depth, c.add(r * GROUP), first) };
-                next = if r < (UNROLL - 1) * R { next.wrapping_add(depth / UNROLL * PANEL) } else { b.start };
+                unsafe { tile::<S, L, { $rows }, V>(s, a.rows.as_ptr().add(r), a, b, next, depth, c.add(r * GROUP), first) };
+                next = if r < (UNROLL / L::STEPS - 1) * R { next.wrapping_add(L::offset(1) * (depth / UNROLL)) } else { b.start };
                 r += $rows;
             }
         };
@@ -117,7 +132,7 @@ unsafe fn rows_of_tiles<S: Simd, const R: usize, const V: usize>(s: S, a: Left<'
 /// - As of [`multiply_add`], for R rows, whose addresses are at `rows`, and V vectors of columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize>(
     s: S,
     rows: *const *const f32,
     a: Left<'_>,
@@ -131,17 +146,18 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     // SAFETY: R addresses; the caller's contract.
     let x: [*const f32; R] = std::array::from_fn(|r| unsafe { *rows.add(r) });
     // Vector v of a step of k, which may be in the second panel.
-    let column = |v: usize| v * S::LANES / PANEL * b.panel_step + v * S::LANES % PANEL;
-    let mut w: [*const f32; V] = std::array::from_fn(|v| b.start.wrapping_add(column(v)));
+    let start = |v: usize| b.start.wrapping_add(v * S::LANES / PANEL * b.panel_step).wrapping_byte_add(v * S::LANES % PANEL * L::BYTES);
+    let mut w: [*const u8; V] = std::array::from_fn(|v| start(v).cast());
+    let line = PANEL * L::BYTES;
     macro_rules! step {
         ($k:expr, $u:expr) => {{
             // SAFETY: step $k + $u is below `depth`; the caller's contract.
             unsafe {
-                let columns: [S::V; V] = std::array::from_fn(|v| s.load(w[v].add($u * PANEL)));
+                let columns: [S::V; V] = std::array::from_fn(|v| L::load(s, w[v].add($u / L::STEPS * line), $u % L::STEPS));
                 for r in 0..R {
                     let factor = s.splat(*x[r].add(($k + $u) * a.step));
                     for v in 0..V {
-                        sums[r][v] = s.mla(factor, columns[v], sums[r][v]);
+                        sums[r][v] = L::multiply_add(s, factor, columns[v], sums[r][v]);
                     }
                 }
             }
@@ -154,18 +170,21 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
         if V * S::LANES > PANEL {
             s.prefetch(ahead.wrapping_add(b.panel_step));
         }
-        ahead = ahead.wrapping_add(PANEL);
+        ahead = ahead.wrapping_add(L::offset(1));
         step!(k, 0);
         step!(k, 1);
         step!(k, 2);
         step!(k, 3);
-        w.iter_mut().for_each(|w| *w = w.wrapping_add(UNROLL * PANEL));
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(UNROLL / L::STEPS * line));
         k += UNROLL;
     }
     while k < depth {
         step!(k, 0);
-        w.iter_mut().for_each(|w| *w = w.wrapping_add(PANEL));
-        k += 1;
+        if L::STEPS > 1 && k + 1 < depth {
+            step!(k, 1);
+        }
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(line));
+        k += L::STEPS;
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {

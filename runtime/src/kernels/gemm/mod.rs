@@ -8,20 +8,24 @@
 mod epilogue;
 pub(crate) mod micro;
 mod pack;
+mod panel;
 mod rows;
 mod split;
+#[cfg(test)]
+mod half_tests;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, Step};
-use crate::simd::{Simd, variants};
+use crate::plan::{Element, Kernel, PANEL, Step};
+use crate::simd::{Isa, Simd, variants};
 use epilogue::{Block, Then, finish_body};
 use micro::{GROUP, Left, Right, multiply_add_body, stretches};
-pub use pack::pack_panels;
-use rows::{Images, scale_row};
+pub use pack::{pack_pairs, pack_panels};
+use panel::{Bf16, Bf16Pairs, F16, F32, Line, Weights};
+use rows::{Images, round_row, scale_row};
 pub(crate) use rows::{Taps, Window};
 use split::{Extents, Order};
 
@@ -58,6 +62,10 @@ pub(super) struct Gemm {
     /// Elements from one sample's packed weights to the next's; 0 if they share them.
     pub weights_step: usize,
     pub finish: Finish,
+    /// Of the packed weights.
+    pub element: Element,
+    /// Where the CPU multiplies pairs of bf16, the input is rounded to them.
+    pub rounds: bool,
 }
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
@@ -79,7 +87,9 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
-    Box::new(gemm)
+    let element = step.inputs[if gemm.scaled { 2 } else { 1 }].dtype;
+    // A vector a sample is a condition.
+    Box::new(Gemm { element, rounds: element == Element::BF16 && x.len() > 2, ..gemm })
 }
 
 /// Addresses of a product's operands.
@@ -106,7 +116,19 @@ impl Operands {
 impl Gemm {
     /// A product without epilogue, whose input has as many pixels as the product has rows.
     pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize) -> Gemm {
-        Gemm { taps, samples, rows, pixels: rows, channels, o, scaled: false, weights_step: 0, finish: Finish::Store }
+        Gemm {
+            taps,
+            samples,
+            rows,
+            pixels: rows,
+            channels,
+            o,
+            scaled: false,
+            weights_step: 0,
+            finish: Finish::Store,
+            element: Element::F32,
+            rounds: false,
+        }
     }
 
     pub fn k(&self) -> usize {
@@ -136,33 +158,56 @@ impl Gemm {
         Order::choose(Extents { rows, units, unit: UNIT, groups, k: self.k(), block: BLOCK_UNITS * UNIT }, threads)
     }
 
-    /// From one copied pixel to the next: whole cache lines, and an odd number of them.
-    fn copy_step(&self) -> usize {
-        (self.channels.div_ceil(16) | 1) * 16
+    /// Whether this product multiplies pairs of bf16.
+    fn pairs(&self, isa: Isa) -> bool {
+        self.rounds && isa.bf16_pairs()
     }
 
-    /// Whether the input is read from a copy: scaled, or because pixels a multiple of 4 KB apart share cache sets.
-    fn copies(&self) -> bool {
-        self.scaled || self.channels.is_multiple_of(1024)
+    /// f32 of a panel.
+    fn panel_step(&self) -> usize {
+        let lines = |of_tap: usize| self.taps.count() * of_tap;
+        match self.element {
+            Element::BF16 => lines(Bf16::offset(self.channels)),
+            Element::F16 => lines(F16::offset(self.channels)),
+            Element::F32 | Element::I32 => lines(F32::offset(self.channels)),
+        }
+    }
+
+    /// From one copied pixel to the next: whole cache lines, and an odd number of them.
+    fn copy_step(&self, pairs: bool) -> usize {
+        let f32s = if pairs { self.channels.div_ceil(2) } else { self.channels };
+        (f32s.div_ceil(16) | 1) * 16
+    }
+
+    /// Whether the input is read from a copy: rounded, scaled, or because pixels a multiple of 4 KB apart share cache sets.
+    fn copies(&self, pairs: bool) -> bool {
+        pairs || self.scaled || self.channels.is_multiple_of(1024)
     }
 
     /// Whether a thread copies its blocks of rows on its own.
-    fn copies_blocks(&self) -> bool {
-        self.taps == Taps::One && self.copies()
+    fn copies_blocks(&self, pairs: bool) -> bool {
+        self.taps == Taps::One && self.copies(pairs)
     }
 
     /// f32 of the copy that all threads share.
-    fn shared_copy(&self, threads: usize) -> usize {
-        match self.order(threads) {
-            Order::ColumnsFirst { .. } if self.copies() => self.samples * self.pixels * self.copy_step(),
-            _ => 0,
-        }
+    fn shared_copy(&self, threads: usize, pairs: bool) -> usize {
+        let shared = match self.order(threads) {
+            Order::ColumnsFirst { .. } => true,
+            Order::RowsFirst => pairs && self.taps != Taps::One,
+        };
+        if shared && self.copies(pairs) { self.samples * self.pixels * self.copy_step(pairs) } else { 0 }
+    }
+
+    /// f32 reserved for that copy, whichever the instruction set is.
+    fn reserved_copy(&self, threads: usize) -> usize {
+        self.shared_copy(threads, false).max(if self.rounds { self.shared_copy(threads, true) } else { 0 })
     }
 
     /// f32 of a thread's own scratch: addresses of rows, 32 columns of the product, a copied block.
     pub fn own(&self, threads: usize) -> usize {
+        let pairs = !self.copies(false);
         let (rows, copied) = match self.order(threads) {
-            Order::RowsFirst if self.copies_blocks() => (BLOCK_UNITS * UNIT, self.copy_step()),
+            Order::RowsFirst if self.copies_blocks(self.rounds) => (BLOCK_UNITS * UNIT, self.copy_step(pairs)),
             Order::RowsFirst => (BLOCK_UNITS * UNIT, 0),
             Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
         };
@@ -181,14 +226,15 @@ impl Gemm {
     /// - `worker.own` has [`Gemm::own`] f32; `copy`, if there is one, is the whole input, copied.
     pub unsafe fn multiply(&self, operands: &Operands, copy: Option<*const f32>, squares: *mut f32, worker: &mut Worker<'_>) {
         let groups = Extents::groups(self.o);
-        let images = copy.map_or_else(|| self.images(operands.x, self.channels), |c| self.images(c, self.copy_step()));
+        let pairs = self.pairs(worker.isa);
+        let images = copy.map_or_else(|| self.images(operands.x, self.channels), |c| self.images(c, self.copy_step(pairs)));
         match self.order(worker.threads) {
             Order::RowsFirst => {
                 while let Some(units) = worker.claim(self.units(), BLOCK_UNITS) {
                     for block in self.blocks(units, BLOCK_UNITS) {
                         // SAFETY: the caller's contract; these rows are this thread's.
                         unsafe {
-                            let images = if self.copies_blocks() { self.copy_block(operands, &block, worker) } else { images };
+                            let images = if self.copies_blocks(pairs) { self.copy_block(operands, &block, worker) } else { images };
                             for group in 0..groups {
                                 self.multiply_block(operands, images, squares, &block, group, worker);
                             }
@@ -233,24 +279,29 @@ impl Gemm {
     unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> Images {
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let at = BLOCK_UNITS * UNIT * (2 + GROUP);
-        let copy = &mut worker.own[at..at + rows.len() * self.copy_step()];
-        for (r, out) in rows.clone().zip(copy.chunks_exact_mut(self.copy_step())) {
+        let step = self.copy_step(self.pairs(worker.isa));
+        let copy = &mut worker.own[at..at + rows.len() * step];
+        for (r, out) in rows.clone().zip(copy.chunks_exact_mut(step)) {
             // SAFETY: row r exists.
             unsafe { self.copy_pixel(worker.isa, operands, r, out) };
         }
         // Rows are counted from the first of all.
-        self.images(copy.as_ptr().wrapping_sub(rows.start * self.copy_step()), self.copy_step())
+        self.images(copy.as_ptr().wrapping_sub(rows.start * step), step)
     }
 
     /// # Safety
     /// - The pixel exists.
-    unsafe fn copy_pixel(&self, isa: crate::simd::Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
+    unsafe fn copy_pixel(&self, isa: Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
         let c = self.channels;
         // SAFETY: the pixel's channels, and the sample's factors.
         unsafe {
             let x = std::slice::from_raw_parts(operands.x.add(pixel * c), c);
-            if self.scaled {
-                let factors = std::slice::from_raw_parts(operands.factors.add(pixel / self.pixels * c), c);
+            let of_sample = |factors: *const f32| std::slice::from_raw_parts(factors.add(pixel / self.pixels * c), c);
+            let factors = if self.scaled { of_sample(operands.factors) } else { &[] };
+            if self.pairs(isa) {
+                let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), c.next_multiple_of(2));
+                round_row(isa, x, factors, out);
+            } else if self.scaled {
                 scale_row(isa, x, factors, &mut out[..c]);
             } else {
                 out[..c].copy_from_slice(x);
@@ -269,7 +320,7 @@ impl Gemm {
         group: usize,
         worker: &mut Worker<'_>,
     ) {
-        let (column, k) = (group * GROUP, self.k());
+        let (column, panel_step) = (group * GROUP, self.panel_step());
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let (product, table) = worker.own.split_at_mut(rows.len() * GROUP);
         // SAFETY: scratch is aligned to 64 bytes, and an address has the size of two f32 at most.
@@ -277,9 +328,9 @@ impl Gemm {
         // SAFETY: the group exists; its columns of these rows are this thread's.
         unsafe {
             let sample = rows.start / self.rows;
-            let start = operands.weights.add(sample * self.weights_step + column * k);
+            let start = operands.weights.add(sample * self.weights_step + column / PANEL * panel_step);
             let panels = (self.panels() - column / PANEL).min(2);
-            let right = Right { start, panel_step: k * PANEL, panels, next: start.wrapping_add(panels * k * PANEL) };
+            let right = Right { start, panel_step, panels, next: start.wrapping_add(panels * panel_step) };
             let of_unit = |unit: usize| {
                 let rows = self.first_row(unit)..self.first_row(unit + 1);
                 let at = rows.start * self.o + column;
@@ -295,7 +346,10 @@ impl Gemm {
                 let y = operands.y.add(at);
                 Block { y, width: self.o, rows: rows.len(), columns: GROUP.min(self.o - column), bias, then }
             };
-            let product = Product { images, first: rows.start, channels: self.channels, right, table, sums: product };
+            let pairs = self.pairs(worker.isa);
+            let channels = if pairs { self.channels.div_ceil(2) } else { self.channels };
+            let weights = Weights::new(self.element, pairs);
+            let product = Product { images, first: rows.start, channels, weights, right, table, sums: product };
             finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
@@ -319,7 +373,9 @@ struct Product<'a> {
     images: Images,
     /// The first row.
     first: usize,
+    /// f32 of an input pixel, be they channels or pairs of them.
     channels: usize,
+    weights: Weights,
     right: Right,
     /// One address a row.
     table: &'a mut [*const f32],
@@ -334,28 +390,23 @@ variants! {
     /// - Addresses are valid for the product's extents.
     /// - As of [`epilogue::finish_body`] for the block of every unit.
     unsafe fn finished_product(product: Product<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) =
-        finished_product_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
+        finished_product_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>, avx512bf16 <12, 2>]
 }
 
 #[inline(always)]
 unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     s: S,
-    p: Product<'_>,
+    mut p: Product<'_>,
     units: Range<usize>,
     block: &dyn Fn(usize) -> Block,
 ) {
-    let taps = p.images.taps.count();
-    for tap in 0..taps {
-        for channels in stretches(p.channels) {
-            p.images.addresses(p.first, tap, &channels, p.table);
-            let k = tap * p.channels + channels.start;
-            let last = tap + 1 == taps && channels.end == p.channels;
-            let start = p.right.start.wrapping_add(k * PANEL);
-            let next = if last { p.right.next } else { start.wrapping_add(channels.len() * PANEL) };
-            let left = Left { rows: p.table, step: 1 };
-            let right = Right { start, next, ..p.right };
-            // SAFETY: the caller's contract.
-            unsafe { multiply_add_body::<S, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), k == 0) };
+    // SAFETY: the caller's contract.
+    unsafe {
+        match p.weights {
+            Weights::F32 => multiply_taps::<S, F32, R, V>(s, &mut p),
+            Weights::F16 => multiply_taps::<S, F16, R, V>(s, &mut p),
+            Weights::Bf16 => multiply_taps::<S, Bf16, R, V>(s, &mut p),
+            Weights::Bf16Pairs => multiply_taps::<S, Bf16Pairs, R, V>(s, &mut p),
         }
     }
     let mut at = 0;
@@ -367,9 +418,31 @@ unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     }
 }
 
+/// The sums, over all taps and channels.
+///
+/// # Safety
+/// - As of [`finished_product`], the weights being stored as `L` says.
+#[inline(always)]
+unsafe fn multiply_taps<S: Simd, L: Line, const R: usize, const V: usize>(s: S, p: &mut Product<'_>) {
+    let taps = p.images.taps.count();
+    for tap in 0..taps {
+        for channels in stretches(p.channels) {
+            p.images.addresses(p.first, tap, &channels, p.table);
+            let last = tap + 1 == taps && channels.end == p.channels;
+            let start = p.right.start.wrapping_add(tap * L::offset(p.channels) + L::offset(channels.start));
+            let next = if last { p.right.next } else { start.wrapping_add(L::offset(channels.len())) };
+            let left = Left { rows: p.table, step: 1 };
+            let first = tap == 0 && channels.start == 0;
+            let right = Right { start, next, ..p.right };
+            // SAFETY: the caller's contract.
+            unsafe { multiply_add_body::<S, L, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), first) };
+        }
+    }
+}
+
 impl Task for Gemm {
     fn needs(&self, threads: usize) -> Needs {
-        let (copy, squares) = (self.shared_copy(threads), self.finish == Finish::GeluSumsq);
+        let (copy, squares) = (self.reserved_copy(threads), self.finish == Finish::GeluSumsq);
         let phases = 1 + usize::from(copy > 0) + usize::from(squares);
         Needs { phases, own: self.own(threads), shared: copy + if squares { self.units() * self.o } else { 0 } }
     }
@@ -383,12 +456,14 @@ impl Task for Gemm {
             }
             _ => plain,
         };
-        let copy = self.shared_copy(worker.threads);
+        let pairs = self.pairs(worker.isa);
+        let (copy, copied) = (self.reserved_copy(worker.threads), self.shared_copy(worker.threads, pairs));
         if copy > 0 && phase == 0 {
-            for pixel in worker.units(self.samples * self.pixels) {
+            let (pixels, step) = (if copied > 0 { self.samples * self.pixels } else { 0 }, self.copy_step(pairs));
+            for pixel in worker.units(pixels) {
                 // SAFETY: the pixel exists; its copy is this thread's.
                 unsafe {
-                    let out = worker.shared.write(pixel * self.copy_step()..(pixel + 1) * self.copy_step());
+                    let out = worker.shared.write(pixel * step..(pixel + 1) * step);
                     self.copy_pixel(worker.isa, &operands, pixel, out);
                 }
             }
@@ -396,7 +471,7 @@ impl Task for Gemm {
         }
         let squares = if self.finish == Finish::GeluSumsq { copy..copy + self.units() * self.o } else { 0..0 };
         if phase == usize::from(copy > 0) {
-            let whole = (copy > 0).then(|| worker.shared.address(0..copy).cast_const());
+            let whole = (copied > 0).then(|| worker.shared.address(0..copied).cast_const());
             // SAFETY: the task's contract; the phase before has copied the input.
             return unsafe { self.multiply(&operands, whole, worker.shared.address(squares), worker) };
         }

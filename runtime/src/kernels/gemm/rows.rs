@@ -127,3 +127,57 @@ unsafe fn scale_row_body<S: Simd>(s: S, x: &[f32], a: &[f32], y: &mut [f32]) {
         i += S::LANES;
     }
 }
+
+/// The bf16 nearest to `x`, ties to even. A NaN stays one.
+#[inline(always)]
+fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    (if bits & 0x7fff_ffff > 0x7f80_0000 { bits >> 16 | 0x40 } else { nearest }) as u16
+}
+
+variants! {
+    /// `y = x * a`, or `y = x` if `a` is empty, in bf16; what y has more is zero.
+    ///
+    /// # Safety
+    /// - `x` is at most as long as `y`, and as long as `a` if that is not empty.
+    pub(super) unsafe fn round_row(x: &[f32], a: &[f32], y: &mut [u16]) = round_row_body
+}
+
+#[inline(always)]
+unsafe fn round_row_body<S: Simd>(_: S, x: &[f32], a: &[f32], y: &mut [u16]) {
+    let (y, rest) = y.split_at_mut(x.len());
+    rest.fill(0);
+    if a.is_empty() {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = to_bf16(x));
+    } else {
+        y.iter_mut().zip(x.iter().zip(a)).for_each(|(y, (&x, &a))| *y = to_bf16(x * a));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::values;
+    use crate::simd::Isa;
+
+    #[test]
+    fn bf16_is_the_nearest() {
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, f32::from_bits(0x7f80_0001)];
+        let ties = (0..64).map(|i| f32::from_bits(0x3f80_8000 + (i << 15)));
+        let x: Vec<f32> = special.into_iter().chain(ties).chain(values(1000, 1)).collect();
+        let a = values(x.len(), 2);
+        for isa in Isa::all() {
+            for scaled in [false, true] {
+                let mut y = vec![1; x.len() + 1];
+                // SAFETY: slices of these lengths.
+                unsafe { round_row(isa, &x, if scaled { &a } else { &[] }, &mut y) };
+                for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
+                    let want = half::bf16::from_f32(if scaled { x * a[i] } else { x });
+                    assert!(y == want.to_bits() || want.is_nan() && half::bf16::from_bits(y).is_nan(), "{isa}: {x}: {y:#06x}, {want}");
+                }
+                assert_eq!(y.last(), Some(&0));
+            }
+        }
+    }
+}
