@@ -27,7 +27,7 @@ const CACHE: f64 = 99e9;
 const ADVANTAGE: f64 = 1.25;
 
 /// Least channels on either side. Below, the transforms take the time: 4 -> 128, 128 -> 8, 4 -> 512 and 512 -> 8 channels
-/// at 32x32 were measured 1.0 to 1.4 times as fast as directly, too little for a form of their own.
+/// at 32x32 were measured 1.0 to 1.6 times as fast as directly, too little for a form of their own.
 const LEAST_CHANNELS: usize = 32;
 
 /// Which convolutions to compute by Winograd.
