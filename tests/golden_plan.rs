@@ -67,16 +67,17 @@ fn every_block_of_the_plain_plan() {
 
 #[test]
 fn every_block_of_the_optimised_plan() {
-    optimised_plan(Winograd::WhereFaster, "optimised plan");
+    optimised_plan(Winograd::WhereFaster, 1.0, "optimised plan");
 }
 
-/// These networks are too narrow for Winograd to be chosen.
+/// These networks are too narrow for Winograd to be chosen. Its transforms amplify rounding: half as much again is allowed
+/// as for the other plans, and still the worst line, up3_2 of wide20, is 1.5e-6 from float64.
 #[test]
 fn every_block_with_all_convolutions_by_winograd() {
-    optimised_plan(Winograd::Always, "Winograd plan");
+    optimised_plan(Winograd::Always, 1.5, "Winograd plan");
 }
 
-fn optimised_plan(winograd: Winograd, who: &str) {
+fn optimised_plan(winograd: Winograd, times: f64, who: &str) {
     let folder = tempfile::tempdir().unwrap();
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
@@ -105,7 +106,7 @@ fn optimised_plan(winograd: Winograd, who: &str) {
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
         ex.run(1, &inputs, &mut slots);
         for (port, v) in plan[1].outputs.iter().zip(&values) {
-            file.check(&port.name, &channels_first(&wide(v), &port.shape), who);
+            file.check_within(times, &port.name, &channels_first(&wide(v), &port.shape), who);
         }
     }
 }

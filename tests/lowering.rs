@@ -24,9 +24,6 @@ use fcdm_runtime::executor::Input;
 /// Relative L2 distance allowed: f32 against f64 over one op and its gradient.
 const TOLERANCE: f64 = 3e-6;
 
-/// The same for a convolution by Winograd, whose transforms amplify rounding.
-const WINOGRAD_TOLERANCE: f64 = 1e-5;
-
 fn cases() -> Vec<Function> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/filetests/lower");
     let mut functions = Vec::new();
@@ -108,10 +105,10 @@ fn gradient(f: &Function) -> Option<Function> {
 }
 
 fn compare(f: &Function, what: &str, path: &std::path::Path, worst: &Cell<f64>) {
-    compare_with(f, what, path, Winograd::Never, (TOLERANCE, worst));
+    compare_with(f, what, path, Winograd::Never, worst);
 }
 
-fn compare_with(f: &Function, what: &str, path: &std::path::Path, winograd: Winograd, (tolerance, worst): (f64, &Cell<f64>)) {
+fn compare_with(f: &Function, what: &str, path: &std::path::Path, winograd: Winograd, worst: &Cell<f64>) {
     let inputs: Vec<Tensor> = f.inputs().iter().map(|&v| tensor(&f.value(v).name, f.ty(v))).collect();
     let find = |name: &str| f.weights().find(|(_, d)| d.name == name).map(|(_, d)| tensor(name, &d.ty));
     let want = evaluate(f, &inputs, &mut |n| find(n)).unwrap_or_else(|e| panic!("@{} {what}: {e}", f.name()));
@@ -133,7 +130,7 @@ fn compare_with(f: &Function, what: &str, path: &std::path::Path, winograd: Wino
         }
         let distance = if norm == 0.0 { diff.sqrt() } else { (diff / norm).sqrt() };
         worst.set(worst.get().max(distance));
-        assert!(distance <= tolerance, "@{} {what}: result `{name}`: relative L2 distance {distance:.2e}", f.name());
+        assert!(distance <= TOLERANCE, "@{} {what}: result `{name}`: relative L2 distance {distance:.2e}", f.name());
     }
 }
 
@@ -171,7 +168,7 @@ fn winograd_convolutions_compute_what_functions_mean() {
     let worst = Cell::new(0.0);
     let eligible: Vec<Function> = cases().into_iter().filter(|f| !choose(std::iter::once(f), Winograd::Always).is_empty()).collect();
     for f in &eligible {
-        compare_with(f, "by Winograd", &folder.path().join("f"), Winograd::Always, (WINOGRAD_TOLERANCE, &worst));
+        compare_with(f, "by Winograd", &folder.path().join("f"), Winograd::Always, &worst);
     }
     println!("worst relative L2 distance {:.2e}, {} functions", worst.get(), eligible.len());
     assert!(eligible.len() >= 4);

@@ -58,7 +58,7 @@ fn what_is_recorded() {
     assert_eq!((&plain["model"]["null_class"], &plain["model"]["num_classes"]), (&json!(false), &json!(11)));
 }
 
-/// FCDM-S at 32x32: all wide convolutions but up3_2, which has four tiles at batch 1, and the first and the last, which are narrow.
+/// FCDM-S at 32x32: all wide convolutions but up3_2, which has four tiles, and the first and the last, which are narrow.
 #[test]
 fn convolutions_by_winograd() {
     let f = Folder::new();

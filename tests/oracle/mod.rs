@@ -89,7 +89,12 @@ impl File {
 
     /// Holds a result, in PyTorch's order of axes, against the file. Prints the distance in units of the tolerance.
     pub fn check(&self, name: &str, values: &[f64], who: &str) {
-        let tolerance = (FACTOR * self.f32_distance[name]).max(FLOOR);
+        self.check_within(1.0, name, values, who);
+    }
+
+    /// As [`File::check`], with `times` the tolerance.
+    pub fn check_within(&self, times: f64, name: &str, values: &[f64], who: &str) {
+        let tolerance = times * (FACTOR * self.f32_distance[name]).max(FLOOR);
         let distance = match self.tensors.get(name) {
             Some(whole) => relative(values, &whole.values),
             None => {

@@ -161,21 +161,19 @@ variants! {
 unsafe fn output_tile_body<S: Simd>(s: S, m: *const f32, step: usize, out: &Outputs) {
     for j in (0..out.channels).step_by(S::LANES) {
         let n = S::LANES.min(out.channels - j);
-        let mut columns = [[s.splat(0.0); EDGE]; STEP];
-        for x in 0..EDGE {
+        let mut columns = [[s.splat(0.0); STEP]; EDGE];
+        for (x, transformed) in columns.iter_mut().enumerate() {
             let mut column = [s.splat(0.0); EDGE];
             for (y, value) in column.iter_mut().enumerate() {
                 // SAFETY: LANES of the 32 channels of a point.
                 *value = unsafe { s.load(m.add((y * EDGE + x) * step + j)) };
             }
-            for (y, value) in output_row(s, column).into_iter().enumerate() {
-                columns[y][x] = value;
-            }
+            *transformed = output_row(s, column);
         }
         // SAFETY: n channels from j on exist.
         let bias = if out.bias.is_null() { s.splat(0.0) } else { unsafe { s.load_n(out.bias.add(j), n) } };
-        for (y, row) in columns.into_iter().enumerate().take(out.height) {
-            for (x, value) in output_row(s, row).into_iter().enumerate().take(out.width) {
+        for y in 0..out.height {
+            for (x, value) in output_row(s, columns.map(|c| c[y])).into_iter().enumerate().take(out.width) {
                 // SAFETY: an output inside of the image, its channels j .. j + n.
                 unsafe { s.store_n(out.y.add(y * out.row + x * out.pixel + j), s.add(value, bias), n) };
             }
