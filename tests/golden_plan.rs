@@ -132,7 +132,17 @@ fn artifact(net: &str, path: &Path, image: &[usize], (optimise, winograd): (bool
     let ckpt = checkpoint(net);
     let import = Import::new(&ckpt, true).unwrap();
     let (class_names, license, source) = (vec![], None, None);
-    let options = Options { batches: vec![1, 2], height: image[1], width: image[2], optimise, winograd, class_names, precision: Precision::F32, license, source };
+    let options = Options {
+        batches: vec![1, 2],
+        height: image[1],
+        width: image[2],
+        optimise,
+        winograd,
+        class_names,
+        precision: Precision::F32,
+        license,
+        source,
+    };
     compile(&import, &options, path, &mut Silent).unwrap();
     Network::new(Artifact::open(path).unwrap(), 2).unwrap()
 }
@@ -207,7 +217,17 @@ fn the_clothing_checkpoint() {
     let import = Import::new(&ckpt, true).unwrap();
     let (class_names, license, source) = (vec![], None, None);
     let winograd = Winograd::WhereFaster;
-    let options = Options { batches: vec![1, 2, 8], height: 32, width: 32, optimise: true, winograd, class_names, precision: Precision::F32, license, source };
+    let options = Options {
+        batches: vec![1, 2, 8],
+        height: 32,
+        width: 32,
+        optimise: true,
+        winograd,
+        class_names,
+        precision: Precision::F32,
+        license,
+        source,
+    };
     let path = folder.path().join("clothing.fcdm");
     compile(&import, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();

@@ -145,9 +145,9 @@ mod tests {
     use super::*;
     use crate::allocate::allocate;
     use crate::lower::lower;
-    use fcdm_runtime::plan::Element;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
+    use fcdm_runtime::plan::Element;
     use std::collections::BTreeSet;
 
     fn example() -> (Program, Entry) {

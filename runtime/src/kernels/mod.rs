@@ -31,7 +31,7 @@ use crate::cost::Cost;
 use crate::plan::{Kernel, Step};
 use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
-pub use gemm::{pack_panels, pack_pairs};
+pub use gemm::{pack_pairs, pack_panels};
 pub(crate) use scratch::{Scratch, Split, Units, part};
 pub use winograd::winograd_panel;
 

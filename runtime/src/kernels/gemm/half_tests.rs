@@ -75,7 +75,9 @@ fn linear_over_tails() {
 #[test]
 fn convolutions() {
     // h, w, i, o, stride: odd channels leave a half of each tap's last pair empty.
-    for (h, w, i, o, stride) in [(1, 1, 1, 1, 1), (5, 6, 3, 33, 1), (8, 8, 40, 64, 1), (9, 7, 5, 8, 2), (3, 4, 1024, 16, 1), (16, 16, 4, 8, 1)] {
+    for (h, w, i, o, stride) in
+        [(1, 1, 1, 1, 1), (5, 6, 3, 33, 1), (8, 8, 40, 64, 1), (9, 7, 5, 8, 2), (3, 4, 1024, 16, 1), (16, 16, 4, 8, 1)]
+    {
         for element in HALVES {
             let (oh, ow) = ((h - 1) / stride + 1, (w - 1) / stride + 1);
             let (x, b) = (values(2 * h * w * i, 1), values(o, 3));

@@ -6,13 +6,13 @@
 //! order when all units are done.
 
 mod epilogue;
+#[cfg(test)]
+mod half_tests;
 pub(crate) mod micro;
 mod pack;
 mod panel;
 mod rows;
 mod split;
-#[cfg(test)]
-mod half_tests;
 #[cfg(test)]
 mod tests;
 
