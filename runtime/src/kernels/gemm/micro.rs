@@ -33,7 +33,7 @@ pub(crate) struct Left<'a> {
     pub step: usize,
 }
 
-/// One or two panels, a stretch of k of each; addresses and distances count f32, whatever the weights are.
+/// One or two panels, a stretch of k of each: lines of f32, or of pairs of bf16 that count as one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Right {
     /// Element (0, 0) of the first.
@@ -62,7 +62,7 @@ unsafe fn multiply_add_f32<S: Simd, const R: usize, const V: usize>(s: S, a: Lef
     unsafe { multiply_add_body::<S, F32, R, V>(s, a, b, depth, c, first) }
 }
 
-/// As [`multiply_add`], for a caller that has chosen the instructions, and weights of any type. With
+/// As [`multiply_add`], for a caller that has chosen the instructions, and for either kind of line. With
 /// [`super::panel::Bf16Pairs`], A holds pairs, and `depth` counts them.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V: usize>(
@@ -79,7 +79,7 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V
         let wide = (columns - j).min(V * S::LANES);
         // SAFETY: columns j .. j + wide of the panels and of C.
         unsafe {
-            let start = b.start.add(j / PANEL * b.panel_step).byte_add(j % PANEL * L::BYTES);
+            let start = b.start.add(j / PANEL * b.panel_step + j % PANEL);
             let next = if j + wide < columns { start.wrapping_add(b.panel_step) } else { b.next };
             let b = Right { start, next, ..b };
             if wide == V * S::LANES {
@@ -112,7 +112,7 @@ unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize>(
             while r + $rows <= $n {
                 // SAFETY: rows r .. r + $rows exist.
                 unsafe { tile::<S, L, { $rows }, V>(s, a.rows.as_ptr().add(r), a, b, next, depth, c.add(r * GROUP), first) };
-                next = if r < (UNROLL / L::STEPS - 1) * R { next.wrapping_add(L::offset(1) * (depth / UNROLL)) } else { b.start };
+                next = if r < (UNROLL - 1) * R { next.wrapping_add(depth / UNROLL * PANEL) } else { b.start };
                 r += $rows;
             }
         };
@@ -146,14 +146,13 @@ unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize>(
     // SAFETY: R addresses; the caller's contract.
     let x: [*const f32; R] = std::array::from_fn(|r| unsafe { *rows.add(r) });
     // Vector v of a step of k, which may be in the second panel.
-    let start = |v: usize| b.start.wrapping_add(v * S::LANES / PANEL * b.panel_step).wrapping_byte_add(v * S::LANES % PANEL * L::BYTES);
-    let mut w: [*const u8; V] = std::array::from_fn(|v| start(v).cast());
-    let line = PANEL * L::BYTES;
+    let column = |v: usize| v * S::LANES / PANEL * b.panel_step + v * S::LANES % PANEL;
+    let mut w: [*const f32; V] = std::array::from_fn(|v| b.start.wrapping_add(column(v)));
     macro_rules! step {
         ($k:expr, $u:expr) => {{
             // SAFETY: step $k + $u is below `depth`; the caller's contract.
             unsafe {
-                let columns: [S::V; V] = std::array::from_fn(|v| L::load(s, w[v].add($u / L::STEPS * line), $u % L::STEPS));
+                let columns: [S::V; V] = std::array::from_fn(|v| s.load(w[v].add($u * PANEL)));
                 for r in 0..R {
                     let factor = s.splat(*x[r].add(($k + $u) * a.step));
                     for v in 0..V {
@@ -170,21 +169,18 @@ unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize>(
         if V * S::LANES > PANEL {
             s.prefetch(ahead.wrapping_add(b.panel_step));
         }
-        ahead = ahead.wrapping_add(L::offset(1));
+        ahead = ahead.wrapping_add(PANEL);
         step!(k, 0);
         step!(k, 1);
         step!(k, 2);
         step!(k, 3);
-        w.iter_mut().for_each(|w| *w = w.wrapping_add(UNROLL / L::STEPS * line));
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(UNROLL * PANEL));
         k += UNROLL;
     }
     while k < depth {
         step!(k, 0);
-        if L::STEPS > 1 && k + 1 < depth {
-            step!(k, 1);
-        }
-        w.iter_mut().for_each(|w| *w = w.wrapping_add(line));
-        k += L::STEPS;
+        w.iter_mut().for_each(|w| *w = w.wrapping_add(PANEL));
+        k += 1;
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {

@@ -24,7 +24,7 @@ use crate::simd::{Isa, Simd, variants};
 use epilogue::{Block, Then, finish_body};
 use micro::{GROUP, Left, Right, multiply_add_body, stretches};
 pub use pack::{pack_pairs, pack_panels};
-use panel::{Bf16, Bf16Pairs, F16, F32, Line, Weights};
+use panel::{Bf16Pairs, F32, Line, WIDENED, Weights};
 use rows::{Images, round_row, scale_row};
 pub(crate) use rows::{Taps, Window};
 use split::{Extents, Order};
@@ -165,12 +165,7 @@ impl Gemm {
 
     /// f32 of a panel.
     fn panel_step(&self) -> usize {
-        let lines = |of_tap: usize| self.taps.count() * of_tap;
-        match self.element {
-            Element::BF16 => lines(Bf16::offset(self.channels)),
-            Element::F16 => lines(F16::offset(self.channels)),
-            Element::F32 | Element::I32 => lines(F32::offset(self.channels)),
-        }
+        self.taps.count() * Weights::new(self.element, false).offset(self.channels)
     }
 
     /// From one copied pixel to the next: whole cache lines, and an odd number of them.
@@ -211,7 +206,12 @@ impl Gemm {
             Order::RowsFirst => (BLOCK_UNITS * UNIT, 0),
             Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
         };
-        rows * (2 + GROUP + copied)
+        self.widened() + rows * (2 + GROUP + copied)
+    }
+
+    /// f32 of own scratch, at its beginning, for weights that are widened.
+    fn widened(&self) -> usize {
+        if Weights::new(self.element, false).are_widened() { WIDENED } else { 0 }
     }
 
     /// The input as it lies in memory.
@@ -278,7 +278,7 @@ impl Gemm {
     /// - As of [`Gemm::multiply`].
     unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> Images {
         let rows = self.first_row(block.start)..self.first_row(block.end);
-        let at = BLOCK_UNITS * UNIT * (2 + GROUP);
+        let at = self.widened() + BLOCK_UNITS * UNIT * (2 + GROUP);
         let step = self.copy_step(self.pairs(worker.isa));
         let copy = &mut worker.own[at..at + rows.len() * step];
         for (r, out) in rows.clone().zip(copy.chunks_exact_mut(step)) {
@@ -322,7 +322,8 @@ impl Gemm {
     ) {
         let (column, panel_step) = (group * GROUP, self.panel_step());
         let rows = self.first_row(block.start)..self.first_row(block.end);
-        let (product, table) = worker.own.split_at_mut(rows.len() * GROUP);
+        let (widened, rest) = worker.own.split_at_mut(self.widened());
+        let (product, table) = rest.split_at_mut(rows.len() * GROUP);
         // SAFETY: scratch is aligned to 64 bytes, and an address has the size of two f32 at most.
         let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), rows.len()) };
         // SAFETY: the group exists; its columns of these rows are this thread's.
@@ -349,7 +350,7 @@ impl Gemm {
             let pairs = self.pairs(worker.isa);
             let channels = if pairs { self.channels.div_ceil(2) } else { self.channels };
             let weights = Weights::new(self.element, pairs);
-            let product = Product { images, first: rows.start, channels, weights, right, table, sums: product };
+            let product = Product { images, first: rows.start, channels, weights, right, widened, table, sums: product };
             finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
@@ -377,6 +378,8 @@ struct Product<'a> {
     channels: usize,
     weights: Weights,
     right: Right,
+    /// Room for the widened stretches of two panels, if the weights are of that kind.
+    widened: &'a mut [f32],
     /// One address a row.
     table: &'a mut [*const f32],
     /// [`GROUP`] sums a row.
@@ -403,9 +406,7 @@ unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     // SAFETY: the caller's contract.
     unsafe {
         match p.weights {
-            Weights::F32 => multiply_taps::<S, F32, R, V>(s, &mut p),
-            Weights::F16 => multiply_taps::<S, F16, R, V>(s, &mut p),
-            Weights::Bf16 => multiply_taps::<S, Bf16, R, V>(s, &mut p),
+            Weights::F32 | Weights::F16 | Weights::Bf16 => multiply_taps::<S, F32, R, V>(s, &mut p),
             Weights::Bf16Pairs => multiply_taps::<S, Bf16Pairs, R, V>(s, &mut p),
         }
     }
@@ -429,11 +430,24 @@ unsafe fn multiply_taps<S: Simd, L: Line, const R: usize, const V: usize>(s: S, 
         for channels in stretches(p.channels) {
             p.images.addresses(p.first, tap, &channels, p.table);
             let last = tap + 1 == taps && channels.end == p.channels;
-            let start = p.right.start.wrapping_add(tap * L::offset(p.channels) + L::offset(channels.start));
-            let next = if last { p.right.next } else { start.wrapping_add(L::offset(channels.len())) };
+            let offset = |k: usize| p.weights.offset(k);
+            let start = p.right.start.wrapping_add(tap * offset(p.channels) + offset(channels.start));
+            let next = if last { p.right.next } else { start.wrapping_add(offset(channels.len())) };
             let left = Left { rows: p.table, step: 1 };
             let first = tap == 0 && channels.start == 0;
-            let right = Right { start, next, ..p.right };
+            let mut right = Right { start, next, ..p.right };
+            if p.weights.are_widened() {
+                assert!(p.widened.len() >= WIDENED);
+                let step = channels.len() * PANEL;
+                for panel in 0..right.panels {
+                    // SAFETY: the panel's stretch; the scratch has room for two of the longest.
+                    unsafe {
+                        let from = start.add(panel * right.panel_step);
+                        p.weights.widen(s, from, channels.len(), p.widened.as_mut_ptr().add(panel * step));
+                    }
+                }
+                right = Right { start: p.widened.as_ptr(), panel_step: step, ..right };
+            }
             // SAFETY: the caller's contract.
             unsafe { multiply_add_body::<S, L, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), first) };
         }

@@ -1,6 +1,10 @@
 //! How the weights of a panel are stored, and how a tile multiplies by them. A panel is a run of lines; a line has, for
 //! each of the 16 channels, the weights of one step of k, or of two that are neighbours.
+//!
+//! The tile knows two kinds of lines, of f32 and of pairs of bf16. Half weights of f32 products are widened a stretch of k
+//! at a time, into scratch that all rows of a block then pass over: once for eight tiles or more, and the tile stays as it is.
 
+use super::micro::DEPTH;
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
 
@@ -9,99 +13,14 @@ use crate::simd::Simd;
 pub(super) enum Weights {
     F32,
     F16,
-    /// The weights are widened to f32.
+    /// Pairs of steps of k, widened to f32.
     Bf16,
-    /// The rows of A are bf16 as well: an f32 of them is a pair.
+    /// The rows of A are bf16 as well: an f32 of them is a pair, and a pair counts as one step of k.
     Bf16Pairs,
 }
 
-/// What a tile needs to know of a line. Methods are to be inlined.
-pub(crate) trait Line {
-    /// Steps of k that a line holds.
-    const STEPS: usize;
-    /// Bytes of a weight's storage per channel and line.
-    const BYTES: usize;
-
-    /// f32 from the panel's first line to that of step `k`, a multiple of [`Line::STEPS`] or the panel's end.
-    #[inline(always)]
-    fn offset(k: usize) -> usize {
-        k.div_ceil(Self::STEPS) * PANEL * Self::BYTES / size_of::<f32>()
-    }
-
-    /// Step `step` of the line's channels at `p`.
-    ///
-    /// # Safety
-    /// - `p` is valid for LANES channels of a line.
-    unsafe fn load<S: Simd>(s: S, p: *const u8, step: usize) -> S::V;
-
-    /// `a * b + sum`: `a` as it lies in A, `b` as [`Line::load`] gives it.
-    #[inline(always)]
-    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
-        s.mla(a, b, sum)
-    }
-}
-
-/// f32.
-pub(crate) enum F32 {}
-
-impl Line for F32 {
-    const STEPS: usize = 1;
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u8, _: usize) -> S::V {
-        // SAFETY: the caller's contract.
-        unsafe { s.load(p.cast()) }
-    }
-}
-
-/// f16.
-pub(super) enum F16 {}
-
-impl Line for F16 {
-    const STEPS: usize = 1;
-    const BYTES: usize = 2;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u8, _: usize) -> S::V {
-        // SAFETY: the caller's contract.
-        unsafe { s.load_f16(p.cast()) }
-    }
-}
-
-/// Pairs of bf16, times f32.
-pub(super) enum Bf16 {}
-
-impl Line for Bf16 {
-    const STEPS: usize = 2;
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u8, step: usize) -> S::V {
-        // SAFETY: the caller's contract.
-        let pairs = unsafe { s.load(p.cast()) };
-        if step == 0 { s.low_bf16(pairs) } else { s.high_bf16(pairs) }
-    }
-}
-
-/// Pairs of bf16, times such pairs. A pair counts as one step of k.
-pub(super) enum Bf16Pairs {}
-
-impl Line for Bf16Pairs {
-    const STEPS: usize = 1;
-    const BYTES: usize = 4;
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u8, _: usize) -> S::V {
-        // SAFETY: the caller's contract.
-        unsafe { s.load(p.cast()) }
-    }
-
-    #[inline(always)]
-    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
-        s.dot_bf16(a, b, sum)
-    }
-}
+/// f32 of the widened stretches of two panels.
+pub(super) const WIDENED: usize = 2 * DEPTH * PANEL;
 
 impl Weights {
     /// For weights of that type; `pairs` if the rows of A are bf16.
@@ -112,5 +31,68 @@ impl Weights {
             Element::F16 => Weights::F16,
             Element::F32 | Element::I32 => Weights::F32,
         }
+    }
+
+    /// f32 from a panel's first line to that of step `k`, which is even for [`Weights::Bf16`] or the end of a tap.
+    pub fn offset(self, k: usize) -> usize {
+        match self {
+            Weights::F32 | Weights::Bf16Pairs => k * PANEL,
+            Weights::F16 => k * PANEL / 2,
+            Weights::Bf16 => k.div_ceil(2) * PANEL,
+        }
+    }
+
+    /// Whether a tile cannot read them as they are.
+    pub fn are_widened(self) -> bool {
+        matches!(self, Weights::F16 | Weights::Bf16)
+    }
+
+    /// Widens `depth` steps of a panel, from `panel` on, to f32.
+    ///
+    /// # Safety
+    /// - `panel` is valid for that many steps, and `out` for `depth` x 16.
+    #[inline(always)]
+    pub unsafe fn widen<S: Simd>(self, s: S, panel: *const f32, depth: usize, out: *mut f32) {
+        // SAFETY: lines of 16 channels; steps below `depth` only are stored.
+        unsafe {
+            for k in 0..depth {
+                for j in (0..PANEL).step_by(S::LANES) {
+                    let v = match self {
+                        Weights::F16 => s.load_f16(panel.cast::<u16>().add(k * PANEL + j)),
+                        _ => {
+                            let pairs = s.load(panel.add(k / 2 * PANEL + j));
+                            if k % 2 == 0 { s.low_bf16(pairs) } else { s.high_bf16(pairs) }
+                        }
+                    };
+                    s.store(out.add(k * PANEL + j), v);
+                }
+            }
+        }
+    }
+}
+
+/// A line that a tile reads as it is. The method is to be inlined.
+pub(crate) trait Line {
+    /// `a * b + sum`: `a` as it lies in A, `b` as in the panel.
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
+}
+
+/// f32.
+pub(crate) enum F32 {}
+
+impl Line for F32 {
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.mla(a, b, sum)
+    }
+}
+
+/// Pairs of bf16, times such pairs.
+pub(super) enum Bf16Pairs {}
+
+impl Line for Bf16Pairs {
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.dot_bf16(a, b, sum)
     }
 }
