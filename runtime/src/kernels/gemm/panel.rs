@@ -55,16 +55,19 @@ impl Weights {
     pub unsafe fn widen<S: Simd>(self, s: S, panel: *const f32, depth: usize, out: *mut f32) {
         // SAFETY: lines of 16 channels; steps below `depth` only are stored.
         unsafe {
-            for k in 0..depth {
+            if self == Weights::F16 {
+                for at in (0..depth * PANEL).step_by(S::LANES) {
+                    s.store(out.add(at), s.load_f16(panel.cast::<u16>().add(at)));
+                }
+                return;
+            }
+            for k in (0..depth).step_by(2) {
                 for j in (0..PANEL).step_by(S::LANES) {
-                    let v = match self {
-                        Weights::F16 => s.load_f16(panel.cast::<u16>().add(k * PANEL + j)),
-                        _ => {
-                            let pairs = s.load(panel.add(k / 2 * PANEL + j));
-                            if k % 2 == 0 { s.low_bf16(pairs) } else { s.high_bf16(pairs) }
-                        }
-                    };
-                    s.store(out.add(k * PANEL + j), v);
+                    let (pairs, out) = (s.load(panel.add(k / 2 * PANEL + j)), out.add(k * PANEL + j));
+                    s.store(out, s.low_bf16(pairs));
+                    if k + 1 < depth {
+                        s.store(out.add(PANEL), s.high_bf16(pairs));
+                    }
                 }
             }
         }
