@@ -149,12 +149,18 @@ impl Network {
                 tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
             self.executor.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
         }
-        self.artifact.hand_back(self.condition_weights.iter().map(String::as_str));
+        self.release_condition();
         for (table, w) in tables.iter_mut().zip(&self.widths) {
             table.truncate(t.len() * w);
             table.shrink_to_fit();
         }
         Condition { rows: t.len(), tables }
+    }
+
+    /// Hands the memory of weights that only the condition uses back to the system, which reads them again when they are
+    /// next used.
+    pub(crate) fn release_condition(&self) {
+        self.artifact.hand_back(self.condition_weights.iter().map(String::as_str));
     }
 
     /// Evaluates the denoiser on `x`, any number of rows `[H,W,C]`; row i takes row `first + i` of the condition.

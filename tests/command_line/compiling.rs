@@ -112,3 +112,18 @@ fn fresh_weights_compile() {
     assert!(out.starts_with("FCDM-S: width 128, blocks [2, 4, 8, 4, 2], 5 classes, 3 channels"), "{out}");
     assert_eq!(f.files(), ["again.safetensors", "s.fcdm", "s.safetensors"]);
 }
+
+/// Half the bytes, and pictures that differ little: see [`crate::numbers`] for how much.
+#[test]
+fn half_weights() {
+    let f = Folder::new();
+    let size = |name: &str| f.bytes(name).len();
+    for precision in ["f32", "bf16", "f16"] {
+        f.ok(&format!("compile GOLDEN/eps8/0000003.pt -o {precision}.fcdm --size 16x8 --precision {precision}"));
+        let text = f.ok(&format!("inspect {precision}.fcdm"));
+        assert!(text.contains(&format!(" tensors, matrices in {precision}\n")), "{text}");
+    }
+    assert!(size("bf16.fcdm") < size("f32.fcdm") && size("f16.fcdm") < size("f32.fcdm"));
+    let refused = f.fails(2, "compile GOLDEN/eps8/0000003.pt -o x.fcdm --size 16x8 --precision int3");
+    assert!(refused.contains("int3") && refused.contains("bf16"), "{refused}");
+}

@@ -172,19 +172,23 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
 
     let mut conditions = Evaluation::new(&program, condition, None);
     conditions.run(executor);
-    let conditioned_s = start.elapsed().as_secs_f64();
+    let condition_s = start.elapsed().as_secs_f64() - loaded_s;
+    let repeat = options.repeat;
+    let condition_times = Times::of(&repeat.times(|| conditions.run(executor)));
+    // As in sampling, where the condition comes once and first.
+    network.release_condition();
+    let executor = network.executor();
     let mut evaluation = Evaluation::new(&program, denoise, Some((&conditions, &program.entries()[condition].outputs)));
+    let begin = Instant::now();
     evaluation.run(executor);
-    let total_s = start.elapsed().as_secs_f64();
+    let evaluation_s = begin.elapsed().as_secs_f64();
 
     let (threads, isa) = (executor.threads(), executor.isa());
     let mut pool = Pool::new(threads).map_err(ExecutorError::from)?;
     let gflops = ceiling::gflops(&mut pool, isa);
-    let repeat = options.repeat;
     let others = Others::watch();
     let times = Times::of(&repeat.times(|| evaluation.run(executor)));
     let others_share = others.share();
-    let condition_times = Times::of(&repeat.times(|| conditions.run(executor)));
     let seconds = profile::step_times(executor, &mut evaluation, repeat);
     let resident = Resident::now();
 
@@ -204,13 +208,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
         kernels: profile::by_kernel(&steps, ceiling),
         steps,
         memory: Memory { resident, arena_bytes, scratch_bytes, weight_bytes },
-        start: Start {
-            open_s,
-            load_s: loaded_s - open_s,
-            condition_s: conditioned_s - loaded_s,
-            evaluation_s: total_s - conditioned_s,
-            total_s,
-        },
+        start: Start { open_s, load_s: loaded_s - open_s, condition_s, evaluation_s, total_s: loaded_s + condition_s + evaluation_s },
         isas: match options.compare_isa {
             true => Some(isas::compare(&program, threads, &evaluation, repeat)?),
             false => None,
