@@ -102,6 +102,7 @@ fn given_noise_gives_pytorchs_trajectories() {
 /// of 8 bits, where one product alone is off by 0.2 %, and an eighth of that for f16, of 11.
 #[test]
 fn half_weights_stay_close() {
+    let mut worst = 0.0f64;
     for net in NETS {
         let f = Folder::new();
         let file = File::open(net, "forward");
@@ -118,7 +119,10 @@ fn half_weights_stay_close() {
             let all: f64 = want.values.iter().map(|&b| square(b)).sum();
             let distance = (off / all).sqrt();
             println!("{net} {precision}: {distance:.2e}");
-            assert!(distance > 1e-6 && distance < most, "{net} {precision}: {distance:e}");
+            assert!(distance < most, "{net} {precision}: {distance:e}");
+            worst = worst.max(distance);
         }
     }
+    // Of one network the weights are bf16 already.
+    assert!(worst > 1e-5, "{worst:e}: nothing was rounded");
 }
