@@ -9,6 +9,7 @@
 mod convolution;
 mod one_step;
 mod pixelwise;
+mod pool;
 mod product;
 
 use criterion::{criterion_group, criterion_main};
@@ -23,5 +24,6 @@ criterion_group!(
     pixelwise::norms,
     pixelwise::grn,
     pixelwise::copies,
+    pool::hand_over,
 );
 criterion_main!(kernels);

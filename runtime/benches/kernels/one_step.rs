@@ -33,7 +33,7 @@ pub fn panels(o: usize, k: usize) -> Given {
 }
 
 /// As many as `FCDM_THREADS` says, or as the machine runs at once.
-fn threads() -> usize {
+pub fn threads() -> usize {
     let asked = std::env::var("FCDM_THREADS").ok().and_then(|n| n.parse().ok());
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
