@@ -86,16 +86,29 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             shape("y", &y[0], &[rows, &[o]].concat())?;
             weights(&x[1], x.get(2), o, k[0])
         }
+        Kernel::ConcatLinear => {
+            let (a, b) = (&x[0].shape, &x[1].shape);
+            let (Some((&i, rows)), Some((&j, others))) = (a.split_last(), b.split_last()) else {
+                return Err(("at least one axis for a and b".into(), format!("{a:?} and {b:?}")));
+            };
+            ensure(rows == others, format!("{rows:?} before b's last axis"), others)?;
+            let o = *y[0].shape.last().ok_or_else(|| ("at least one axis for y".to_owned(), "[]".to_owned()))?;
+            shape("y", &y[0], &[rows, &[o]].concat())?;
+            weights(&x[2], x.get(3), o, i + j)
+        }
         Kernel::Matmul => {
             let [b, m, k] = rank("a", &x[0])?;
             let [_, _, n] = rank("b", &x[1])?;
             shape("b", &x[1], &[b, k, n])?;
             shape("y", &y[0], &[b, m, n])
         }
-        Kernel::Conv2d { kernel: [kh, kw], stride, pad } => {
-            let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
+        Kernel::Conv2d { kernel: [kh, kw], stride, pad, then } => {
+            let ([n, h, w, i], image) = (rank("x", &x[0])?, rank("y", &y[0])?);
             let out = [convolved(h, [pad[0], pad[2]], *kh, *stride)?, convolved(w, [pad[1], pad[3]], *kw, *stride)?];
-            shape("y", &y[0], &[n, out[0], out[1], o])?;
+            let source = then.source(image).filter(|s| count(s).is_some());
+            let source = source.ok_or_else(|| (format!("a y that is an image after {then:?}"), format!("{image:?}")))?;
+            let o = source[3];
+            ensure(source == [n, out[0], out[1], o], format!("{:?} for y before {then:?}", [n, out[0], out[1], o]), source)?;
             let k = count(&[*kh, *kw, i]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
             weights(&x[1], x.get(2), o, k)
         }
@@ -191,6 +204,7 @@ fn operands(kernel: &Kernel) -> (usize, usize, usize) {
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::ConvTranspose2d { .. } | Kernel::DwConv2d { .. } => (2, 3, 1),
         Kernel::Grn { .. } | Kernel::GroupNorm { .. } | Kernel::Modulate | Kernel::GatedAdd | Kernel::NormModulate { .. } => (3, 3, 1),
         Kernel::LinearGeluSumsq => (3, 3, 2),
+        Kernel::ConcatLinear => (3, 4, 1),
         Kernel::DwConvNormModulate { .. } => (5, 5, 1),
         Kernel::ScaleLinearGatedAdd => (6, 6, 1),
     }

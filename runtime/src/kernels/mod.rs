@@ -155,7 +155,7 @@ pub(crate) fn work(step: &Step) -> usize {
     let (x, y) = (&step.inputs, &step.outputs);
     let per_output = match &step.kernel {
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => x[1].shape[1],
-        Kernel::ScaleLinearGatedAdd => x[2].shape[1],
+        Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => x[2].shape[1],
         Kernel::Matmul => x[0].shape[2],
         Kernel::ConvTranspose2d { .. } => x[1].count() / y[0].shape[3],
         Kernel::Conv2dWeightGrad { .. } => x[1].count() / x[1].shape[3],
@@ -173,7 +173,8 @@ pub(crate) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::Fill { .. } | Kernel::Unary(_) | Kernel::Binary(_) => elementwise::task(step),
         Kernel::Copy { .. } => copy::task(step),
         Kernel::Sum { .. } | Kernel::SumSquares => reduce::task(step),
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq | Kernel::ScaleLinearGatedAdd => gemm::task(step),
+        Kernel::Linear | Kernel::ConcatLinear | Kernel::Conv2d { .. } => gemm::task(step),
+        Kernel::LinearGeluSumsq | Kernel::ScaleLinearGatedAdd => gemm::task(step),
         Kernel::Matmul => matmul::task(step),
         Kernel::ConvTranspose2d { .. } => conv_transpose::task(step),
         Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => weight_grad::task(step),

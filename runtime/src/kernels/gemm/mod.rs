@@ -1,10 +1,11 @@
 //! Matrix products `y = epilogue(A W^T)` with weights in panels: linear layers, convolutions as implicit GEMM, and the two
-//! fused products of a block.
+//! fused products of a block. An input may come in two parts, which a concatenation would join.
 //!
 //! A unit of work is a block of rows or a group of columns, whichever the shape asks for ([`split`]). 32 columns of the
 //! product at a time are finished in L1 and written. GRN's sums of squares are kept per [`UNIT`] of rows and added up in
 //! order when all units are done.
 
+mod destination;
 mod epilogue;
 pub(crate) mod micro;
 mod pack;
@@ -16,8 +17,9 @@ mod tests;
 use std::ops::Range;
 
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, Step};
+use crate::plan::{Kernel, PANEL, Rearrange, Step};
 use crate::simd::{Simd, variants};
+use destination::Destination;
 use epilogue::{Block, Then, finish_body};
 use micro::{GROUP, Left, Right, multiply_add_body, stretches};
 pub use pack::pack_panels;
@@ -35,6 +37,9 @@ const BLOCK_UNITS: usize = 4;
 /// Most units of a block that passes under one group of columns: 24 KB of product, three quarters of L1.
 const COLUMN_UNITS: usize = 16;
 
+/// Most inputs whose channels lie one behind the other in k.
+const PARTS: usize = 2;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
     Store,
@@ -50,10 +55,11 @@ pub(super) struct Gemm {
     /// Rows of the product, and pixels of the input, per sample.
     pub rows: usize,
     pub pixels: usize,
-    /// Elements of an input pixel; k is that many for every tap.
-    pub channels: usize,
+    /// Elements of a pixel of each part of the input, 0 for a part that there is not; k is their sum for every tap.
+    pub channels: [usize; PARTS],
     pub o: usize,
-    /// Input 1 scales the input's channels, by sample.
+    pub destination: Destination,
+    /// Input 1 scales the channels of the input, which has one part, by sample.
     pub scaled: bool,
     /// Elements from one sample's packed weights to the next's; 0 if they share them.
     pub weights_step: usize,
@@ -72,20 +78,36 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::Linear => all,
         Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..by_sample },
         Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, ..by_sample },
-        Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0, 0, 0, 0] } => all,
-        Kernel::Conv2d { kernel, stride, pad } => {
-            let window = Window { height: x[1], width: x[2], channels: k, out_width: y[2], kernel, stride, top: pad[0], left: pad[1] };
-            Gemm { pixels: window.pixels(), taps: Taps::Window(window), ..by_sample }
+        Kernel::ConcatLinear => Gemm { channels: [k, *step.inputs[1].shape.last().expect("checked: as of x")], ..all },
+        Kernel::Conv2d { kernel, stride, pad, then } => {
+            convolution(image(x), then.source(image(y)).expect("checked"), kernel, stride, pad, then)
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
     Box::new(gemm)
 }
 
+fn image(shape: &[usize]) -> [usize; 4] {
+    shape.try_into().expect("checked: images have four axes")
+}
+
+/// The convolution of image x whose own output, not yet rearranged, has the extents `product`.
+fn convolution(x: [usize; 4], product: [usize; 4], kernel: [usize; 2], stride: usize, pad: [usize; 4], then: Rearrange) -> Gemm {
+    let ([_, height, width, k], [n, out_height, out_width, o]) = (x, product);
+    let rows = out_height * out_width;
+    let destination = Destination::of(then, out_width, o);
+    if kernel == [1, 1] && stride == 1 && pad == [0; 4] {
+        return Gemm { destination, ..Gemm::new(Taps::One, 1, n * rows, k, o) };
+    }
+    let window = Window { height, width, channels: k, out_width, kernel, stride, top: pad[0], left: pad[1] };
+    Gemm { destination, pixels: window.pixels(), ..Gemm::new(Taps::Window(window), n, rows, k, o) }
+}
+
 /// Addresses of a product's operands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands {
-    pub x: *const f32,
+    /// The parts of the input; null where there is none.
+    pub x: [*const f32; PARTS],
     /// Factors of a scaled input, or null.
     pub factors: *const f32,
     pub weights: *const f32,
@@ -99,18 +121,24 @@ impl Operands {
     /// Those of a product with nothing but a bias, which may be null.
     pub fn new(x: *const f32, weights: *const f32, bias: *const f32, y: *mut f32) -> Operands {
         let none = std::ptr::null();
-        Operands { x, factors: none, weights, bias, gate: none, residual: none, y }
+        Operands { x: [x, none], factors: none, weights, bias, gate: none, residual: none, y }
     }
 }
 
 impl Gemm {
-    /// A product without epilogue, whose input has as many pixels as the product has rows.
+    /// A product without epilogue, whose input has one part and as many pixels as the product has rows.
     pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize) -> Gemm {
-        Gemm { taps, samples, rows, pixels: rows, channels, o, scaled: false, weights_step: 0, finish: Finish::Store }
+        let (channels, destination) = ([channels, 0], Destination::Rows { columns: o });
+        Gemm { taps, samples, rows, pixels: rows, channels, o, destination, scaled: false, weights_step: 0, finish: Finish::Store }
     }
 
     pub fn k(&self) -> usize {
-        self.taps.count() * self.channels
+        self.taps.count() * self.pixel()
+    }
+
+    /// Elements of an input pixel, all parts together.
+    fn pixel(&self) -> usize {
+        self.channels.iter().sum()
     }
 
     pub fn panels(&self) -> usize {
@@ -136,14 +164,14 @@ impl Gemm {
         Order::choose(Extents { rows, units, unit: UNIT, groups, k: self.k(), block: BLOCK_UNITS * UNIT }, threads)
     }
 
-    /// From one copied pixel to the next: whole cache lines, and an odd number of them.
+    /// From one copied pixel, which holds all parts, to the next: whole cache lines, and an odd number of them.
     fn copy_step(&self) -> usize {
-        (self.channels.div_ceil(16) | 1) * 16
+        (self.pixel().div_ceil(16) | 1) * 16
     }
 
     /// Whether the input is read from a copy: scaled, or because pixels a multiple of 4 KB apart share cache sets.
     fn copies(&self) -> bool {
-        self.scaled || self.channels.is_multiple_of(1024)
+        self.scaled || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
     }
 
     /// Whether a thread copies its blocks of rows on its own.
@@ -169,9 +197,18 @@ impl Gemm {
         rows * (2 + GROUP + copied)
     }
 
-    /// The input as it lies in memory.
-    fn images(&self, start: *const f32, step: usize) -> Images {
-        Images { start, step, pixels: self.pixels, rows: self.rows, taps: self.taps }
+    /// The parts of the input, each at an address with a step from pixel to pixel.
+    fn parts(&self, at: impl Fn(usize) -> (*const f32, usize)) -> [Images; PARTS] {
+        std::array::from_fn(|part| {
+            let (start, step) = at(part);
+            Images { start, step, channels: self.channels[part], pixels: self.pixels, rows: self.rows, taps: self.taps }
+        })
+    }
+
+    /// The parts of a copy, which lie side by side in it.
+    fn copied(&self, copy: *const f32) -> [Images; PARTS] {
+        let before = |part: usize| self.channels[..part].iter().sum();
+        self.parts(|part| (copy.wrapping_add(before(part)), self.copy_step()))
     }
 
     /// Computes this thread's part of the product. For GELU with squares, `squares` takes `units() x o`.
@@ -181,7 +218,7 @@ impl Gemm {
     /// - `worker.own` has [`Gemm::own`] f32; `copy`, if there is one, is the whole input, copied.
     pub unsafe fn multiply(&self, operands: &Operands, copy: Option<*const f32>, squares: *mut f32, worker: &mut Worker<'_>) {
         let groups = Extents::groups(self.o);
-        let images = copy.map_or_else(|| self.images(operands.x, self.channels), |c| self.images(c, self.copy_step()));
+        let images = copy.map_or_else(|| self.parts(|part| (operands.x[part], self.channels[part])), |c| self.copied(c));
         match self.order(worker.threads) {
             Order::RowsFirst => {
                 while let Some(units) = worker.claim(self.units(), BLOCK_UNITS) {
@@ -230,7 +267,7 @@ impl Gemm {
     ///
     /// # Safety
     /// - As of [`Gemm::multiply`].
-    unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> Images {
+    unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> [Images; PARTS] {
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let at = BLOCK_UNITS * UNIT * (2 + GROUP);
         let copy = &mut worker.own[at..at + rows.len() * self.copy_step()];
@@ -239,21 +276,25 @@ impl Gemm {
             unsafe { self.copy_pixel(worker.isa, operands, r, out) };
         }
         // Rows are counted from the first of all.
-        self.images(copy.as_ptr().wrapping_sub(rows.start * self.copy_step()), self.copy_step())
+        self.copied(copy.as_ptr().wrapping_sub(rows.start * self.copy_step()))
     }
 
     /// # Safety
     /// - The pixel exists.
     unsafe fn copy_pixel(&self, isa: crate::simd::Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
-        let c = self.channels;
-        // SAFETY: the pixel's channels, and the sample's factors.
-        unsafe {
-            let x = std::slice::from_raw_parts(operands.x.add(pixel * c), c);
-            if self.scaled {
-                let factors = std::slice::from_raw_parts(operands.factors.add(pixel / self.pixels * c), c);
-                scale_row(isa, x, factors, &mut out[..c]);
-            } else {
-                out[..c].copy_from_slice(x);
+        let mut rest = out;
+        for (x, &c) in operands.x.iter().zip(self.channels.iter().filter(|&&c| c > 0)) {
+            let (out, behind) = rest.split_at_mut(c);
+            rest = behind;
+            // SAFETY: the pixel's channels, and the sample's factors.
+            unsafe {
+                let x = std::slice::from_raw_parts(x.add(pixel * c), c);
+                if self.scaled {
+                    let factors = std::slice::from_raw_parts(operands.factors.add(pixel / self.pixels * c), c);
+                    scale_row(isa, x, factors, out);
+                } else {
+                    out.copy_from_slice(x);
+                }
             }
         }
     }
@@ -263,7 +304,7 @@ impl Gemm {
     unsafe fn multiply_block(
         &self,
         operands: &Operands,
-        images: Images,
+        images: [Images; PARTS],
         squares: *mut f32,
         block: &Range<usize>,
         group: usize,
@@ -282,20 +323,19 @@ impl Gemm {
             let right = Right { start, panel_step: k * PANEL, panels, next: start.wrapping_add(panels * k * PANEL) };
             let of_unit = |unit: usize| {
                 let rows = self.first_row(unit)..self.first_row(unit + 1);
-                let at = rows.start * self.o + column;
                 let then = match self.finish {
                     Finish::Store => Then::Store,
                     Finish::GeluSumsq => Then::GeluSumsq { squares: squares.add(unit * self.o + column) },
                     Finish::GatedAdd => {
                         let gate = operands.gate.add(rows.start / self.rows * self.o + column);
-                        Then::GatedAdd { x: operands.residual.add(at), gate }
+                        Then::GatedAdd { x: operands.residual, gate }
                     }
                 };
                 let bias = if operands.bias.is_null() { operands.bias } else { operands.bias.add(column) };
-                let y = operands.y.add(at);
-                Block { y, width: self.o, rows: rows.len(), columns: GROUP.min(self.o - column), bias, then }
+                let columns = GROUP.min(self.o - column);
+                Block { y: operands.y, destination: self.destination, row: rows.start, rows: rows.len(), column, columns, bias, then }
             };
-            let product = Product { images, first: rows.start, channels: self.channels, right, table, sums: product };
+            let product = Product { images, first: rows.start, k, right, table, sums: product };
             finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
@@ -316,10 +356,11 @@ impl Gemm {
 
 /// A group of columns of some rows of a product.
 struct Product<'a> {
-    images: Images,
+    images: [Images; PARTS],
     /// The first row.
     first: usize,
-    channels: usize,
+    /// Over all taps and parts.
+    k: usize,
     right: Right,
     /// One address a row.
     table: &'a mut [*const f32],
@@ -344,18 +385,19 @@ unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     units: Range<usize>,
     block: &dyn Fn(usize) -> Block,
 ) {
-    let taps = p.images.taps.count();
-    for tap in 0..taps {
-        for channels in stretches(p.channels) {
-            p.images.addresses(p.first, tap, &channels, p.table);
-            let k = tap * p.channels + channels.start;
-            let last = tap + 1 == taps && channels.end == p.channels;
-            let start = p.right.start.wrapping_add(k * PANEL);
-            let next = if last { p.right.next } else { start.wrapping_add(channels.len() * PANEL) };
+    let taps = 0..p.images[0].taps.count();
+    let mut k = 0;
+    // k runs over taps, parts, channels; a part that there is not has no stretch.
+    for (tap, part) in taps.flat_map(|tap| p.images.iter().map(move |part| (tap, part))) {
+        for channels in stretches(part.channels) {
+            part.addresses(p.first, tap, &channels, p.table);
+            let (start, depth) = (p.right.start.wrapping_add(k * PANEL), channels.len());
+            let next = if k + depth == p.k { p.right.next } else { start.wrapping_add(depth * PANEL) };
             let left = Left { rows: p.table, step: 1 };
             let right = Right { start, next, ..p.right };
             // SAFETY: the caller's contract.
-            unsafe { multiply_add_body::<S, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), k == 0) };
+            unsafe { multiply_add_body::<S, R, V>(s, left, right, depth, p.sums.as_mut_ptr(), k == 0) };
+            k += depth;
         }
     }
     let mut at = 0;
@@ -380,6 +422,9 @@ impl Task for Gemm {
         let operands = match self.finish {
             Finish::GatedAdd => {
                 Operands { factors: input(1), weights: input(2), bias: input(3), gate: input(4), residual: input(5), ..plain }
+            }
+            _ if self.channels[1] > 0 => {
+                Operands { x: [input(0), input(1)], ..Operands::new(input(0), input(2), input(3), args.output(0)) }
             }
             _ => plain,
         };
