@@ -32,6 +32,29 @@ pub enum Form {
     Panels,
 }
 
+/// In which order a kernel wants the output channels, the first axis of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Order {
+    /// As in the IR.
+    Given,
+    /// `(dy, dx, c)` where the IR has `(c, dy, dx)`: of a convolution whose result is shuffled by that factor.
+    Shuffled {
+        /// Pixels that a pixel becomes, along either axis.
+        factor: usize,
+    },
+}
+
+impl Order {
+    /// Rows of `values`, which has `o` of them, in this order.
+    fn arrange(self, values: Vec<f32>, o: usize) -> Vec<f32> {
+        let Order::Shuffled { factor } = self else { return values };
+        let (square, row) = (factor * factor, values.len() / o);
+        let channels = o / square;
+        let source = |to: usize| to % channels * square + to / channels;
+        (0..o).flat_map(|to| &values[source(to) * row..][..row]).copied().collect()
+    }
+}
+
 /// A weight in a form: one tensor of the artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightUse {
@@ -39,6 +62,8 @@ pub struct WeightUse {
     pub weight: String,
     /// Its form.
     pub form: Form,
+    /// Order of its output channels.
+    pub order: Order,
     /// Its type in the IR.
     pub ty: Type,
 }
@@ -46,9 +71,13 @@ pub struct WeightUse {
 impl WeightUse {
     /// Name of the tensor in the artifact.
     pub fn tensor_name(&self) -> String {
-        match self.form {
-            Form::Dense => self.weight.clone(),
-            Form::Panels => format!("{}.panels", self.weight),
+        let form = match self.form {
+            Form::Dense => "",
+            Form::Panels => ".panels",
+        };
+        match self.order {
+            Order::Given => format!("{}{form}", self.weight),
+            Order::Shuffled { factor } => format!("{}{form}.shuffled{factor}", self.weight),
         }
     }
 
@@ -78,6 +107,7 @@ impl WeightUse {
 
     /// The tensor's values from the weight's.
     pub fn pack(&self, values: Vec<f32>) -> Vec<f32> {
+        let values = self.order.arrange(values, self.ty.shape[0]);
         let mut out = match self.form {
             Form::Dense => values,
             Form::Panels => {
@@ -87,5 +117,22 @@ impl WeightUse {
         };
         out.resize(self.stored_shape().iter().product(), 0.0);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_channels_of_a_shuffle_are_ordered_by_the_pixel_they_go_to() {
+        let usage = |form| WeightUse { weight: "w".into(), form, order: Order::Shuffled { factor: 2 }, ty: Type::f32([12, 3]) };
+        let values: Vec<f32> = (0..36).map(|i| i as f32).collect();
+        let dense = usage(Form::Dense).pack(values.clone());
+        let first: Vec<f32> = dense[..36].iter().step_by(3).map(|v| v / 3.0).collect();
+        assert_eq!(first, [0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]);
+        let panels = usage(Form::Panels);
+        assert_eq!(panels.pack(values), fcdm_runtime::kernels::pack_panels(&dense[..36], 12, 3));
+        assert_eq!((usage(Form::Dense).tensor_name(), panels.tensor_name()), ("w.shuffled2".into(), "w.panels.shuffled2".into()));
     }
 }
