@@ -188,7 +188,7 @@ impl WeightUse {
         if let Some(&value) = values.iter().find(|v| v.is_finite() && v.abs() > most) {
             return Err(WeightError::Overflow { weight: self.weight.clone(), element: self.element, most, value });
         }
-        let values = self.order.arrange(values, self.ty.shape[0]);
+        let values = self.order.arrange(values, self.ty.shape.first().copied().unwrap_or(1));
         let mut out = match self.form {
             Form::Dense => values,
             Form::Panels => {
@@ -300,7 +300,7 @@ mod tests {
         ];
         for shape in shapes {
             for form in [Form::Dense, Form::Panels, Form::Winograd] {
-                if form == Form::Panels && shape.is_empty() || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
+                if form == Form::Panels && shape.len() < 2 || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
                     continue;
                 }
                 let ty = Type::f32(shape.to_vec());
