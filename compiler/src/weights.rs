@@ -86,13 +86,19 @@ pub enum Order {
 }
 
 impl Order {
-    /// Rows of `values`, which has `o` of them, in this order.
-    fn arrange(self, values: Vec<f32>, o: usize) -> Vec<f32> {
-        let Order::Shuffled { factor } = self else { return values };
-        let (square, row) = (factor * factor, values.len() / o);
+    /// Rows `rows`, counted in this order, of `values`, which has `o` of them as in the IR.
+    pub fn rows(self, values: &[f32], o: usize, rows: Range<usize>) -> Vec<f32> {
+        let row = values.len() / o;
+        let Order::Shuffled { factor } = self else { return values[rows.start * row..rows.end * row].to_vec() };
+        let square = factor * factor;
         let channels = o / square;
         let source = |to: usize| to % channels * square + to / channels;
-        (0..o).flat_map(|to| &values[source(to) * row..][..row]).copied().collect()
+        rows.flat_map(|to| &values[source(to) * row..][..row]).copied().collect()
+    }
+
+    /// All rows.
+    fn arrange(self, values: Vec<f32>, o: usize) -> Vec<f32> {
+        if self == Order::Given { values } else { self.rows(&values, o, 0..o) }
     }
 }
 
@@ -156,20 +162,16 @@ impl WeightUse {
         if count.is_multiple_of(lanes) { self.packed_shape() } else { vec![count.next_multiple_of(lanes)] }
     }
 
-    /// Parts of the weight, ranges of indices of its first axis in order, each of which makes the next part of the tensor by
-    /// itself; one range if it cannot be parted.
+    /// Parts of the weight, ranges of rows in the order of [`WeightUse::order`], each of which makes the next part of the tensor
+    /// by itself; one range if it cannot be parted.
     pub fn pieces(&self) -> Vec<Range<usize>> {
-        match self.order {
-            // Panels are a number of rows, transformed or not, and every piece but the last has a multiple of that.
-            Order::Given => pieces(&self.ty.shape),
-            // Every panel takes rows from all over the weight.
-            Order::Shuffled { .. } => std::iter::once(0..self.ty.shape[0]).collect(),
-        }
+        // Panels are a number of rows, transformed or not, and every piece but the last has a multiple of that.
+        pieces(&self.ty.shape)
     }
 
-    /// The same of a part of the weight.
+    /// The same of a part of the weight, whose rows are already in order.
     pub fn part(&self, rows: &Range<usize>) -> WeightUse {
-        let mut part = self.clone();
+        let mut part = WeightUse { order: Order::Given, ..self.clone() };
         part.ty.shape.iter_mut().take(1).for_each(|extent| *extent = rows.len());
         part
     }
@@ -335,7 +337,7 @@ mod tests {
         assert_eq!((usage(Form::Dense).tensor_name(), panels.tensor_name()), ("w.shuffled2".into(), "w.panels.shuffled2".into()));
     }
 
-    /// Transformed weights are those of the ordered rows, and a weight in that order is one piece.
+    /// Transformed weights are those of the ordered rows; pieces of these make the tensor.
     #[test]
     fn a_shuffle_s_winograd_weights() {
         let usage =
@@ -344,9 +346,10 @@ mod tests {
         let order = Order::Shuffled { factor: 2 };
         let ordered = order.arrange(values.clone(), 40);
         assert_ne!(ordered, values);
-        assert_eq!(usage(order).pack(values).unwrap(), usage(Order::Given).pack(ordered).unwrap());
+        let whole = usage(order).pack(values.clone()).unwrap();
+        assert_eq!(whole, usage(Order::Given).pack(ordered).unwrap());
+        let pieces = [0..16, 16..32, 32..40].map(|rows| usage(order).part(&rows).pack(order.rows(&values, 40, rows)).unwrap());
+        assert_eq!(pieces.concat(), whole);
         assert_eq!(usage(order).tensor_name(), "w.winograd.shuffled2");
-        let large = WeightUse { ty: Type::f32([4096, 3, 3, 2048]), ..usage(order) };
-        assert_eq!(large.pieces(), [0..4096]);
     }
 }
