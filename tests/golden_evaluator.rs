@@ -59,7 +59,14 @@ fn the_optimised_functions_mean_the_same() {
         let import = Import::new(&ckpt, true).unwrap();
         let f = network(import.config(), size(&file));
         let (m, report) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
-        for fused in ["fold_grn_bias", "fuse_dwconv_norm_modulate", "fuse_linear_gelu_sumsq", "fuse_scale_linear_gated_add"] {
+        for fused in [
+            "fold_grn_bias",
+            "fuse_dwconv_norm_modulate",
+            "fuse_linear_gelu_sumsq",
+            "fuse_scale_linear_gated_add",
+            "fuse_concat_linear",
+            "fuse_conv_shuffle",
+        ] {
             assert!(report.runs.iter().any(|r| r.pass == fused && r.fired), "{net}: `{fused}` did not fire");
         }
         let [x, t, y] = inputs(&file);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use fcdm_compiler::assemble::EntryPoint;
+use fcdm_compiler::lower::lower;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::{Winograd, choose};
 use fcdm_ir::eval::{Tensor, evaluate};
@@ -16,10 +17,12 @@ use fcdm_ir::ops::{Op, Tanh};
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
 use fcdm_ir::vjp::backward;
-use fcdm_ir::{Builder, DType, Def, Function, Type, Value};
+use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value};
+use fcdm_models::fcdm::{Preset, Size, network};
 use fcdm_passes::partition::Copier;
 use fcdm_passes::rewrite::sweep;
 use fcdm_runtime::executor::Input;
+use fcdm_runtime::plan::{Element, Kernel, Rearrange};
 
 /// Relative L2 distance allowed: f32 against f64 over one op and its gradient.
 const TOLERANCE: f64 = 3e-6;
@@ -172,6 +175,22 @@ fn winograd_convolutions_compute_what_functions_mean() {
     }
     println!("worst relative L2 distance {:.2e}, {} functions", worst.get(), eligible.len());
     assert!(eligible.len() >= 4);
+}
+
+/// Skips are read and shuffled pixels written in place.
+#[test]
+fn the_optimised_denoiser_copies_nothing() {
+    for preset in Preset::ALL {
+        let f = network(&preset.config(), Size { batch: 2, height: 32, width: 32 });
+        let (m, _) = fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
+        let denoise = m.function("denoise").unwrap();
+        let winograd = choose(std::iter::once(denoise), Winograd::WhereFaster);
+        let program = lower(denoise, &winograd, &|_| Element::F32).unwrap();
+        assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Shuffle { .. }, .. })));
+        assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Unshuffle { .. }, .. })));
+        let copies: Vec<_> = program.steps.iter().filter(|s| matches!(s.kernel, Kernel::Copy { .. })).map(|s| &s.label).collect();
+        assert!(copies.is_empty(), "{}: {copies:?}", preset.name());
+    }
 }
 
 /// A result that is also used further on is read from the caller's buffer.

@@ -1,6 +1,7 @@
 //! From optimised functions to what an artifact holds: the plan, the list of tensors, the values of each.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::{Builder, Def, Function, Module};
@@ -11,7 +12,7 @@ use thiserror::Error;
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{Form, Storage, WeightError, WeightSource, WeightUse, pieces};
+use crate::weights::{Form, Order, Storage, WeightError, WeightSource, WeightUse, pieces};
 use crate::winograd::{Winograd, choose};
 
 /// A function at one batch size.
@@ -160,6 +161,12 @@ impl Assembly {
         let pieces = usage.pieces();
         if let [_] = pieces[..] {
             return take(usage.pack(source.load(&usage.weight)?)?);
+        }
+        if usage.order != Order::Given {
+            // A panel takes rows from all over the weight, which is therefore read whole.
+            let (values, o) = (source.load(&usage.weight)?, usage.ty.shape[0]);
+            let piece = |rows: &Range<usize>| usage.part(rows).pack(usage.order.rows(&values, o, rows.clone()));
+            return pieces.iter().try_for_each(|rows| take(piece(rows)?));
         }
         pieces.iter().try_for_each(|rows| take(usage.part(rows).pack(source.load_rows(&usage.weight, rows.clone())?)?))
     }

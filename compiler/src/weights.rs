@@ -73,6 +73,35 @@ pub enum Form {
     Winograd,
 }
 
+/// In which order a kernel wants the output channels, the first axis of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Order {
+    /// As in the IR.
+    Given,
+    /// `(dy, dx, c)` where the IR has `(c, dy, dx)`: of a convolution whose result is shuffled by that factor.
+    Shuffled {
+        /// Pixels that a pixel becomes, along either axis.
+        factor: usize,
+    },
+}
+
+impl Order {
+    /// Rows `rows`, counted in this order, of `values`, which has `o` of them as in the IR.
+    pub fn rows(self, values: &[f32], o: usize, rows: Range<usize>) -> Vec<f32> {
+        let row = values.len() / o;
+        let Order::Shuffled { factor } = self else { return values[rows.start * row..rows.end * row].to_vec() };
+        let square = factor * factor;
+        let channels = o / square;
+        let source = |to: usize| to % channels * square + to / channels;
+        rows.flat_map(|to| &values[source(to) * row..][..row]).copied().collect()
+    }
+
+    /// All rows.
+    fn arrange(self, values: Vec<f32>, o: usize) -> Vec<f32> {
+        if self == Order::Given { values } else { self.rows(&values, o, 0..o) }
+    }
+}
+
 /// A weight in a form: one tensor of the artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightUse {
@@ -80,6 +109,8 @@ pub struct WeightUse {
     pub weight: String,
     /// Its form.
     pub form: Form,
+    /// Order of its output channels.
+    pub order: Order,
     /// Its type in the IR.
     pub ty: Type,
     /// The type that its values are stored in.
@@ -89,10 +120,14 @@ pub struct WeightUse {
 impl WeightUse {
     /// Name of the tensor in the artifact.
     pub fn tensor_name(&self) -> String {
-        match self.form {
-            Form::Dense => self.weight.clone(),
-            Form::Panels => format!("{}.panels", self.weight),
-            Form::Winograd => format!("{}.winograd", self.weight),
+        let form = match self.form {
+            Form::Dense => "",
+            Form::Panels => ".panels",
+            Form::Winograd => ".winograd",
+        };
+        match self.order {
+            Order::Given => format!("{}{form}", self.weight),
+            Order::Shuffled { factor } => format!("{}{form}.shuffled{factor}", self.weight),
         }
     }
 
@@ -127,16 +162,16 @@ impl WeightUse {
         if count.is_multiple_of(lanes) { self.packed_shape() } else { vec![count.next_multiple_of(lanes)] }
     }
 
-    /// Parts of the weight, ranges of indices of its first axis in order, each of which makes the next part of the tensor by
-    /// itself; one range if it cannot be parted.
+    /// Parts of the weight, ranges of rows in the order of [`WeightUse::order`], each of which makes the next part of the tensor
+    /// by itself; one range if it cannot be parted.
     pub fn pieces(&self) -> Vec<Range<usize>> {
         // Panels are a number of rows, transformed or not, and every piece but the last has a multiple of that.
         pieces(&self.ty.shape)
     }
 
-    /// The same of a part of the weight.
+    /// The same of a part of the weight, whose rows are already in order.
     pub fn part(&self, rows: &Range<usize>) -> WeightUse {
-        let mut part = self.clone();
+        let mut part = WeightUse { order: Order::Given, ..self.clone() };
         part.ty.shape.iter_mut().take(1).for_each(|extent| *extent = rows.len());
         part
     }
@@ -155,6 +190,7 @@ impl WeightUse {
         if let Some(&value) = values.iter().find(|v| v.is_finite() && v.abs() > most) {
             return Err(WeightError::Overflow { weight: self.weight.clone(), element: self.element, most, value });
         }
+        let values = self.order.arrange(values, self.ty.shape.first().copied().unwrap_or(1));
         let mut out = match self.form {
             Form::Dense => values,
             Form::Panels => {
@@ -211,7 +247,7 @@ mod tests {
     use super::*;
 
     fn panels(element: Element, shape: &[usize]) -> WeightUse {
-        WeightUse { weight: "w".into(), form: Form::Panels, ty: Type::f32(shape.to_vec()), element }
+        WeightUse { weight: "w".into(), form: Form::Panels, order: Order::Given, ty: Type::f32(shape.to_vec()), element }
     }
 
     #[test]
@@ -266,10 +302,11 @@ mod tests {
         ];
         for shape in shapes {
             for form in [Form::Dense, Form::Panels, Form::Winograd] {
-                if form == Form::Panels && shape.is_empty() || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
+                if form == Form::Panels && shape.len() < 2 || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
                     continue;
                 }
-                let usage = WeightUse { weight: "w".into(), form, ty: Type::f32(shape.to_vec()), element: Element::F32 };
+                let ty = Type::f32(shape.to_vec());
+                let usage = WeightUse { weight: "w".into(), form, order: Order::Given, ty, element: Element::F32 };
                 let values: Vec<f32> = (0..usage.ty.count()).map(|i| i as f32 + 1.0).collect();
                 let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
                 let pieces = usage.pieces();
@@ -280,5 +317,39 @@ mod tests {
                 assert!(most <= PIECE.max(PANEL * row), "{shape:?}: {most} values at once");
             }
         }
+    }
+
+    #[test]
+    fn output_channels_of_a_shuffle_are_ordered_by_the_pixel_they_go_to() {
+        let usage = |form| WeightUse {
+            weight: "w".into(),
+            form,
+            order: Order::Shuffled { factor: 2 },
+            ty: Type::f32([12, 3]),
+            element: Element::F32,
+        };
+        let values: Vec<f32> = (0..36).map(|i| i as f32).collect();
+        let dense = usage(Form::Dense).pack(values.clone()).unwrap();
+        let first: Vec<f32> = dense[..36].iter().step_by(3).map(|v| v / 3.0).collect();
+        assert_eq!(first, [0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]);
+        let panels = usage(Form::Panels);
+        assert_eq!(panels.pack(values).unwrap(), pack_panels(&dense[..36], 12, 3));
+        assert_eq!((usage(Form::Dense).tensor_name(), panels.tensor_name()), ("w.shuffled2".into(), "w.panels.shuffled2".into()));
+    }
+
+    /// Transformed weights are those of the ordered rows; pieces of these make the tensor.
+    #[test]
+    fn a_shuffle_s_winograd_weights() {
+        let usage =
+            |order| WeightUse { weight: "w".into(), form: Form::Winograd, order, ty: Type::f32([40, 3, 3, 2]), element: Element::F32 };
+        let values: Vec<f32> = (0..720).map(|i| ((i * 7) % 31) as f32).collect();
+        let order = Order::Shuffled { factor: 2 };
+        let ordered = order.arrange(values.clone(), 40);
+        assert_ne!(ordered, values);
+        let whole = usage(order).pack(values.clone()).unwrap();
+        assert_eq!(whole, usage(Order::Given).pack(ordered).unwrap());
+        let pieces = [0..16, 16..32, 32..40].map(|rows| usage(order).part(&rows).pack(order.rows(&values, 40, rows)).unwrap());
+        assert_eq!(pieces.concat(), whole);
+        assert_eq!(usage(order).tensor_name(), "w.winograd.shuffled2");
     }
 }

@@ -60,10 +60,16 @@ pub fn choose<'a>(functions: impl Iterator<Item = &'a Function>, which: Winograd
 
 /// True for a convolution that can run by Winograd and is meant to.
 fn suits(f: &Function, inst: &Inst, which: Winograd) -> bool {
-    let Op::Conv2d(o) = &inst.op else { return false };
-    let (w, y) = (&f.ty(inst.operands[1]).shape, &f.ty(inst.results[0]).shape);
-    let possible = o.stride == 1 && w[1..3] == [3, 3];
-    let faster = || Convolution { h: y[1], w: y[2], i: w[3], o: y[3] }.is_faster_by_winograd();
+    let (stride, pad) = match &inst.op {
+        Op::Conv2d(o) => (o.stride, &o.pad),
+        Op::ConvPixelShuffle(o) => (o.stride, &o.pad),
+        Op::ConvPixelUnshuffle(o) => (o.stride, &o.pad),
+        _ => return false,
+    };
+    let (x, w) = (&f.ty(inst.operands[0]).shape, &f.ty(inst.operands[1]).shape);
+    let possible = stride == 1 && w[1..3] == [3, 3];
+    // Not the result's extents, which may be those of a shuffled image.
+    let faster = || Convolution { h: x[1] + pad[0] + pad[2] - 2, w: x[2] + pad[1] + pad[3] - 2, i: w[3], o: w[0] }.is_faster_by_winograd();
     possible && (which == Winograd::Always || which == Winograd::WhereFaster && faster())
 }
 

@@ -13,6 +13,8 @@ pub mod rewrite;
 mod eliminate_dead_code;
 mod fold_grn_bias;
 mod fold_weights;
+mod fuse_concat_linear;
+mod fuse_conv_shuffle;
 mod fuse_dwconv_norm_modulate;
 mod fuse_linear_gelu_sumsq;
 mod fuse_norm_modulate;

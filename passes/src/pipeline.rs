@@ -6,6 +6,8 @@ use fcdm_ir::{Function, Module};
 use crate::eliminate_dead_code::eliminate_dead_code;
 use crate::fold_grn_bias::fold_grn_bias;
 use crate::fold_weights::fold_weights;
+use crate::fuse_concat_linear::fuse_concat_linear;
+use crate::fuse_conv_shuffle::fuse_conv_shuffle;
 use crate::fuse_dwconv_norm_modulate::fuse_dwconv_norm_modulate;
 use crate::fuse_linear_gelu_sumsq::fuse_linear_gelu_sumsq;
 use crate::fuse_norm_modulate::fuse_norm_modulate;
@@ -67,6 +69,16 @@ pub const PASSES: &[Pass] = &[
         about: "channel scale, linear layer, gate and residual as one kernel",
         body: Body::Function(fuse_scale_linear_gated_add),
     },
+    Pass {
+        name: "fuse_concat_linear",
+        about: "concatenation and linear layer as one kernel that reads both parts in place",
+        body: Body::Function(fuse_concat_linear),
+    },
+    Pass {
+        name: "fuse_conv_shuffle",
+        about: "convolution and pixel shuffle as one kernel that writes to the shuffled places",
+        body: Body::Function(fuse_conv_shuffle),
+    },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
     Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },
 ];
@@ -84,6 +96,9 @@ pub const OPTIMISED: &[&str] = &[
     "fuse_norm_modulate",
     "fuse_linear_gelu_sumsq",
     "fuse_scale_linear_gated_add",
+    // After the fusions of linear layers: an epilogue saves more than a concatenation.
+    "fuse_concat_linear",
+    "fuse_conv_shuffle",
     // Before hoisting: what needs no input at all must not become an input of the denoiser.
     "fold_weights",
     "hoist_condition",

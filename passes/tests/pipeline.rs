@@ -11,7 +11,7 @@ use fcdm_ir::verify::verify_module;
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PASSES, PLAIN, Report, find, run};
 
-/// One block and the final layer, width 4, ratio 3.
+/// One block, a way down and up again beside it, and the final layer; width 4, ratio 3.
 const NETWORK: &str = "\
 weight @in.w : f32[4,3,3,2]
 weight @in.b : f32[4]
@@ -30,6 +30,10 @@ weight @gamma : f32[12]
 weight @beta : f32[12]
 weight @pw2.w : f32[4,12]
 weight @pw2.b : f32[4]
+weight @down.w : f32[1,3,3,4]
+weight @up.w : f32[8,3,3,4]
+weight @reduce.w : f32[4,6]
+weight @reduce.b : f32[4]
 weight @final.w : f32[8,4]
 weight @final.b : f32[8]
 weight @out.w : f32[4,3,3,4]
@@ -56,7 +60,13 @@ fn @fcdm(%x: f32[2,4,4,2], %t: f32[2], %y: i32[2]) {
   %h7 = gated_add %z, %h6, %gate : f32[2,4,4,4]
   %fm = linear %s, @final.w, @final.b : f32[2,8]
   %fshift, %fscale = split %fm {axis=1, parts=2} : f32[2,4], f32[2,4]
-  %n = layer_norm %h7 {eps=1e-6} : f32[2,4,4,4]
+  %d0 = conv2d %h7, @down.w {stride=1, pad=[1,1,1,1]} : f32[2,4,4,1]
+  %d1 = pixel_unshuffle %d0 {factor=2} : f32[2,2,2,4]
+  %u0 = conv2d %d1, @up.w {stride=1, pad=[1,1,1,1]} : f32[2,2,2,8]
+  %u1 = pixel_shuffle %u0 {factor=2} : f32[2,4,4,2]
+  %skip = concat %u1, %h7 {axis=3} : f32[2,4,4,6]
+  %r = linear %skip, @reduce.w, @reduce.b : f32[2,4,4,4]
+  %n = layer_norm %r {eps=1e-6} : f32[2,4,4,4]
   %f = modulate %n, %fshift, %fscale : f32[2,4,4,4]
   %out = conv2d %f, @out.w, @out.b {stride=1, pad=[1,1,1,1]} : f32[2,4,4,4]
   return output=%out
@@ -87,6 +97,9 @@ fn the_optimised_denoiser_is_three_kernels_a_block_and_its_frame() {
         ("fused.linear_gelu_sumsq", 1),
         ("grn_scale", 1),
         ("fused.scale_linear_gated_add", 1),
+        ("fused.conv_pixel_unshuffle", 1),
+        ("fused.conv_pixel_shuffle", 1),
+        ("fused.concat_linear", 1),
         ("fused.norm_modulate", 1),
     ]);
     assert_eq!(ops(denoise), expected, "{m}");

@@ -38,7 +38,7 @@ fn macs(step: &Step) -> u64 {
     let per_output = |n: usize| y[0].count().saturating_mul(n);
     let macs = match &step.kernel {
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => per_output(depth(&x[1])),
-        Kernel::ScaleLinearGatedAdd => per_output(depth(&x[2])),
+        Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => per_output(depth(&x[2])),
         // Transformed weights: [panels, 36, I, 16].
         Kernel::Conv2dWinograd { .. } => per_output(9 * x[1].shape[2]),
         Kernel::Matmul => per_output(x[0].shape[2]),
@@ -88,6 +88,7 @@ fn pixels(operand: &Operand) -> usize {
 mod tests {
     use super::*;
     use crate::kernels::testing::{packed, step};
+    use crate::plan::Rearrange;
 
     fn check(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]], macs: u64, bytes: u64) {
         assert_eq!(Cost::of(&step(kernel.clone(), inputs, outputs)), Cost { macs, bytes }, "{kernel:?}");
@@ -98,9 +99,9 @@ mod tests {
         let w = packed(40, 24);
         check(Kernel::Linear, &[&[6, 24], &w, &[40]], &[&[6, 40]], 6 * 24 * 40, 4 * (6 * 24 + 48 * 24 + 40 + 6 * 40));
         let (x, y) = ([2, 5, 5, 3], [2, 5, 5, 40]);
-        let conv = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4] };
+        let conv = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then: Rearrange::Keep };
         check(conv, &[&x, &packed(40, 27)], &[&y], 50 * 27 * 40, 4 * (150 + 48 * 27 + 2000));
-        let winograd = Kernel::Conv2dWinograd { pad: [1; 4] };
+        let winograd = Kernel::Conv2dWinograd { pad: [1; 4], then: Rearrange::Keep };
         check(winograd, &[&x, &[3, 36, 3, 16]], &[&y], 50 * 27 * 40, 4 * (150 + 48 * 36 * 3 + 2000));
         // Stride 2: 9 taps for each of the 4 pixels of x, whatever the size of y.
         let transposed = Kernel::ConvTranspose2d { stride: 2, pad: [0; 4] };

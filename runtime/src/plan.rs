@@ -175,6 +175,38 @@ pub enum Binary {
     DivNoNan,
 }
 
+/// How a convolution's result is rearranged while it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rearrange {
+    /// Not at all.
+    #[default]
+    Keep,
+    /// `[N,H,W,f*f*C] -> [N,f*H,f*W,C]`. Rows of W (output channels of U) and elements of b are ordered `(dy, dx, c)`, not `(c, dy, dx)` as in the
+    /// IR, so that neighbouring channels of a pixel are neighbouring columns of the product.
+    Shuffle {
+        /// f.
+        factor: usize,
+    },
+    /// `[N,f*H,f*W,C] -> [N,H,W,C*f*f]`, channel `c*f*f + dy*f + dx`.
+    Unshuffle {
+        /// f.
+        factor: usize,
+    },
+}
+
+impl Rearrange {
+    /// Extents of what becomes an image `[N,H,W,C]`, if anything does.
+    pub fn source(self, [n, h, w, c]: [usize; 4]) -> Option<[usize; 4]> {
+        let over = |extent: usize, by: usize| (by > 0 && extent.is_multiple_of(by)).then(|| extent / by);
+        match self {
+            Rearrange::Keep => Some([n, h, w, c]),
+            Rearrange::Shuffle { factor: f } => Some([n, over(h, f)?, over(w, f)?, c.checked_mul(f)?.checked_mul(f)?]),
+            Rearrange::Unshuffle { factor: f } => Some([n, h.checked_mul(f)?, w.checked_mul(f)?, over(over(c, f)?, f)?]),
+        }
+    }
+}
+
 /// The kernels. `->` separates inputs from outputs. A matrix written `W[O,K]` is packed in panels of
 /// [`PANEL`] output channels: operand shape `[ceil(O/16), K, 16]`, element `(o, k)` at `[o/16][k][o%16]`, zero
 /// where `o >= O`. A vector over O beside it (bias) is dense `[O]`. Attributes are as in the IR op named.
@@ -220,6 +252,8 @@ pub enum Kernel {
     },
     /// `x [..,K], W[O,K], b[O]? -> y [..,O]`.
     Linear,
+    /// `a [..,I], b [..,J], W[O,I+J], b[O]? -> y [..,O]`: of the concatenation over the last axis, which is not written.
+    ConcatLinear,
     /// `a [B,M,K], b [B,K,N] -> y [B,M,N]`.
     Matmul,
     /// `x [N,H,W,I], W[O, KH*KW*I], b[O]? -> y [N,OH,OW,O]`; k runs over kh, kw, i (i fastest).
@@ -230,6 +264,9 @@ pub enum Kernel {
         stride: usize,
         /// Top, left, bottom, right.
         pad: [usize; 4],
+        /// Where the result's elements go. y has its extents after that.
+        #[serde(default)]
+        then: Rearrange,
     },
     /// `x [N,H,W,I], U [ceil(O/16), 36, I, 16], b[O]? -> y [N,OH,OW,O]`: a convolution 3x3 of stride 1 by Winograd's
     /// F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity. `U[o/16][6 r + c][i][o%16]` is element `(r, c)` of
@@ -238,6 +275,9 @@ pub enum Kernel {
     Conv2dWinograd {
         /// Top, left, bottom, right.
         pad: [usize; 4],
+        /// Where the result's elements go. y has its extents after that.
+        #[serde(default)]
+        then: Rearrange,
     },
     /// `x [N,H,W,I], w [I,KH,KW,O] dense, b[O]? -> y [N,OH,OW,O]`.
     ConvTranspose2d {

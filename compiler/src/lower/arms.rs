@@ -1,9 +1,10 @@
 //! One arm for every op: the kernel that computes it.
 
 use fcdm_ir::{Def, Inst, Op, Value};
-use fcdm_runtime::plan::{Binary, Kernel, Unary};
+use fcdm_runtime::plan::{Binary, Kernel, Rearrange, Unary};
 
 use super::{LowerError, Lowering, View, shares_buffer};
+use crate::weights::Order;
 
 impl Lowering<'_> {
     pub(super) fn instruction(&mut self, inst: &Inst) -> Result<(), LowerError> {
@@ -52,8 +53,11 @@ impl Lowering<'_> {
             Op::Linear(_) => self.packed(inst, 1, Kernel::Linear),
             Op::LinearGeluSumsq(_) => self.packed(inst, 1, Kernel::LinearGeluSumsq),
             Op::ScaleLinearGatedAdd(_) => self.packed(inst, 2, Kernel::ScaleLinearGatedAdd),
+            Op::ConcatLinear(_) => self.packed(inst, 2, Kernel::ConcatLinear),
             Op::Matmul(_) => self.matmul(inst),
-            Op::Conv2d(o) => self.conv2d(inst, o.stride, four(&o.pad)),
+            Op::Conv2d(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Keep),
+            Op::ConvPixelShuffle(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Shuffle { factor: o.factor }),
+            Op::ConvPixelUnshuffle(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Unshuffle { factor: o.factor }),
             Op::ConvTranspose2d(o) => self.kernel(inst, Kernel::ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Kernel::Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
             Op::DwConv2d(o) => self.kernel(inst, Kernel::DwConv2d { pad: o.pad }),
@@ -89,23 +93,29 @@ impl Lowering<'_> {
         self.kernel(inst, Kernel::Unary(f));
     }
 
-    /// Directly, or by Winograd where that was chosen for the weight.
-    fn conv2d(&mut self, inst: &Inst, stride: usize, pad: [usize; 4]) {
-        let w = inst.operands[1];
-        let data = self.f.value(w);
-        if data.def != Def::Weight || !self.winograd.contains(&data.name) {
-            let kernel = [data.ty.shape[1], data.ty.shape[2]];
-            return self.packed(inst, 1, Kernel::Conv2d { kernel, stride, pad });
-        }
-        let mut inputs = vec![self.view(inst.operands[0]), self.transformed(w)];
-        inputs.extend(inst.operands.get(2).map(|&b| self.view(b)));
-        self.call(inst, Kernel::Conv2dWinograd { pad }, inputs);
-    }
-
     /// As [`Lowering::kernel`], with operand `w` as packed panels.
     fn packed(&mut self, inst: &Inst, w: usize, kernel: Kernel) {
-        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.panels(v) } else { l.view(v) };
+        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.panels(v, Order::Given) } else { l.view(v) };
         let inputs: Vec<View> = inst.operands.iter().enumerate().map(|o| view(self, o)).collect();
+        self.call(inst, kernel, inputs);
+    }
+
+    /// A convolution, directly, or by Winograd where that was chosen for the weight. Where its result is shuffled, weights and
+    /// bias have the order of the columns that it writes.
+    fn conv(&mut self, inst: &Inst, stride: usize, pad: &[usize], then: Rearrange) {
+        let (x, w, pad) = (&inst.operands, self.f.value(inst.operands[1]), four(pad));
+        let order = match then {
+            Rearrange::Shuffle { factor } => Order::Shuffled { factor },
+            Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
+        };
+        let (kernel, weights) = if w.def == Def::Weight && self.winograd.contains(&w.name) {
+            (Kernel::Conv2dWinograd { pad, then }, self.transformed(x[1], order))
+        } else {
+            let kernel = [w.ty.shape[1], w.ty.shape[2]];
+            (Kernel::Conv2d { kernel, stride, pad, then }, self.panels(x[1], order))
+        };
+        let mut inputs = vec![self.view(x[0]), weights];
+        inputs.extend(x.get(2).map(|&bias| self.ordered(bias, order)));
         self.call(inst, kernel, inputs);
     }
 

@@ -78,8 +78,7 @@ impl Lowering<'_> {
     }
 
     /// A computed matrix `[O, ..]` into panels; the last one is filled up with zeros.
-    pub(super) fn pack(&mut self, v: Value, shape: Vec<usize>) -> View {
-        let mut x = self.view(v);
+    pub(super) fn pack(&mut self, v: Value, mut x: View, shape: Vec<usize>) -> View {
         x.dtype = Element::F32;
         let (o, k) = (x.shape[0], shape[1]);
         let y = self.scratch(shape);
@@ -98,6 +97,18 @@ impl Lowering<'_> {
             (walk.from, walk.to) = (full * PANEL * k, full * PANEL * k);
             self.copy(v, walk, x, y.clone());
         }
+        y
+    }
+
+    /// Rows `(c, dy, dx)` of a computed matrix in the order `(dy, dx, c)`.
+    pub(super) fn shuffle_rows(&mut self, v: Value, factor: usize) -> View {
+        let x = self.view(v);
+        let (o, square) = (x.shape[0], factor * factor);
+        let (channels, row) = (o / square, x.shape[1..].iter().product::<usize>());
+        let y = self.scratch(x.shape.clone());
+        let (row_, square_) = (row as isize, square as isize);
+        let walk = Walk::new(&[square, channels, row], vec![row_, square_ * row_, 1], vec![channels as isize * row_, row_, 1]);
+        self.copy(v, walk, x, y.clone());
         y
     }
 

@@ -13,7 +13,7 @@ use fcdm_ir::{DType, Def, Function, Op, Type, Value};
 use fcdm_runtime::plan::{Element, Kernel, Port};
 use thiserror::Error;
 
-use crate::weights::{Form, Storage, WeightUse};
+use crate::weights::{Form, Order, Storage, WeightUse};
 
 /// Index of a buffer in [`Program::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,8 +170,8 @@ struct Lowering<'a> {
     storage: &'a Storage<'a>,
     p: Program,
     place: Vec<Option<BufferId>>,
-    /// Buffers of weights, by weight and form.
-    forms: HashMap<(Value, Form), BufferId>,
+    /// Buffers of weights, by weight, form and order.
+    forms: HashMap<(Value, Form, Order), BufferId>,
     results: HashMap<Value, usize>,
 }
 
@@ -184,14 +184,14 @@ impl Lowering<'_> {
     /// The buffer that holds a value in its plain form.
     fn buffer_of(&mut self, v: Value) -> BufferId {
         if self.f.value(v).def == Def::Weight {
-            return self.weight(v, Form::Dense);
+            return self.weight(v, Form::Dense, Order::Given);
         }
         self.place[v.index()].expect("a value is placed before it is used")
     }
 
     /// The buffer of a weight in the artifact.
-    fn weight(&mut self, v: Value, form: Form) -> BufferId {
-        if let Some(&id) = self.forms.get(&(v, form)) {
+    fn weight(&mut self, v: Value, form: Form, order: Order) -> BufferId {
+        if let Some(&id) = self.forms.get(&(v, form, order)) {
             return id;
         }
         let data = self.f.value(v);
@@ -199,10 +199,10 @@ impl Lowering<'_> {
             Form::Dense | Form::Winograd => Element::F32,
             Form::Panels => (self.storage)(&data.name),
         };
-        let usage = WeightUse { weight: data.name.clone(), form, ty: data.ty.clone(), element };
+        let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.clone(), element };
         let id = self.buffer(usage.packed_count() * element.bytes(), Home::Weight(usage.tensor_name()));
         self.p.weights.push(usage);
-        self.forms.insert((v, form), id);
+        self.forms.insert((v, form, order), id);
         id
     }
 
@@ -219,22 +219,33 @@ impl Lowering<'_> {
     }
 
     /// A weight matrix `[O, ..]` as packed panels. One that is known only at run time is packed by copies.
-    fn panels(&mut self, v: Value) -> View {
+    fn panels(&mut self, v: Value, order: Order) -> View {
         let data = self.f.value(v);
         let known = data.def == Def::Weight;
         let element = if known { (self.storage)(&data.name) } else { Element::F32 };
-        let usage = WeightUse { weight: String::new(), form: Form::Panels, ty: data.ty.clone(), element };
+        let usage = WeightUse { weight: String::new(), form: Form::Panels, order, ty: data.ty.clone(), element };
         let shape = usage.packed_shape();
-        if !known {
-            return self.pack(v, shape);
+        if known {
+            return View { buffer: self.weight(v, Form::Panels, order), dtype: element, shape };
         }
-        View { buffer: self.weight(v, Form::Panels), dtype: element, shape }
+        let x = self.ordered(v, order);
+        self.pack(v, x, shape)
     }
 
     /// A convolution's weight as `Conv2dWinograd` wants it.
-    fn transformed(&mut self, w: Value) -> View {
-        let usage = WeightUse { weight: String::new(), form: Form::Winograd, ty: self.f.ty(w).clone(), element: Element::F32 };
-        View { buffer: self.weight(w, Form::Winograd), dtype: Element::F32, shape: usage.packed_shape() }
+    fn transformed(&mut self, w: Value, order: Order) -> View {
+        let ty = self.f.ty(w).clone();
+        let usage = WeightUse { weight: String::new(), form: Form::Winograd, order, ty, element: Element::F32 };
+        View { buffer: self.weight(w, Form::Winograd, order), dtype: Element::F32, shape: usage.packed_shape() }
+    }
+
+    /// A value `[O, ..]` with its rows in an order. One that is known only at run time is copied to it.
+    fn ordered(&mut self, v: Value, order: Order) -> View {
+        let Order::Shuffled { factor } = order else { return self.view(v) };
+        if self.f.value(v).def == Def::Weight {
+            return View { buffer: self.weight(v, Form::Dense, order), dtype: Element::F32, shape: self.f.ty(v).shape.clone() };
+        }
+        self.shuffle_rows(v, factor)
     }
 
     /// The buffer that a computed value is written to: the entry's output, if it is a result.

@@ -1,8 +1,9 @@
 //! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
 
 use super::{
-    Broadcast, Cost, Div, DwConv2d, DwConvNormModulate, FusedDef, GatedAdd, Gelu, GrnScale, LayerNorm, Linear, LinearGeluSumsq, Modulate,
-    Mul, NormModulate, Offset, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Sqrt, Sum, SumSquares,
+    Broadcast, Concat, ConcatLinear, Conv2d, ConvPixelShuffle, ConvPixelUnshuffle, Cost, Div, DwConv2d, DwConvNormModulate, FusedDef,
+    GatedAdd, Gelu, GrnScale, LayerNorm, Linear, LinearGeluSumsq, Modulate, Mul, NormModulate, Offset, PixelShuffle, PixelUnshuffle,
+    Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Sqrt, Sum, SumSquares,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -67,6 +68,35 @@ impl FusedDef for NormModulate {
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_one(LayerNorm { eps: self.eps }, x[0])?;
         b.try_emit(Modulate {}, &[h, x[1], x[2]])
+    }
+}
+
+impl FusedDef for ConcatLinear {
+    const OPERANDS: &'static [&'static str] = &["a", "b", "w", "bias?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        // Without an axis there is no last one: concat.2 refuses axis 0.
+        let axis = b.ty(x[0]).rank().saturating_sub(1);
+        let joined = b.try_emit(Concat { axis }, &x[..2])?[0];
+        b.try_emit(Linear {}, &[&[joined], &x[2..]].concat())
+    }
+}
+
+impl FusedDef for ConvPixelShuffle {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
+        b.try_emit(PixelShuffle { factor: self.factor }, &[h])
+    }
+}
+
+impl FusedDef for ConvPixelUnshuffle {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
+        b.try_emit(PixelUnshuffle { factor: self.factor }, &[h])
     }
 }
 

@@ -344,6 +344,12 @@ ops! {
     "fused.scale_linear_gated_add" = ScaleLinearGatedAdd {} fused;
     /// `x [N,H,W,C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(x), shift, scale)`.
     "fused.norm_modulate" = NormModulate { eps: f64 } fused;
+    /// `a [..,I]`, `b [..,J]`, `w [O,I+J]`, `bias [O]`: `linear(concat(a, b), w, bias)`, joined along the last axis.
+    "fused.concat_linear" = ConcatLinear {} fused;
+    /// `x`, `w`, `b` as of `conv2d`: `pixel_shuffle(conv2d(x, w, b))`.
+    "fused.conv_pixel_shuffle" = ConvPixelShuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
+    /// `x`, `w`, `b` as of `conv2d`: `pixel_unshuffle(conv2d(x, w, b))`.
+    "fused.conv_pixel_unshuffle" = ConvPixelUnshuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
 }
 
 impl Op {

@@ -139,6 +139,12 @@ pub fn cases() -> Vec<Case> {
         case(LinearGeluSumsq {}, &[&[2, 2, 2, 3], &[4, 3], &[4]]),
         case(ScaleLinearGatedAdd {}, &[&[2, 2, 2, 3], &[2, 3], &[2, 3], &[2], &[2, 2], &[2, 2, 2, 2]]),
         case(NormModulate { eps: 1e-3 }, &[&[2, 2, 2, 3], &[2, 3], &[2, 3]]),
+        case(ConcatLinear {}, &[&[2, 2, 3], &[2, 2, 1], &[3, 4], &[3]]),
+        case(ConcatLinear {}, &[&[2], &[3], &[2, 5]]),
+        case(ConvPixelShuffle { stride: 1, pad: p([1; 4]), factor: 2 }, &[&[2, 2, 3, 2], &[8, 3, 3, 2], &[8]]),
+        case(ConvPixelShuffle { stride: 2, pad: p([0, 1, 0, 0]), factor: 2 }, &[&[1, 3, 4, 2], &[4, 2, 2, 2]]),
+        case(ConvPixelUnshuffle { stride: 1, pad: p([1; 4]), factor: 2 }, &[&[2, 2, 4, 2], &[3, 3, 3, 2], &[3]]),
+        case(ConvPixelUnshuffle { stride: 2, pad: p([1; 4]), factor: 2 }, &[&[1, 3, 4, 2], &[2, 3, 3, 2]]),
         Case {
             op: Embedding {}.into(),
             operands: vec![Type::f32([3, 2]), labels.clone()],

@@ -1,7 +1,7 @@
 //! Convolutions: the 3x3 ones of FCDM-S and FCDM-XL, and the depthwise ones of every width.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::Kernel;
+use fcdm_runtime::plan::{Kernel, Rearrange};
 
 use crate::one_step::{bench, panels, value, weight};
 
@@ -24,7 +24,7 @@ const DEPTHWISE: [(usize, usize); 4] = [(32, 128), (32, 512), (16, 1024), (8, 20
 
 pub fn conv3x3(c: &mut Criterion) {
     for (side, i, o) in CONV3X3 {
-        let kernel = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4] };
+        let kernel = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then: Rearrange::Keep };
         let given = [value(&[1, side, side, i]), panels(o, 9 * i)];
         bench(c, "conv3x3", &format!("{side}x{side}x{i}x{o}"), kernel, &given, &[&[1, side, side, o]]);
     }

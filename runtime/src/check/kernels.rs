@@ -2,7 +2,7 @@
 
 use super::{Fault, count, ensure};
 use crate::kernels::MAX_AXES;
-use crate::plan::{Element, Kernel, Operand, PANEL, POINTS, Step};
+use crate::plan::{Element, Kernel, Operand, PANEL, POINTS, Rearrange, Step};
 
 /// Greatest kernel, stride or padding of a convolution; far above any in use, and no sum of a few overflows.
 const MAX_SPAN: usize = 1 << 16;
@@ -33,6 +33,15 @@ fn convolved(extent: usize, pads: [usize; 2], kernel: usize, stride: usize) -> R
     let room = (extent + pads[0] + pads[1]).checked_sub(kernel);
     room.map(|r| r / stride + 1)
         .ok_or_else(|| ("a kernel no larger than the padded image".into(), format!("{kernel} over {extent} and {pads:?}")))
+}
+
+/// Output channels of a convolution that has `[N,OH,OW]` of its own and becomes the image y by a rearrangement.
+fn rearranged(own: [usize; 3], then: Rearrange, y: [usize; 4]) -> Result<usize, Fault> {
+    let source = then.source(y).filter(|s| count(s).is_some());
+    let source = source.ok_or_else(|| (format!("a y that is an image after {then:?}"), format!("{y:?}")))?;
+    let want = [own[0], own[1], own[2], source[3]];
+    ensure(source == want, format!("{want:?} for y before {then:?}"), source)?;
+    Ok(source[3])
 }
 
 fn number(what: &str, found: usize, min: usize, max: usize) -> Result<(), Fault> {
@@ -91,24 +100,34 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             shape("y", &y[0], &[rows, &[o]].concat())?;
             weights(&x[1], x.get(2), o, 1, k[0])
         }
+        Kernel::ConcatLinear => {
+            let (a, b) = (&x[0].shape, &x[1].shape);
+            let (Some((&i, rows)), Some((&j, others))) = (a.split_last(), b.split_last()) else {
+                return Err(("at least one axis for a and b".into(), format!("{a:?} and {b:?}")));
+            };
+            ensure(rows == others, format!("{rows:?} before b's last axis"), others)?;
+            let o = *y[0].shape.last().ok_or_else(|| ("at least one axis for y".to_owned(), "[]".to_owned()))?;
+            shape("y", &y[0], &[rows, &[o]].concat())?;
+            weights(&x[2], x.get(3), o, 1, i + j)
+        }
         Kernel::Matmul => {
             let [b, m, k] = rank("a", &x[0])?;
             let [_, _, n] = rank("b", &x[1])?;
             shape("b", &x[1], &[b, k, n])?;
             shape("y", &y[0], &[b, m, n])
         }
-        Kernel::Conv2d { kernel: [kh, kw], stride, pad } => {
-            let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
-            let out = [convolved(h, [pad[0], pad[2]], *kh, *stride)?, convolved(w, [pad[1], pad[3]], *kw, *stride)?];
-            shape("y", &y[0], &[n, out[0], out[1], o])?;
+        Kernel::Conv2d { kernel: [kh, kw], stride, pad, then } => {
+            let ([n, h, w, i], image) = (rank("x", &x[0])?, rank("y", &y[0])?);
+            let own = [n, convolved(h, [pad[0], pad[2]], *kh, *stride)?, convolved(w, [pad[1], pad[3]], *kw, *stride)?];
+            let o = rearranged(own, *then, image)?;
             // One more channel than there are, since bf16 weights may have that many.
             count(&[*kh, *kw, i + 1]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
             weights(&x[1], x.get(2), o, kh * kw, i)
         }
-        Kernel::Conv2dWinograd { pad } => {
-            let ([n, h, w, i], [_, _, _, o]) = (rank("x", &x[0])?, rank("y", &y[0])?);
-            let out = [convolved(h, [pad[0], pad[2]], 3, 1)?, convolved(w, [pad[1], pad[3]], 3, 1)?];
-            shape("y", &y[0], &[n, out[0], out[1], o])?;
+        Kernel::Conv2dWinograd { pad, then } => {
+            let ([n, h, w, i], image) = (rank("x", &x[0])?, rank("y", &y[0])?);
+            let own = [n, convolved(h, [pad[0], pad[2]], 3, 1)?, convolved(w, [pad[1], pad[3]], 3, 1)?];
+            let o = rearranged(own, *then, image)?;
             shape("transformed weights", &x[1], &[o.div_ceil(PANEL), POINTS, i, PANEL])?;
             x.get(2).map_or(Ok(()), |b| shape("bias", b, &[o]))
         }
@@ -205,6 +224,7 @@ fn operands(kernel: &Kernel) -> (usize, usize, usize) {
         Kernel::ConvTranspose2d { .. } | Kernel::DwConv2d { .. } => (2, 3, 1),
         Kernel::Grn { .. } | Kernel::GroupNorm { .. } | Kernel::Modulate | Kernel::GatedAdd | Kernel::NormModulate { .. } => (3, 3, 1),
         Kernel::LinearGeluSumsq => (3, 3, 2),
+        Kernel::ConcatLinear => (3, 4, 1),
         Kernel::DwConvNormModulate { .. } => (5, 5, 1),
         Kernel::ScaleLinearGatedAdd => (6, 6, 1),
     }
@@ -222,7 +242,7 @@ fn ends_or_one(x: &Operand) -> Result<(), Fault> {
 fn packed_weights(kernel: &Kernel) -> Option<usize> {
     match kernel {
         Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => Some(1),
-        Kernel::ScaleLinearGatedAdd => Some(2),
+        Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => Some(2),
         _ => None,
     }
 }

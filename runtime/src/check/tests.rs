@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::kernels::testing::step;
-use crate::plan::{Kernel, Unary};
+use crate::plan::{Kernel, Rearrange, Unary};
 
 /// A plan of one step in an arena: inputs at 0, 8192, .., outputs behind them, 64 KB in all.
 fn plan(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]]) -> Plan {
@@ -118,8 +118,11 @@ fn copies() {
 #[test]
 fn kernels() {
     let pad = [1; 4];
-    let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad };
-    let winograd = |pad| Kernel::Conv2dWinograd { pad };
+    let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad, then: Rearrange::Keep };
+    let winograd = |pad| Kernel::Conv2dWinograd { pad, then: Rearrange::Keep };
+    let winograd_shuffle = |factor| Kernel::Conv2dWinograd { pad, then: Rearrange::Shuffle { factor } };
+    let then = |then| Kernel::Conv2d { kernel: [3, 3], stride: 1, pad, then };
+    let (shuffle, unshuffle) = (|factor| then(Rearrange::Shuffle { factor }), |factor| then(Rearrange::Unshuffle { factor }));
     let huge = usize::MAX;
     let cases: Vec<(Plan, &str)> = vec![
         (plan(Kernel::Linear, &[&[2, 3], &[1, 3, 16], &[6]], &[&[2, 5]]), "[5] for bias"),
@@ -130,12 +133,26 @@ fn kernels() {
         (plan(conv([3, 3], 0, pad), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "kernel and stride of at least 1"),
         (plan(conv([3, 3], 1, [huge; 4]), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "excessive"),
         (plan(conv([9, 3], 1, pad), &[&[1, 4, 4, 2], &[1, 54, 16]], &[&[1, 4, 4, 5]]), "no larger than the padded image"),
-        (plan(conv([3, 3], 2, pad), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "[1, 2, 2, 5] for y"),
+        (plan(conv([3, 3], 2, pad), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "[1, 2, 2, 5] for y before Keep"),
+        (plan(shuffle(2), &[&[1, 4, 4, 2], &[2, 18, 16]], &[&[1, 8, 6, 5]]), "[1, 4, 4, 20] for y before Shuffle"),
+        (plan(shuffle(2), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 8, 8, 5]]), "[2, 18, 16] for packed weights"),
+        (plan(shuffle(3), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
+        (plan(shuffle(0), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
+        (plan(shuffle(huge), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
+        (plan(unshuffle(2), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 2, 6]]), "an image after Unshuffle"),
+        (plan(unshuffle(huge), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 2, 20]]), "an image after Unshuffle"),
+        (plan(unshuffle(2), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 3, 20]]), "[1, 4, 4, 5] for y before Unshuffle"),
+        (plan(Kernel::ConcatLinear, &[&[2, 3], &[3, 4], &[1, 7, 16]], &[&[2, 5]]), "[2] before b's last axis"),
+        (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 3, 16]], &[&[2, 5]]), "[1, 7, 16] for packed weights"),
+        (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 7, 16]], &[&[3, 5]]), "[2, 5] for y"),
         (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 9, 1, 16]], &[&[1, 4, 4, 5]]), "[1, 36, 1, 16] for transformed weights"),
         (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16], &[6]], &[&[1, 4, 4, 5]]), "[5] for bias"),
-        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 3, 5]]), "[1, 4, 4, 5] for y"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 3, 5]]), "[1, 4, 4, 5] for y before Keep"),
         (plan(winograd([0; 4]), &[&[1, 2, 4, 1], &[1, 36, 1, 16]], &[&[1, 1, 2, 5]]), "no larger than the padded image"),
         (plan(winograd([huge; 4]), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "excessive"),
+        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[2, 36, 1, 16]], &[&[1, 8, 6, 5]]), "[1, 4, 4, 20] for y before Shuffle"),
+        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 8, 8, 5]]), "[2, 36, 1, 16] for transformed weights"),
+        (plan(winograd_shuffle(3), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
         (
             plan(Kernel::ConvTranspose2d { stride: 2, pad }, &[&[1, 4, 4, 2], &[2, 3, 3, 5]], &[&[1, 9, 8, 5]]),
             "that the convolution maps back to [4, 4]",

@@ -1,17 +1,21 @@
 //! What happens to some rows of a product while they are in L1: bias; exact GELU with the sum of squares for GRN; gate
 //! and residual.
 
+use super::destination::Destination;
 use super::micro::GROUP;
 use crate::simd::{Simd, math};
 
 /// Where some rows of one sample, and columns of the product, go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
-    /// Element of the output at the block's first row and column; rows are `width` apart.
+    /// The output, and which element of it a row and a column are.
     pub y: *mut f32,
-    pub width: usize,
+    pub destination: Destination,
+    /// The first row, counted over all samples, and how many there are.
+    pub row: usize,
     pub rows: usize,
-    /// Columns that exist, at most [`GROUP`].
+    /// The first column, and how many exist, at most [`GROUP`].
+    pub column: usize,
     pub columns: usize,
     /// Bias of the first column, or null.
     pub bias: *const f32,
@@ -26,7 +30,7 @@ pub(super) enum Then {
     GeluSumsq {
         squares: *mut f32,
     },
-    /// `y = x + gate v`: `x` at its first element as y is, `gate` at the sample's first column.
+    /// `y = x + gate v`: `x` laid out as y is, `gate` at the sample's first column.
     GatedAdd {
         x: *const f32,
         gate: *const f32,
@@ -39,23 +43,26 @@ pub(super) enum Then {
 /// - `product` and the block's addresses are valid for its extents, and only y and `squares` are written, by this call alone.
 #[inline(always)]
 pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Block) {
-    for j in (0..block.columns).step_by(S::LANES) {
-        let n = S::LANES.min(block.columns - j);
+    let mut j = 0;
+    while j < block.columns {
+        let n = S::LANES.min(block.columns - j).min(block.destination.run(block.column + j));
         // SAFETY: columns j .. j + n of the block.
         unsafe {
             let bias = if block.bias.is_null() { s.splat(0.0) } else { s.load_n(block.bias.add(j), n) };
-            let value = |r: usize| s.add(s.load(product.add(r * GROUP + j)), bias);
+            let value = |r: usize| s.add(s.load_n(product.add(r * GROUP + j), n), bias);
+            let at = |r: usize| block.destination.at(block.row + r, block.column + j);
+            let store = |r: usize, v: S::V| block.destination.store(s, block.y.add(at(r)), v, n);
             match block.then {
                 Then::Store => {
                     for r in 0..block.rows {
-                        s.store_n(block.y.add(r * block.width + j), value(r), n);
+                        store(r, value(r));
                     }
                 }
                 Then::GeluSumsq { squares } => {
                     let mut sum = s.splat(0.0);
                     let mut finish = |r: usize, v: S::V| {
                         sum = s.mla(v, v, sum);
-                        s.store_n(block.y.add(r * block.width + j), v, n);
+                        store(r, v);
                     };
                     for r in (0..block.rows - block.rows % 2).step_by(2) {
                         let [first, second] = math::gelu(s, [value(r), value(r + 1)]);
@@ -71,11 +78,11 @@ pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Blo
                 Then::GatedAdd { x, gate } => {
                     let gate = s.load_n(gate.add(j), n);
                     for r in 0..block.rows {
-                        let at = r * block.width + j;
-                        s.store_n(block.y.add(at), s.mla(gate, value(r), s.load_n(x.add(at), n)), n);
+                        store(r, s.mla(gate, value(r), s.load_n(x.add(at(r)), n)));
                     }
                 }
             }
         }
+        j += n;
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::kernels::gemm::{pack_pairs, pack_panels};
 use crate::kernels::testing::{close, run_on, step, values};
-use crate::plan::{Element, Kernel, Step};
+use crate::plan::{Element, Kernel, Rearrange, Step};
 use crate::simd::Isa;
 
 /// A matrix of `o` rows rounded to the type, and its panels; two halves an f32.
@@ -94,9 +94,31 @@ fn convolutions() {
                 };
                 vec![(0..2 * oh * ow * o).map(at).collect()]
             };
-            let kernel = Kernel::Conv2d { kernel: [3, 3], stride, pad: [1; 4] };
+            let kernel = Kernel::Conv2d { kernel: [3, 3], stride, pad: [1; 4], then: Rearrange::Keep };
             let s = step_with(kernel, &[&[2, h, w, i], &element.packed(o, 9, i), &[o]], &[&[2, oh, ow, o]], 1, element);
             check(&s, &[&x, &packed, &b], element, true, want);
+        }
+    }
+}
+
+/// Parts of odd and even channels, few rows and many, with and without a copy of f32.
+#[test]
+fn linear_of_two_parts() {
+    for (m, i, j, o) in
+        [(1, 1, 1, 1), (7, 5, 4, 33), (7, 4, 5, 33), (200, 385, 383, 20), (13, 40, 7, 40), (64, 1024, 1024, 40), (5, 3, 1024, 70)]
+    {
+        for element in HALVES {
+            let (x, y, b) = (values(m * i, 1), values(m * j, 2), values(o, 4));
+            let k = i + j;
+            let (w, packed) = stored(element, &values(o * k, 3), o, 1, k);
+            let want = |round: fn(f32) -> f64| {
+                let at = |r: usize, c: usize| if c < i { x[r * i + c] } else { y[r * j + c - i] };
+                let dot = |r: usize, c: usize| (0..k).map(|t| round(at(r, t)) * w[c * k + t]).sum::<f64>();
+                vec![(0..m * o).map(|e| dot(e / o, e % o) + f64::from(b[e % o])).collect()]
+            };
+            let shapes: [&[usize]; 4] = [&[1, m, i], &[1, m, j], &element.packed(o, 1, k), &[o]];
+            let s = step_with(Kernel::ConcatLinear, &shapes, &[&[1, m, o]], 2, element);
+            check(&s, &[&x, &y, &packed, &b], element, true, want);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Matrix products `y = epilogue(A W^T)` with weights in panels: linear layers, convolutions as implicit GEMM, and the two
-//! fused products of a block.
+//! fused products of a block. An input may come in two parts, which a concatenation would join.
 //!
 //! A unit of work is a block of rows or a group of columns, whichever the shape asks for ([`split`]). 32 columns of the
 //! product at a time are finished in L1 and written. GRN's sums of squares are kept per [`UNIT`] of rows and added up in
 //! order when all units are done.
 
+pub(crate) mod destination;
 mod epilogue;
 #[cfg(test)]
 mod half_tests;
@@ -19,8 +20,9 @@ mod tests;
 use std::ops::Range;
 
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Element, Kernel, PANEL, Step};
+use crate::plan::{Element, Kernel, PANEL, Rearrange, Step};
 use crate::simd::{Isa, Simd, variants};
+use destination::Destination;
 use epilogue::{Block, Then, finish_body};
 use micro::{GROUP, Left, Right, multiply_add_body, stretches};
 pub use pack::{pack_pairs, pack_panels};
@@ -39,6 +41,9 @@ const BLOCK_UNITS: usize = 4;
 /// Most units of a block that passes under one group of columns: 24 KB of product, three quarters of L1.
 const COLUMN_UNITS: usize = 16;
 
+/// Most inputs whose channels lie one behind the other in k.
+const PARTS: usize = 2;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
     Store,
@@ -54,10 +59,11 @@ pub(super) struct Gemm {
     /// Rows of the product, and pixels of the input, per sample.
     pub rows: usize,
     pub pixels: usize,
-    /// Elements of an input pixel; k is that many for every tap.
-    pub channels: usize,
+    /// Elements of a pixel of each part of the input, 0 for a part that there is not; k is their sum for every tap.
+    pub channels: [usize; PARTS],
     pub o: usize,
-    /// Input 1 scales the input's channels, by sample.
+    pub destination: Destination,
+    /// Input 1 scales the channels of the input, which has one part, by sample.
     pub scaled: bool,
     /// Elements from one sample's packed weights to the next's; 0 if they share them.
     pub weights_step: usize,
@@ -80,22 +86,38 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::Linear => all,
         Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..by_sample },
         Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, ..by_sample },
-        Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0, 0, 0, 0] } => all,
-        Kernel::Conv2d { kernel, stride, pad } => {
-            let window = Window { height: x[1], width: x[2], channels: k, out_width: y[2], kernel, stride, top: pad[0], left: pad[1] };
-            Gemm { pixels: window.pixels(), taps: Taps::Window(window), ..by_sample }
+        Kernel::ConcatLinear => Gemm { channels: [k, *step.inputs[1].shape.last().expect("checked: as of x")], ..all },
+        Kernel::Conv2d { kernel, stride, pad, then } => {
+            convolution(image(x), then.source(image(y)).expect("checked"), kernel, stride, pad, then)
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
-    let element = step.inputs[if gemm.scaled { 2 } else { 1 }].dtype;
+    let element = step.inputs[if gemm.scaled || gemm.channels[1] > 0 { 2 } else { 1 }].dtype;
     // A vector a sample is a condition.
     Box::new(Gemm { element, rounds: element == Element::BF16 && x.len() > 2, ..gemm })
+}
+
+fn image(shape: &[usize]) -> [usize; 4] {
+    shape.try_into().expect("checked: images have four axes")
+}
+
+/// The convolution of image x whose own output, not yet rearranged, has the extents `product`.
+fn convolution(x: [usize; 4], product: [usize; 4], kernel: [usize; 2], stride: usize, pad: [usize; 4], then: Rearrange) -> Gemm {
+    let ([_, height, width, k], [n, out_height, out_width, o]) = (x, product);
+    let rows = out_height * out_width;
+    let destination = Destination::of(then, out_width, o);
+    if kernel == [1, 1] && stride == 1 && pad == [0; 4] {
+        return Gemm { destination, ..Gemm::new(Taps::One, 1, n * rows, k, o) };
+    }
+    let window = Window { height, width, channels: k, out_width, kernel, stride, top: pad[0], left: pad[1] };
+    Gemm { destination, pixels: window.pixels(), ..Gemm::new(Taps::Window(window), n, rows, k, o) }
 }
 
 /// Addresses of a product's operands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operands {
-    pub x: *const f32,
+    /// The parts of the input; null where there is none.
+    pub x: [*const f32; PARTS],
     /// Factors of a scaled input, or null.
     pub factors: *const f32,
     pub weights: *const f32,
@@ -109,13 +131,14 @@ impl Operands {
     /// Those of a product with nothing but a bias, which may be null.
     pub fn new(x: *const f32, weights: *const f32, bias: *const f32, y: *mut f32) -> Operands {
         let none = std::ptr::null();
-        Operands { x, factors: none, weights, bias, gate: none, residual: none, y }
+        Operands { x: [x, none], factors: none, weights, bias, gate: none, residual: none, y }
     }
 }
 
 impl Gemm {
-    /// A product without epilogue, whose input has as many pixels as the product has rows.
+    /// A product without epilogue, whose input has one part and as many pixels as the product has rows.
     pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize) -> Gemm {
+        let (channels, destination) = ([channels, 0], Destination::Rows { columns: o });
         Gemm {
             taps,
             samples,
@@ -123,6 +146,7 @@ impl Gemm {
             pixels: rows,
             channels,
             o,
+            destination,
             scaled: false,
             weights_step: 0,
             finish: Finish::Store,
@@ -132,7 +156,12 @@ impl Gemm {
     }
 
     pub fn k(&self) -> usize {
-        self.taps.count() * self.channels
+        self.taps.count() * self.pixel()
+    }
+
+    /// Elements of an input pixel, all parts together.
+    fn pixel(&self) -> usize {
+        self.channels.iter().sum()
     }
 
     pub fn panels(&self) -> usize {
@@ -165,18 +194,24 @@ impl Gemm {
 
     /// f32 of a panel.
     fn panel_step(&self) -> usize {
-        self.taps.count() * Weights::new(self.element, false).offset(self.channels)
+        self.taps.count() * Weights::new(self.element, false).offset(self.pixel())
     }
 
-    /// From one copied pixel to the next: whole cache lines, and an odd number of them.
+    /// f32 of a copied pixel, be they channels or pairs of them.
+    fn copied_pixel(&self, pairs: bool) -> usize {
+        if pairs { self.pixel().div_ceil(2) } else { self.pixel() }
+    }
+
+    /// From one copied pixel, which holds all parts, to the next: whole cache lines, and an odd number of them.
     fn copy_step(&self, pairs: bool) -> usize {
-        let f32s = if pairs { self.channels.div_ceil(2) } else { self.channels };
-        (f32s.div_ceil(16) | 1) * 16
+        (self.copied_pixel(pairs).div_ceil(16) | 1) * 16
     }
 
-    /// Whether the input is read from a copy: rounded, scaled, or because pixels a multiple of 4 KB apart share cache sets.
+    /// Whether the input is read from a copy: rounded, scaled, because pixels a multiple of 4 KB apart share cache sets, or
+    /// because a pair of weights belongs to two parts.
     fn copies(&self, pairs: bool) -> bool {
-        pairs || self.scaled || self.channels.is_multiple_of(1024)
+        let straddles = self.element == Element::BF16 && self.channels[1] > 0 && self.channels[0] % 2 == 1;
+        pairs || self.scaled || straddles || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
     }
 
     /// Whether a thread copies its blocks of rows on its own.
@@ -214,9 +249,19 @@ impl Gemm {
         if Weights::new(self.element, false).are_widened() { WIDENED } else { 0 }
     }
 
-    /// The input as it lies in memory.
-    fn images(&self, start: *const f32, step: usize) -> Images {
-        Images { start, step, pixels: self.pixels, rows: self.rows, taps: self.taps }
+    /// The parts of the input, where they lie.
+    fn parts(&self, operands: &Operands) -> [Images; PARTS] {
+        std::array::from_fn(|part| self.images(operands.x[part], self.channels[part], self.channels[part]))
+    }
+
+    /// The input as a copy, in which the parts are one.
+    fn copied(&self, copy: *const f32, pairs: bool) -> [Images; PARTS] {
+        let joined = self.images(copy, self.copy_step(pairs), self.copied_pixel(pairs));
+        [joined, Images { channels: 0, ..joined }]
+    }
+
+    fn images(&self, start: *const f32, step: usize, channels: usize) -> Images {
+        Images { start, step, channels, pixels: self.pixels, rows: self.rows, taps: self.taps }
     }
 
     /// Computes this thread's part of the product. For GELU with squares, `squares` takes `units() x o`.
@@ -227,7 +272,7 @@ impl Gemm {
     pub unsafe fn multiply(&self, operands: &Operands, copy: Option<*const f32>, squares: *mut f32, worker: &mut Worker<'_>) {
         let groups = Extents::groups(self.o);
         let pairs = self.pairs(worker.isa);
-        let images = copy.map_or_else(|| self.images(operands.x, self.channels), |c| self.images(c, self.copy_step(pairs)));
+        let images = copy.map_or_else(|| self.parts(operands), |copy| self.copied(copy, pairs));
         match self.order(worker.threads) {
             Order::RowsFirst => {
                 while let Some(units) = worker.claim(self.units(), BLOCK_UNITS) {
@@ -276,7 +321,7 @@ impl Gemm {
     ///
     /// # Safety
     /// - As of [`Gemm::multiply`].
-    unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> Images {
+    unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> [Images; PARTS] {
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let at = self.widened() + BLOCK_UNITS * UNIT * (2 + GROUP);
         let step = self.copy_step(self.pairs(worker.isa));
@@ -286,26 +331,29 @@ impl Gemm {
             unsafe { self.copy_pixel(worker.isa, operands, r, out) };
         }
         // Rows are counted from the first of all.
-        self.images(copy.as_ptr().wrapping_sub(rows.start * step), step)
+        self.copied(copy.as_ptr().wrapping_sub(rows.start * step), self.pairs(worker.isa))
     }
 
     /// # Safety
     /// - The pixel exists.
     unsafe fn copy_pixel(&self, isa: Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
-        let c = self.channels;
-        // SAFETY: the pixel's channels, and the sample's factors.
-        unsafe {
-            let x = std::slice::from_raw_parts(operands.x.add(pixel * c), c);
-            let of_sample = |factors: *const f32| std::slice::from_raw_parts(factors.add(pixel / self.pixels * c), c);
-            let factors = if self.scaled { of_sample(operands.factors) } else { &[] };
-            if self.pairs(isa) {
-                let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), c.next_multiple_of(2));
-                round_row(isa, x, factors, out);
-            } else if self.scaled {
-                scale_row(isa, x, factors, &mut out[..c]);
-            } else {
-                out[..c].copy_from_slice(x);
+        let mut before = 0;
+        for (x, &c) in operands.x.iter().zip(self.channels.iter().filter(|&&c| c > 0)) {
+            // SAFETY: the pixel's channels, and the sample's factors; an f32 holds two bf16.
+            unsafe {
+                let x = std::slice::from_raw_parts(x.add(pixel * c), c);
+                let of_sample = |factors: *const f32| std::slice::from_raw_parts(factors.add(pixel / self.pixels * c), c);
+                let factors = if self.scaled { of_sample(operands.factors) } else { &[] };
+                if self.pairs(isa) {
+                    let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), self.pixel().next_multiple_of(2));
+                    round_row(isa, x, factors, &mut out[before..]);
+                } else if self.scaled {
+                    scale_row(isa, x, factors, &mut out[before..before + c]);
+                } else {
+                    out[before..before + c].copy_from_slice(x);
+                }
             }
+            before += c;
         }
     }
 
@@ -314,7 +362,7 @@ impl Gemm {
     unsafe fn multiply_block(
         &self,
         operands: &Operands,
-        images: Images,
+        images: [Images; PARTS],
         squares: *mut f32,
         block: &Range<usize>,
         group: usize,
@@ -334,23 +382,20 @@ impl Gemm {
             let right = Right { start, panel_step, panels, next: start.wrapping_add(panels * panel_step) };
             let of_unit = |unit: usize| {
                 let rows = self.first_row(unit)..self.first_row(unit + 1);
-                let at = rows.start * self.o + column;
                 let then = match self.finish {
                     Finish::Store => Then::Store,
                     Finish::GeluSumsq => Then::GeluSumsq { squares: squares.add(unit * self.o + column) },
                     Finish::GatedAdd => {
                         let gate = operands.gate.add(rows.start / self.rows * self.o + column);
-                        Then::GatedAdd { x: operands.residual.add(at), gate }
+                        Then::GatedAdd { x: operands.residual, gate }
                     }
                 };
                 let bias = if operands.bias.is_null() { operands.bias } else { operands.bias.add(column) };
-                let y = operands.y.add(at);
-                Block { y, width: self.o, rows: rows.len(), columns: GROUP.min(self.o - column), bias, then }
+                let columns = GROUP.min(self.o - column);
+                Block { y: operands.y, destination: self.destination, row: rows.start, rows: rows.len(), column, columns, bias, then }
             };
-            let pairs = self.pairs(worker.isa);
-            let channels = if pairs { self.channels.div_ceil(2) } else { self.channels };
-            let weights = Weights::new(self.element, pairs);
-            let product = Product { images, first: rows.start, channels, weights, right, widened, table, sums: product };
+            let weights = Weights::new(self.element, self.pairs(worker.isa));
+            let product = Product { images, first: rows.start, weights, right, widened, table, sums: product };
             finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
@@ -371,11 +416,9 @@ impl Gemm {
 
 /// A group of columns of some rows of a product.
 struct Product<'a> {
-    images: Images,
+    images: [Images; PARTS],
     /// The first row.
     first: usize,
-    /// f32 of an input pixel, be they channels or pairs of them.
-    channels: usize,
     weights: Weights,
     right: Right,
     /// Room for the widened stretches of two panels, if the weights are of that kind.
@@ -425,16 +468,20 @@ unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
 /// - As of [`finished_product`], the weights being stored as `L` says.
 #[inline(always)]
 unsafe fn multiply_taps<S: Simd, L: Line, const R: usize, const V: usize>(s: S, p: &mut Product<'_>) {
-    let taps = p.images.taps.count();
+    let (taps, parts) = (p.images[0].taps.count(), p.images);
+    let pixel: usize = parts.iter().map(|part| part.channels).sum();
     for tap in 0..taps {
-        for channels in stretches(p.channels) {
-            p.images.addresses(p.first, tap, &channels, p.table);
-            let last = tap + 1 == taps && channels.end == p.channels;
+        // k runs over taps, parts, channels; a part that there is not has no stretch.
+        let mut k = 0;
+        for (part, channels) in parts.iter().flat_map(|part| stretches(part.channels).map(move |channels| (part, channels))) {
+            part.addresses(p.first, tap, &channels, p.table);
             let offset = |k: usize| p.weights.offset(k);
-            let start = p.right.start.wrapping_add(tap * offset(p.channels) + offset(channels.start));
+            let start = p.right.start.wrapping_add(tap * offset(pixel) + offset(k));
+            let first = tap == 0 && k == 0;
+            k += channels.len();
+            let last = tap + 1 == taps && k == pixel;
             let next = if last { p.right.next } else { start.wrapping_add(offset(channels.len())) };
             let left = Left { rows: p.table, step: 1 };
-            let first = tap == 0 && channels.start == 0;
             let mut right = Right { start, next, ..p.right };
             if p.weights.are_widened() {
                 assert!(p.widened.len() >= WIDENED);
@@ -467,6 +514,9 @@ impl Task for Gemm {
         let operands = match self.finish {
             Finish::GatedAdd => {
                 Operands { factors: input(1), weights: input(2), bias: input(3), gate: input(4), residual: input(5), ..plain }
+            }
+            _ if self.channels[1] > 0 => {
+                Operands { x: [input(0), input(1)], ..Operands::new(input(0), input(2), input(3), args.output(0)) }
             }
             _ => plain,
         };

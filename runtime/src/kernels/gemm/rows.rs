@@ -72,11 +72,12 @@ impl Taps {
     }
 }
 
-/// Images whose pixels are `step` elements apart.
+/// Images whose pixels are `step` elements apart; `channels` of each pixel are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Images {
     pub start: *const f32,
     pub step: usize,
+    pub channels: usize,
     /// Pixels of one image, and rows of the matrix made of it.
     pub pixels: usize,
     pub rows: usize,

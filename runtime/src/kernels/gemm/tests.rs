@@ -2,7 +2,7 @@
 
 use crate::kernels::gemm::pack_panels;
 use crate::kernels::testing::{close, packed, run_all, step, values};
-use crate::plan::Kernel;
+use crate::plan::{Kernel, Rearrange};
 
 fn linear(x: &[f32], w: &[f32], b: Option<&[f32]>, k: usize, o: usize) -> Vec<f64> {
     let dot = |r: usize, c: usize| (0..k).map(|j| f64::from(x[r * k + j]) * f64::from(w[c * k + j])).sum::<f64>();
@@ -36,6 +36,32 @@ fn linear_of_a_single_vector() {
     run_all(&s, &[&x, &pack_panels(&w, 3, 5)], |y, what| close(&y[0], &want, 4e-6, what));
 }
 
+/// A convolution of `[n, h, w, i]` with `[o, kh, kw, i]`, and the height and width of the result.
+fn convolve(
+    x: &[f32],
+    [n, h, w, i]: [usize; 4],
+    weights: &[f32],
+    b: Option<&[f32]>,
+    [kh, kw]: [usize; 2],
+    stride: usize,
+    pad: [usize; 4],
+) -> (Vec<f64>, [usize; 2]) {
+    let o = weights.len() / (kh * kw * i);
+    let (oh, ow) = ((h + pad[0] + pad[2] - kh) / stride + 1, (w + pad[1] + pad[3] - kw) / stride + 1);
+    let element = |e: usize| {
+        let (c, ox, oy, s) = (e % o, e / o % ow, e / o / ow % oh, e / o / ow / oh);
+        let mut sum = b.map_or(0.0, |b| f64::from(b[c]));
+        for t in 0..kh * kw * i {
+            let (y, at) = ((oy * stride + t / i / kw).wrapping_sub(pad[0]), (ox * stride + t / i % kw).wrapping_sub(pad[1]));
+            if y < h && at < w {
+                sum += f64::from(x[((s * h + y) * w + at) * i + t % i]) * f64::from(weights[c * kh * kw * i + t]);
+            }
+        }
+        sum
+    };
+    ((0..n * oh * ow * o).map(element).collect(), [oh, ow])
+}
+
 #[test]
 fn convolutions() {
     // n, h, w, i, o, kernel, stride, pad
@@ -50,24 +76,103 @@ fn convolutions() {
         (1, 16, 16, 4, 9, [7, 7], 4, [3; 4]),
     ];
     for (n, h, w, i, o, kernel, stride, pad) in cases {
-        let [kh, kw] = kernel;
-        let (oh, ow) = ((h + pad[0] + pad[2] - kh) / stride + 1, (w + pad[1] + pad[3] - kw) / stride + 1);
-        let (x, weights, b) = (values(n * h * w * i, 1), values(o * kh * kw * i, 2), values(o, 3));
-        let mut want = Vec::new();
-        for e in 0..n * oh * ow * o {
-            let (c, ox, oy, s) = (e % o, e / o % ow, e / o / ow % oh, e / o / ow / oh);
-            let mut sum = f64::from(b[c]);
-            for t in 0..kh * kw * i {
-                let (y, at) = ((oy * stride + t / i / kw).wrapping_sub(pad[0]), (ox * stride + t / i % kw).wrapping_sub(pad[1]));
-                if y < h && at < w {
-                    sum += f64::from(x[((s * h + y) * w + at) * i + t % i]) * f64::from(weights[c * kh * kw * i + t]);
-                }
-            }
-            want.push(sum);
-        }
-        let k = kh * kw * i;
-        let s = step(Kernel::Conv2d { kernel, stride, pad }, &[&[n, h, w, i], &packed(o, k), &[o]], &[&[n, oh, ow, o]]);
+        let k = kernel[0] * kernel[1] * i;
+        let (x, weights, b) = (values(n * h * w * i, 1), values(o * k, 2), values(o, 3));
+        let (want, [oh, ow]) = convolve(&x, [n, h, w, i], &weights, Some(&b), kernel, stride, pad);
+        let kernel = Kernel::Conv2d { kernel, stride, pad, then: Rearrange::Keep };
+        let s = step(kernel, &[&[n, h, w, i], &packed(o, k), &[o]], &[&[n, oh, ow, o]]);
         run_all(&s, &[&x, &pack_panels(&weights, o, k), &b], |y, what| close(&y[0], &want, 4e-6, what));
+    }
+}
+
+/// Elements of `[n, h, w, f f c]` as `[n, f h, f w, c]`.
+fn shuffled(x: &[f64], [h, w, c]: [usize; 3], f: usize) -> Vec<f64> {
+    let element = |e: usize| {
+        let (ch, px, line) = (e % c, e / c % (w * f), e / c / (w * f));
+        let (sample, py) = (line / (h * f), line % (h * f));
+        x[((sample * h + py / f) * w + px / f) * c * f * f + ch * f * f + py % f * f + px % f]
+    };
+    (0..x.len()).map(element).collect()
+}
+
+/// Elements of `[n, f h, f w, c]` as `[n, h, w, f f c]`.
+fn unshuffled(x: &[f64], [h, w, c]: [usize; 3], f: usize) -> Vec<f64> {
+    let from = shuffled(&(0..x.len()).map(|i| i as f64).collect::<Vec<_>>(), [h, w, c], f);
+    let mut y = vec![0.0; x.len()];
+    from.iter().zip(x).for_each(|(&to, &x)| y[to as usize] = x);
+    y
+}
+
+/// Rows `(c, t)` of a matrix in the order `(t, c)`.
+fn tiles_first(w: &[f32], o: usize, tiles: usize) -> Vec<f32> {
+    let (row, c) = (w.len() / o, o / tiles);
+    (0..o).flat_map(|to| w[(to % c * tiles + to / c) * row..][..row].to_vec()).collect()
+}
+
+#[test]
+fn shuffles_behind_convolutions() {
+    // n, h, w, i, channels of a shuffled pixel, kernel, pad, factor
+    let cases = [
+        (1, 1, 1, 1, 1, [1, 1], [0; 4], 1),
+        (2, 3, 5, 3, 1, [1, 1], [0; 4], 2),
+        (2, 3, 5, 3, 5, [3, 3], [1; 4], 2),
+        (1, 4, 4, 8, 16, [3, 3], [1; 4], 2),
+        (2, 5, 7, 2, 24, [3, 3], [1; 4], 2),
+        (1, 2, 3, 4, 40, [3, 3], [1; 4], 3),
+    ];
+    for (n, h, w, i, c, kernel, pad, f) in cases {
+        let (o, k) = (c * f * f, kernel[0] * kernel[1] * i);
+        let (x, weights, bias) = (values(n * h * w * i, 1), values(o * k, 2), values(o, 3));
+        let panels = pack_panels(&tiles_first(&weights, o, f * f), o, k);
+        let kernel_of = |then| Kernel::Conv2d { kernel, stride: 1, pad, then };
+        for bias in [None, Some(&bias[..])] {
+            let want = shuffled(&convolve(&x, [n, h, w, i], &weights, bias, kernel, 1, pad).0, [h, w, c], f);
+            let bias = bias.map(|b| tiles_first(b, o, f * f));
+            let shapes: [&[usize]; 3] = [&[n, h, w, i], &packed(o, k), &[o]];
+            let inputs: Vec<&[f32]> = [&x[..], &panels[..]].into_iter().chain(bias.as_deref()).collect();
+            let s = step(kernel_of(Rearrange::Shuffle { factor: f }), &shapes[..inputs.len()], &[&[n, h * f, w * f, c]]);
+            run_all(&s, &inputs, |y, what| close(&y[0], &want, 4e-6, what));
+        }
+    }
+}
+
+#[test]
+fn unshuffles_behind_convolutions() {
+    // n, height and width of the result, i, o, kernel, pad, factor
+    let cases = [
+        (1, 1, 1, 1, 1, [1, 1], [0; 4], 2),
+        (2, 3, 2, 3, 5, [1, 1], [0; 4], 2),
+        (2, 3, 4, 3, 17, [3, 3], [1; 4], 2),
+        (1, 4, 4, 8, 64, [3, 3], [1; 4], 2),
+        (2, 2, 3, 4, 40, [3, 3], [1; 4], 3),
+    ];
+    for (n, h, w, i, o, kernel, pad, f) in cases {
+        let k = kernel[0] * kernel[1] * i;
+        let image = [n, h * f, w * f, i];
+        let (x, weights, b) = (values(image.iter().product(), 1), values(o * k, 2), values(o, 3));
+        let want = unshuffled(&convolve(&x, image, &weights, Some(&b), kernel, 1, pad).0, [h, w, o], f);
+        let kernel = Kernel::Conv2d { kernel, stride: 1, pad, then: Rearrange::Unshuffle { factor: f } };
+        let s = step(kernel, &[&image, &packed(o, k), &[o]], &[&[n, h, w, o * f * f]]);
+        run_all(&s, &[&x, &pack_panels(&weights, o, k), &b], |y, what| close(&y[0], &want, 4e-6, what));
+    }
+}
+
+#[test]
+fn linear_of_two_parts() {
+    // The last three are read from a copy: by blocks of rows, by columns, with one part that needs it.
+    let sizes =
+        [(1, 1, 1, 1), (7, 5, 3, 33), (13, 40, 7, 40), (200, 385, 384, 20), (64, 1024, 1024, 40), (300, 1024, 1024, 64), (5, 3, 1024, 70)];
+    for (m, i, j, o) in sizes {
+        let (a, b, w, bias) = (values(m * i, 1), values(m * j, 2), values(o * (i + j), 3), values(o, 4));
+        let joined: Vec<f32> = (0..m).flat_map(|r| [&a[r * i..][..i], &b[r * j..][..j]].concat()).collect();
+        let p = pack_panels(&w, o, i + j);
+        for bias in [None, Some(&bias[..])] {
+            let want = linear(&joined, &w, bias, i + j, o);
+            let shapes: [&[usize]; 4] = [&[m, i], &[m, j], &packed(o, i + j), &[o]];
+            let inputs: Vec<&[f32]> = [&a[..], &b[..], &p[..]].into_iter().chain(bias).collect();
+            let s = step(Kernel::ConcatLinear, &shapes[..inputs.len()], &[&[m, o]]);
+            run_all(&s, &inputs, |y, what| close(&y[0], &want, 6e-6, what));
+        }
     }
 }
 

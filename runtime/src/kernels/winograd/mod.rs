@@ -13,6 +13,7 @@
 mod tests;
 mod transform;
 
+use super::gemm::destination::Destination;
 use super::gemm::micro::{GROUP, Left, Right, multiply_add, stretches};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, POINTS, Step};
@@ -53,11 +54,13 @@ struct Winograd {
     out_channels: usize,
     top: usize,
     left: usize,
+    destination: Destination,
 }
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::Conv2dWinograd { pad } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
-    let (x, y) = (&step.inputs[0].shape, &step.outputs[0].shape);
+    let Kernel::Conv2dWinograd { pad, then } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
+    let x = &step.inputs[0].shape;
+    let y = step.outputs[0].shape.as_slice().try_into().ok().and_then(|y| then.source(y)).expect("checked: y is an image after that");
     Box::new(Winograd {
         samples: y[0],
         height: x[1],
@@ -68,6 +71,7 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         out_channels: y[3],
         top: pad[0],
         left: pad[1],
+        destination: Destination::of(then, y[2], y[3]),
     })
 }
 
@@ -112,7 +116,7 @@ impl Winograd {
         (self.batch() | 1) * self.row_step()
     }
 
-    /// Elements from a point's products to the next one's: an odd number of half lines.
+    /// Elements from a point's products to the next one's: an odd number of half lines, of which the last is read but not used.
     fn m_step(&self) -> usize {
         self.block() * GROUP + 16
     }
@@ -210,17 +214,15 @@ impl Winograd {
         let (sample, row, column) = self.place(tile);
         let (channel, bias) = (group * GROUP, args.inputs[2].cast::<f32>());
         let pixel = (sample * self.out_height + row) * self.out_width + column;
-        // SAFETY: the tile's first output and the group's first channel exist.
-        let (y, bias) = unsafe {
-            let bias = if bias.is_null() { bias } else { bias.add(channel) };
-            (args.output(0).add(pixel * self.out_channels + channel), bias)
-        };
+        // SAFETY: the step has an output, and the group's first channel exists.
+        let (y, bias) = unsafe { (args.output(0), if bias.is_null() { bias } else { bias.add(channel) }) };
         Outputs {
             y,
-            row: self.out_width * self.out_channels,
-            pixel: self.out_channels,
+            destination: self.destination,
+            at: std::array::from_fn(|i| self.destination.at(pixel + i / STEP * self.out_width + i % STEP, 0)),
             height: STEP.min(self.out_height - row),
             width: STEP.min(self.out_width - column),
+            channel,
             channels: GROUP.min(self.out_channels - channel),
             bias,
         }

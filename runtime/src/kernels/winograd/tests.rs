@@ -2,7 +2,7 @@
 
 use super::winograd_panel;
 use crate::kernels::testing::{close, run_all, step, values};
-use crate::plan::{Kernel, PANEL, POINTS};
+use crate::plan::{Kernel, PANEL, POINTS, Rearrange};
 
 /// Weights `[O,3,3,I]` as the kernel reads them.
 fn packed(w: &[f32], o: usize, i: usize) -> Vec<f32> {
@@ -41,13 +41,67 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let (want, y) = direct(&pixels, x, &w, &b, pad);
     let u = packed(&w, o, i);
     let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
-    let kernel = Kernel::Conv2dWinograd { pad };
+    let kernel = Kernel::Conv2dWinograd { pad, then: Rearrange::Keep };
     let check = |y: &[Vec<f32>], what: &str| close(&y[0], &want, 1.2e-5, what);
     if with_bias {
         run_all(&step(kernel, &[&x, &weights, &[o]], &[&y]), &[&pixels, &u, &b], check);
     } else {
         run_all(&step(kernel, &[&x, &weights], &[&y]), &[&pixels, &u], check);
     }
+}
+
+/// With a result of `o` channels that is rearranged.
+fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
+    let i = x[3];
+    let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * i, 2), values(o, 3));
+    let (own, [n, oh, ow, _]) = direct(&pixels, x, &w, &b, pad);
+    let mut want = vec![f64::NAN; own.len()];
+    let ordered = |v: &[f32], f: usize| -> Vec<f32> {
+        let (row, c) = (v.len() / o, o / (f * f));
+        (0..o).flat_map(|to| v[(to % c * f * f + to / c) * row..][..row].to_vec()).collect()
+    };
+    let (w, b, y) = match then {
+        Rearrange::Keep => unreachable!("has tests of its own"),
+        Rearrange::Shuffle { factor: f } => {
+            let c = o / (f * f);
+            for (e, &v) in own.iter().enumerate() {
+                let (channel, px, line) = (e % o, e / o % ow, e / o / ow);
+                let (line, px) = (line * f + channel % (f * f) / f, px * f + channel % f);
+                want[(line * ow * f + px) * c + channel / (f * f)] = v;
+            }
+            (ordered(&w, f), ordered(&b, f), [n, oh * f, ow * f, c])
+        }
+        Rearrange::Unshuffle { factor: f } => {
+            for (e, &v) in own.iter().enumerate() {
+                let (channel, px, line) = (e % o, e / o % ow, e / o / ow);
+                want[((line / f * (ow / f) + px / f) * o + channel) * f * f + line % f * f + px % f] = v;
+            }
+            (w, b, [n, oh / f, ow / f, o * f * f])
+        }
+    };
+    let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
+    let u = packed(&w, o, i);
+    let s = step(Kernel::Conv2dWinograd { pad, then }, &[&x, &weights, &[o]], &[&y]);
+    run_all(&s, &[&pixels, &u, &b], |y, what| close(&y[0], &want, 1.2e-5, what));
+}
+
+/// Runs of channels shorter than a vector, across vectors and groups, and in step with them.
+#[test]
+fn shuffles() {
+    for c in [1, 3, 5, 8, 12, 16, 24, 40, 64] {
+        rearranged_case([2, 5, 6, 3], 4 * c, [1; 4], Rearrange::Shuffle { factor: 2 });
+    }
+    rearranged_case([1, 3, 9, 2], 18, [1; 4], Rearrange::Shuffle { factor: 3 });
+    rearranged_case([1, 3, 4, 2], 7, [0, 2, 1, 1], Rearrange::Shuffle { factor: 1 });
+}
+
+#[test]
+fn unshuffles() {
+    for o in [1, 7, 16, 33, 64] {
+        rearranged_case([2, 6, 10, 3], o, [1; 4], Rearrange::Unshuffle { factor: 2 });
+    }
+    rearranged_case([2, 9, 6, 2], 5, [1; 4], Rearrange::Unshuffle { factor: 3 });
+    rearranged_case([1, 6, 5, 2], 18, [1, 2, 1, 1], Rearrange::Unshuffle { factor: 6 });
 }
 
 #[test]
@@ -89,7 +143,7 @@ fn blocks_and_groups() {
 #[test]
 fn a_batch_is_its_samples() {
     let (x, w) = (values(2 * 6 * 6 * 5, 1), values(9 * 9 * 5, 2));
-    let (u, kernel) = (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4] });
+    let (u, kernel) = (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4], then: Rearrange::Keep });
     let s = |n: usize| step(kernel.clone(), &[&[n, 6, 6, 5], &[1, POINTS, 5, PANEL]], &[&[n, 6, 6, 9]]);
     let isa = crate::simd::Isa::best();
     let both = crate::kernels::testing::run(&s(2), &[&x, &u], isa, 2);

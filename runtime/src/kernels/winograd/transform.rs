@@ -7,6 +7,7 @@
 //! (sqrt(1/2), sqrt(2)), 1.4e-6 for (5/8, 3/2), whose matrices moreover are exact in f32. Pairs of opposite points share
 //! their even and odd parts.
 
+use crate::kernels::gemm::destination::Destination;
 use crate::plan::{PANEL, POINTS};
 use crate::simd::{Simd, variants};
 
@@ -134,16 +135,16 @@ unsafe fn input_tile_body<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: 
 /// Where the outputs of a tile go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outputs {
-    /// The first, at a group's first channel.
+    /// The output of the convolution, and which element of it a pixel and a channel are.
     pub y: *mut f32,
-    /// Elements from a row of outputs to the next.
-    pub row: usize,
-    /// Elements from an output to its neighbour.
-    pub pixel: usize,
+    pub destination: Destination,
+    /// Where the tile's outputs are, row by row, at channel 0; of those inside of the image.
+    pub at: [usize; STEP * STEP],
     /// Rows and columns inside of the image, at most 4 each.
     pub height: usize,
     pub width: usize,
-    /// Channels of the group, at most 32.
+    /// The group's first channel, and how many it has, at most 32.
+    pub channel: usize,
     pub channels: usize,
     /// Bias of the group's first channel, or null.
     pub bias: *const f32,
@@ -153,19 +154,22 @@ variants! {
     /// `A^T m A` plus bias of a group's channels of a tile; point `p` is at `m[p * step]`, 32 channels.
     ///
     /// # Safety
-    /// - `m` and the outputs' addresses are valid for their extents; nobody else accesses those outputs.
+    /// - `m` and the outputs' addresses are valid for their extents, `m` for 16 elements more behind every point's; nobody
+    ///   else accesses those outputs.
     pub(super) unsafe fn output_tile(m: *const f32, step: usize, out: &Outputs) = output_tile_body
 }
 
 #[inline(always)]
 unsafe fn output_tile_body<S: Simd>(s: S, m: *const f32, step: usize, out: &Outputs) {
-    for j in (0..out.channels).step_by(S::LANES) {
-        let n = S::LANES.min(out.channels - j);
+    let mut j = 0;
+    while j < out.channels {
+        let n = S::LANES.min(out.channels - j).min(out.destination.run(out.channel + j));
+        let first = out.destination.at(0, out.channel + j);
         let mut columns = [[s.splat(0.0); STEP]; EDGE];
         for (x, transformed) in columns.iter_mut().enumerate() {
             let mut column = [s.splat(0.0); EDGE];
             for (y, value) in column.iter_mut().enumerate() {
-                // SAFETY: LANES of the 32 channels of a point.
+                // SAFETY: LANES of the 32 channels of a point, or of what is behind them.
                 *value = unsafe { s.load(m.add((y * EDGE + x) * step + j)) };
             }
             *transformed = output_row(s, column);
@@ -175,8 +179,9 @@ unsafe fn output_tile_body<S: Simd>(s: S, m: *const f32, step: usize, out: &Outp
         for y in 0..out.height {
             for (x, value) in output_row(s, columns.map(|c| c[y])).into_iter().enumerate().take(out.width) {
                 // SAFETY: an output inside of the image, its channels j .. j + n.
-                unsafe { s.store_n(out.y.add(y * out.row + x * out.pixel + j), s.add(value, bias), n) };
+                unsafe { out.destination.store(s, out.y.add(out.at[y * STEP + x] + first), s.add(value, bias), n) };
             }
         }
+        j += n;
     }
 }
