@@ -26,8 +26,8 @@ impl Destination {
         }
     }
 
-    /// The element of the output that `column` of `row` is, a sum of what either contributes: `at(row, 0) + at(0, column)`. Lines of pixels are counted over all samples, whose heights
-    /// are divisible by an unshuffle's factor.
+    /// The element of the output that `column` of `row` is, a sum of what either contributes: `at(row, 0) + at(0, column)`.
+    /// Lines of pixels are counted over all samples, whose heights are divisible by an unshuffle's factor.
     #[inline(always)]
     pub fn at(&self, row: usize, column: usize) -> usize {
         match *self {

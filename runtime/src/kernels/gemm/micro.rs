@@ -95,6 +95,7 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V
 /// # Safety
 /// - As of [`multiply_add`], for V vectors of columns.
 #[inline(always)]
+#[allow(clippy::int_plus_one)]
 unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize>(
     s: S,
     a: Left<'_>,
