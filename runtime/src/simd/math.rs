@@ -34,6 +34,20 @@ pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(s.mul(y, s.exp2_int(half)), s.exp2_int(s.sub(n, half)))
 }
 
+/// `$e` for each of `$n` vectors. A loop in place, since closures of `array::map` are not always inlined into code for the
+/// vector instructions, and then take 20 times as long.
+macro_rules! each {
+    ($s:expr, $n:expr, |$i:ident| $e:expr) => {{
+        let mut out = [$s.splat(0.0); $n];
+        let mut $i = 0;
+        while $i < $n {
+            out[$i] = $e;
+            $i += 1;
+        }
+        out
+    }};
+}
+
 /// `2^23 * 1.5`: added to a number below 2^22 it leaves the nearest integer in the sum's low bits.
 const ROUNDING: f32 = 12_582_912.0;
 
@@ -67,27 +81,27 @@ fn weighted_tail<S: Simd, const N: usize>(s: S, a: [S::V; N]) -> [S::V; N] {
     // (2^r - 1) / r for |r| <= 1/2, to 1.9e-9.
     const EXP2: [f32; 6] =
         [1.545_316_294_51e-4, 1.339_086_336_47e-3, 9.618_082_557_28e-3, 5.550_357_114_21e-2, 0.240_226_507_606, 0.693_147_188_026];
-    let near = a.map(|a| s.min(s.splat(FAR), a));
-    let square = near.map(|a| s.mul(a, a));
-    let minus_half_log2e = HALF_LOG2E.map(|c| s.splat(-c));
-    let shifted = square.map(|q| s.fma(q, minus_half_log2e[0], s.splat(ROUNDING)));
-    let r: [S::V; N] = std::array::from_fn(|i| {
+    let near = each!(s, N, |i| s.min(s.splat(FAR), a[i]));
+    let square = each!(s, N, |i| s.mul(near[i], near[i]));
+    let minus_half_log2e = [s.splat(-HALF_LOG2E[0]), s.splat(-HALF_LOG2E[1])];
+    let shifted = each!(s, N, |i| s.fma(square[i], minus_half_log2e[0], s.splat(ROUNDING)));
+    let r = each!(s, N, |i| {
         let n = s.sub(shifted[i], s.splat(ROUNDING));
         let r = s.fma(square[i], minus_half_log2e[0], s.neg(n));
         let r = s.fma(square[i], minus_half_log2e[1], r);
         s.fma(s.fma(near[i], near[i], s.neg(square[i])), minus_half_log2e[0], r)
     });
-    let piece = near.map(|a| s.add(a, s.splat(1.0)));
-    let z: [S::V; N] = std::array::from_fn(|i| s.sub(near[i], s.piece(&CENTRES, piece[i])));
-    let mut w = piece.map(|p| s.piece(&COEFFICIENTS[0], p));
+    let piece = each!(s, N, |i| s.add(near[i], s.splat(1.0)));
+    let z = each!(s, N, |i| s.sub(near[i], s.piece(&CENTRES, piece[i])));
+    let mut w = each!(s, N, |i| s.piece(&COEFFICIENTS[0], piece[i]));
     let mut e = [s.splat(EXP2[0]); N];
     for k in 1..8 {
-        w = std::array::from_fn(|i| s.fma(w[i], z[i], s.piece(&COEFFICIENTS[k], piece[i])));
+        w = each!(s, N, |i| s.fma(w[i], z[i], s.piece(&COEFFICIENTS[k], piece[i])));
         if k < EXP2.len() {
-            e = std::array::from_fn(|i| s.fma(e[i], r[i], s.splat(EXP2[k])));
+            e = each!(s, N, |i| s.fma(e[i], r[i], s.splat(EXP2[k])));
         }
     }
-    std::array::from_fn(|i| {
+    each!(s, N, |i| {
         let tail = s.times_exp2(s.fma(w[i], s.mul(e[i], r[i]), w[i]), shifted[i]);
         s.select(s.lt(a[i], s.splat(FAR)), tail, s.splat(0.0))
     })
@@ -98,8 +112,9 @@ fn weighted_tail<S: Simd, const N: usize>(s: S, a: [S::V; N]) -> [S::V; N] {
 /// As `max(x, 0) - |x| tail(|x|)`, where nothing cancels.
 #[inline(always)]
 pub fn gelu<S: Simd, const N: usize>(s: S, x: [S::V; N]) -> [S::V; N] {
-    let tail = weighted_tail(s, x.map(|x| s.abs(x)));
-    std::array::from_fn(|i| s.sub(s.max(s.splat(0.0), x[i]), tail[i]))
+    let a = each!(s, N, |i| s.abs(x[i]));
+    let tail = weighted_tail(s, a);
+    each!(s, N, |i| s.sub(s.max(s.splat(0.0), x[i]), tail[i]))
 }
 
 /// `erf(x)`: relative error at most 2e-7.
