@@ -135,6 +135,19 @@ pub(crate) fn zeroed_f64(own: &mut [f32], count: usize) -> &mut [f64] {
     sums
 }
 
+/// The first places of a thread's own scratch as `count` addresses of rows, two f32 each.
+pub(crate) fn addresses(own: &mut [f32], count: usize) -> &mut [*const f32] {
+    assert!(2 * count <= own.len() && own.as_ptr().cast::<*const f32>().is_aligned());
+    // SAFETY: aligned and inside of the scratch, an address having the size of two f32 at most; any bits are an address.
+    unsafe { std::slice::from_raw_parts_mut(own.as_mut_ptr().cast(), count) }
+}
+
+/// From one row of `count` f32 to the next: whole cache lines, and an odd number of them, since rows a power of two apart
+/// would share cache sets.
+pub(crate) fn row_step(count: usize) -> usize {
+    (count.div_ceil(16) | 1) * 16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 
 use super::gemm::Window;
 use super::gemm::micro::{DEPTH, GROUP, Left, Right, multiply_add};
-use super::scratch::zeroed_f64;
+use super::scratch::{addresses, zeroed_f64};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, Step};
 
@@ -80,8 +80,7 @@ impl Task for Conv {
             let (gathered, rest) = worker.own.split_at_mut(DEPTH * PANEL);
             let (sums, table) = rest.split_at_mut(self.o * GROUP);
             sums.fill(0.0);
-            // SAFETY: what is left is aligned to 64 bytes, and an address has the size of two f32 at most.
-            let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), self.o) };
+            let table = addresses(table, self.o);
             for sample in 0..self.samples {
                 for start in (0..self.pixels).step_by(DEPTH) {
                     let depth = DEPTH.min(self.pixels - start);

@@ -19,6 +19,7 @@ mod tests;
 
 use std::ops::Range;
 
+use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Element, Kernel, PANEL, Rearrange, Step};
 use crate::simd::{Isa, Simd, variants};
@@ -202,9 +203,9 @@ impl Gemm {
         if pairs { self.pixel().div_ceil(2) } else { self.pixel() }
     }
 
-    /// From one copied pixel, which holds all parts, to the next: whole cache lines, and an odd number of them.
+    /// From one copied pixel, which holds all parts, to the next.
     fn copy_step(&self, pairs: bool) -> usize {
-        (self.copied_pixel(pairs).div_ceil(16) | 1) * 16
+        row_step(self.copied_pixel(pairs))
     }
 
     /// Whether the input is read from a copy: rounded, scaled, because pixels a multiple of 4 KB apart share cache sets, or
@@ -372,8 +373,7 @@ impl Gemm {
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let (widened, rest) = worker.own.split_at_mut(self.widened());
         let (product, table) = rest.split_at_mut(rows.len() * GROUP);
-        // SAFETY: scratch is aligned to 64 bytes, and an address has the size of two f32 at most.
-        let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), rows.len()) };
+        let table = addresses(table, rows.len());
         // SAFETY: the group exists; its columns of these rows are this thread's.
         unsafe {
             let sample = rows.start / self.rows;

@@ -15,6 +15,7 @@ mod transform;
 
 use super::gemm::destination::Destination;
 use super::gemm::micro::{GROUP, Left, Right, multiply_add, stretches};
+use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, POINTS, Step};
 use crate::simd::Isa;
@@ -90,10 +91,9 @@ impl Winograd {
         self.out_channels.div_ceil(GROUP)
     }
 
-    /// Elements from a tile's row of V to the next: whole cache lines, and an odd number of them, as rows a power of two
-    /// apart would share cache sets.
+    /// Elements from a tile's row of V to the next.
     fn row_step(&self) -> usize {
-        (self.channels.div_ceil(16) | 1) * 16
+        row_step(self.channels)
     }
 
     /// Tiles of a batch.
@@ -171,8 +171,7 @@ impl Winograd {
             let (group, first) = (unit / blocks, unit % blocks * block);
             let rows = block.min(tiles.len() - first);
             let (m, table) = worker.own.split_at_mut(POINTS * self.m_step());
-            // SAFETY: what follows is aligned to 64 bytes, and an address has the size of two f32 at most.
-            let table = unsafe { std::slice::from_raw_parts_mut(table.as_mut_ptr().cast::<*const f32>(), rows) };
+            let table = addresses(table, rows);
             // SAFETY: the block's rows of V were written in the phase before; the panels exist.
             unsafe {
                 let v = worker.shared.address(0..(POINTS - 1) * self.v_step() + (first + rows) * self.row_step());
