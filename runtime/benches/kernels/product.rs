@@ -6,7 +6,7 @@ use fcdm_runtime::plan::Kernel;
 use crate::one_step::{bench, panels, value, weight};
 
 /// Height (and width) of the picture, width of the block; it widens by 3. Of FCDM-S, then of FCDM-XL.
-const BLOCKS: [(usize, usize); 6] = [(32, 128), (16, 256), (8, 512), (32, 512), (16, 1024), (8, 2048)];
+const BLOCKS: [(usize, usize); 7] = [(64, 128), (32, 128), (16, 256), (8, 512), (32, 512), (16, 1024), (8, 2048)];
 
 /// Products alone.
 pub fn linear(c: &mut Criterion) {

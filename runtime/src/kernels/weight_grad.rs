@@ -6,7 +6,7 @@
 //! over rows.
 
 use super::gemm::Window;
-use super::gemm::micro::{DEPTH, GROUP, Left, Right, multiply_add};
+use super::gemm::micro::{Ahead, DEPTH, GROUP, Left, Right, multiply_add};
 use super::scratch::{addresses, zeroed_f64};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, Step};
@@ -91,9 +91,9 @@ impl Task for Conv {
                     let a = &dy[(sample * self.pixels + start) * self.o..][..depth * self.o];
                     table.iter_mut().zip(a).for_each(|(address, a)| *address = a);
                     let left = Left { rows: table, step: self.o };
-                    let right = Right { start: gathered.as_ptr(), panel_step: 0, panels: 1, next: std::ptr::null() };
+                    let right = Right { start: gathered.as_ptr(), panel_step: 0, panels: 1 };
                     // SAFETY: `depth` pixels of o channels, `depth` gathered rows, o rows of sums.
-                    unsafe { multiply_add(worker.isa, left, right, depth, sums.as_mut_ptr(), false) };
+                    unsafe { multiply_add(worker.isa, left, right, Ahead::NOTHING, depth, sums.as_mut_ptr(), false) };
                 }
             }
             for (o, sums) in sums.chunks_exact(GROUP).enumerate() {

@@ -42,8 +42,23 @@ pub(crate) struct Right {
     pub panel_step: usize,
     /// 1 or 2.
     pub panels: usize,
-    /// What will be read after this; prefetched meanwhile. Need not be a valid address.
-    pub next: *const f32,
+}
+
+/// What is read after this product, and prefetched meanwhile. An address need not be valid; null stands for nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// The next stretch of the first panel's weights, or the next panel's.
+    pub weights: *const f32,
+    /// The rows of a next A, one behind the other: a line each turn of the innermost loop.
+    pub rows: *const f32,
+}
+
+impl Ahead {
+    pub const NOTHING: Ahead = Ahead::weights(std::ptr::null());
+
+    pub const fn weights(weights: *const f32) -> Ahead {
+        Ahead { weights, rows: std::ptr::null() }
+    }
 }
 
 variants! {
@@ -52,40 +67,50 @@ variants! {
     ///
     /// # Safety
     /// - A, B and C are valid for `rows` x `depth`, `depth` x 16 a panel, and `rows` x 32; C overlaps neither.
-    pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) =
+    pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, ahead: Ahead, depth: usize, c: *mut f32, first: bool) =
         multiply_add_f32 [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
 }
 
 #[inline(always)]
-unsafe fn multiply_add_f32<S: Simd, const R: usize, const V: usize>(s: S, a: Left<'_>, b: Right, depth: usize, c: *mut f32, first: bool) {
-    // SAFETY: the caller's contract.
-    unsafe { multiply_add_body::<S, F32, R, V>(s, a, b, depth, c, first) }
-}
-
-/// As [`multiply_add`], for a caller that has chosen the instructions, and for either kind of line. With
-/// [`super::panel::Bf16Pairs`], A holds pairs, and `depth` counts them.
-#[inline(always)]
-pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V: usize>(
+unsafe fn multiply_add_f32<S: Simd, const R: usize, const V: usize>(
     s: S,
     a: Left<'_>,
     b: Right,
+    ahead: Ahead,
+    depth: usize,
+    c: *mut f32,
+    first: bool,
+) {
+    // SAFETY: the caller's contract.
+    unsafe { multiply_add_body::<S, F32, R, V, true>(s, a, b, ahead, depth, c, first) }
+}
+
+/// As [`multiply_add`], for a caller that has chosen the instructions, and for either kind of line. With
+/// [`super::panel::Bf16Pairs`], A holds pairs, and `depth` counts them. Only where `ROWS` says so, [`Ahead::rows`] are heeded.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
+    s: S,
+    a: Left<'_>,
+    b: Right,
+    mut ahead: Ahead,
     depth: usize,
     c: *mut f32,
     first: bool,
 ) {
     let columns = b.panels * PANEL;
+    let after = ahead.weights;
     let mut j = 0;
     while j < columns {
         let wide = (columns - j).min(V * S::LANES);
         // SAFETY: columns j .. j + wide of the panels and of C.
         unsafe {
             let start = b.start.add(j / PANEL * b.panel_step + j % PANEL);
-            let next = if j + wide < columns { start.wrapping_add(b.panel_step) } else { b.next };
-            let b = Right { start, next, ..b };
+            ahead.weights = if j + wide < columns { start.wrapping_add(b.panel_step) } else { after };
+            let b = Right { start, ..b };
             if wide == V * S::LANES {
-                rows_of_tiles::<S, L, R, V>(s, a, b, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, V, ROWS>(s, a, b, &mut ahead, depth, c.add(j), first);
             } else {
-                rows_of_tiles::<S, L, R, 1>(s, a, b, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, 1, ROWS>(s, a, b, &mut ahead, depth, c.add(j), first);
             }
         }
         j += if wide == V * S::LANES { wide } else { S::LANES };
@@ -96,24 +121,31 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V
 /// - As of [`multiply_add`], for V vectors of columns.
 #[inline(always)]
 #[allow(clippy::int_plus_one)]
-unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize>(
+unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
     s: S,
     a: Left<'_>,
     b: Right,
+    ahead: &mut Ahead,
     depth: usize,
     c: *mut f32,
     first: bool,
 ) {
-    let rows = a.rows.len();
+    let (rows, turns) = (a.rows.len(), depth / UNROLL);
     let mut r = 0;
-    // The next panel's lines are shared out among the first tiles: one a turn.
-    let mut next = b.next;
+    // The next panel's lines are shared out among the first tiles: one a turn. Then there is nothing but what is near.
+    let mut weights = Lines { at: if ahead.weights.is_null() { b.start } else { ahead.weights }, step: PANEL };
+    let nothing = Lines { at: b.start, step: 0 };
+    let mut next_rows = if ROWS && !ahead.rows.is_null() { Lines { at: ahead.rows, step: PANEL } } else { nothing };
     macro_rules! tiles {
         ($n:expr, $rows:expr) => {
             while r + $rows <= $n {
                 // SAFETY: rows r .. r + $rows exist.
-                unsafe { tile::<S, L, { $rows }, V>(s, a.rows.as_ptr().add(r), a, b, next, depth, c.add(r * GROUP), first) };
-                next = if r < (UNROLL - 1) * R { next.wrapping_add(depth / UNROLL * PANEL) } else { b.start };
+                unsafe {
+                    let x = a.rows.as_ptr().add(r);
+                    tile::<S, L, { $rows }, V, ROWS>(s, x, a, b, [weights, next_rows], depth, c.add(r * GROUP), first);
+                }
+                weights.at = if r < (UNROLL - 1) * R { weights.at.wrapping_add(turns * PANEL) } else { b.start };
+                next_rows.at = next_rows.at.wrapping_add(turns * next_rows.step);
                 r += $rows;
             }
         };
@@ -127,18 +159,28 @@ unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize>(
     }
     tiles!(rows, 2);
     tiles!(rows, 1);
+    if next_rows.step > 0 {
+        ahead.rows = next_rows.at;
+    }
+}
+
+/// Cache lines to be prefetched, one a turn.
+#[derive(Clone, Copy)]
+struct Lines {
+    at: *const f32,
+    step: usize,
 }
 
 /// # Safety
 /// - As of [`multiply_add`], for R rows, whose addresses are at `rows`, and V vectors of columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize>(
+unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
     s: S,
     rows: *const *const f32,
     a: Left<'_>,
     b: Right,
-    next: *const f32,
+    [mut weights, mut next_rows]: [Lines; 2],
     depth: usize,
     c: *mut f32,
     first: bool,
@@ -164,13 +206,16 @@ unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize>(
         }};
     }
     let mut k = 0;
-    let mut ahead = next;
     while k + UNROLL <= depth {
-        s.prefetch(ahead);
+        s.prefetch(weights.at);
         if V * S::LANES > PANEL {
-            s.prefetch(ahead.wrapping_add(b.panel_step));
+            s.prefetch(weights.at.wrapping_add(b.panel_step));
         }
-        ahead = ahead.wrapping_add(PANEL);
+        weights.at = weights.at.wrapping_add(weights.step);
+        if ROWS {
+            s.prefetch(next_rows.at);
+            next_rows.at = next_rows.at.wrapping_add(next_rows.step);
+        }
         step!(k, 0);
         step!(k, 1);
         step!(k, 2);
@@ -219,11 +264,11 @@ mod tests {
                     for (row, step) in [(depth, 1), (1, rows)] {
                         let starts: Vec<*const f32> = (0..rows).map(|r| &raw const a[r * row]).collect();
                         let left = Left { rows: &starts, step };
-                        let right = Right { start: b.as_ptr(), panel_step: depth * PANEL, panels, next: std::ptr::null() };
+                        let right = Right { start: b.as_ptr(), panel_step: depth * PANEL, panels };
                         for first in [true, false] {
                             let mut c = vec![0.5; rows * GROUP];
                             // SAFETY: buffers of these sizes.
-                            unsafe { multiply_add(isa, left, right, depth, c.as_mut_ptr(), first) };
+                            unsafe { multiply_add(isa, left, right, Ahead::NOTHING, depth, c.as_mut_ptr(), first) };
                             let x = |r: usize, k: usize| f64::from(a[r * row + k * step]);
                             let w = |k: usize, j: usize| f64::from(b[(j / PANEL * depth + k) * PANEL + j % PANEL]);
                             let old = if first { 0.0 } else { 0.5 };

@@ -12,6 +12,7 @@ mod half_tests;
 pub(crate) mod micro;
 mod pack;
 mod panel;
+mod product;
 mod rows;
 mod split;
 #[cfg(test)]
@@ -22,12 +23,13 @@ use std::ops::Range;
 use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Element, Kernel, PANEL, Rearrange, Step};
-use crate::simd::{Isa, Simd, variants};
+use crate::simd::Isa;
 use destination::Destination;
-use epilogue::{Block, Then, finish_body};
-use micro::{GROUP, Left, Right, multiply_add_body, stretches};
+use epilogue::{Block, Then};
+use micro::{GROUP, Right};
 pub use pack::{pack_pairs, pack_panels};
-use panel::{Bf16Pairs, F32, Line, WIDENED, Weights};
+use panel::{WIDENED, Weights};
+use product::{Product, finished_product};
 use rows::{Images, round_row, scale_row};
 pub(crate) use rows::{Taps, Window};
 use split::{Extents, Order};
@@ -38,6 +40,9 @@ const UNIT: usize = 12;
 
 /// Units of a block whose rows are copied or pass under all weights: 48 rows of 1536 are 288 KB.
 const BLOCK_UNITS: usize = 4;
+
+/// Elements of a block's rows that are aimed at where weights are widened for every block: 192 KB.
+const WIDENED_BLOCK: usize = 48 * 1024;
 
 /// Most units of a block that passes under one group of columns: 24 KB of product, three quarters of L1.
 const COLUMN_UNITS: usize = 16;
@@ -182,6 +187,12 @@ impl Gemm {
         unit / self.units_per_sample() * self.rows + unit % self.units_per_sample() * UNIT
     }
 
+    /// Most units of a block under which all weights pass.
+    fn block_units(&self) -> usize {
+        let most = if self.widened() > 0 { WIDENED_BLOCK / (UNIT * self.k()).max(1) } else { 0 };
+        most.clamp(BLOCK_UNITS, 2 * BLOCK_UNITS)
+    }
+
     fn order(&self, threads: usize) -> Order {
         let groups = Extents::groups(self.o);
         let (rows, units) = (self.samples * self.rows, self.units());
@@ -238,8 +249,8 @@ impl Gemm {
     pub fn own(&self, threads: usize) -> usize {
         let pairs = !self.copies(false);
         let (rows, copied) = match self.order(threads) {
-            Order::RowsFirst if self.copies_blocks(self.rounds) => (BLOCK_UNITS * UNIT, self.copy_step(pairs)),
-            Order::RowsFirst => (BLOCK_UNITS * UNIT, 0),
+            Order::RowsFirst if self.copies_blocks(self.rounds) => (self.block_units() * UNIT, self.copy_step(pairs)),
+            Order::RowsFirst => (self.block_units() * UNIT, 0),
             Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
         };
         self.widened() + rows * (2 + GROUP + copied)
@@ -276,8 +287,8 @@ impl Gemm {
         let images = copy.map_or_else(|| self.parts(operands), |copy| self.copied(copy, pairs));
         match self.order(worker.threads) {
             Order::RowsFirst => {
-                while let Some(units) = worker.claim(self.units(), BLOCK_UNITS) {
-                    for block in self.blocks(units, BLOCK_UNITS) {
+                while let Some(units) = worker.claim(self.units(), self.block_units()) {
+                    for block in self.blocks(units, self.block_units()) {
                         // SAFETY: the caller's contract; these rows are this thread's.
                         unsafe {
                             let images = if self.copies_blocks(pairs) { self.copy_block(operands, &block, worker) } else { images };
@@ -324,7 +335,7 @@ impl Gemm {
     /// - As of [`Gemm::multiply`].
     unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> [Images; PARTS] {
         let rows = self.first_row(block.start)..self.first_row(block.end);
-        let at = self.widened() + BLOCK_UNITS * UNIT * (2 + GROUP);
+        let at = self.widened() + self.block_units() * UNIT * (2 + GROUP);
         let step = self.copy_step(self.pairs(worker.isa));
         let copy = &mut worker.own[at..at + rows.len() * step];
         for (r, out) in rows.clone().zip(copy.chunks_exact_mut(step)) {
@@ -379,7 +390,7 @@ impl Gemm {
             let sample = rows.start / self.rows;
             let start = operands.weights.add(sample * self.weights_step + column / PANEL * panel_step);
             let panels = (self.panels() - column / PANEL).min(2);
-            let right = Right { start, panel_step, panels, next: start.wrapping_add(panels * panel_step) };
+            let (right, after) = (Right { start, panel_step, panels }, start.wrapping_add(panels * panel_step));
             let of_unit = |unit: usize| {
                 let rows = self.first_row(unit)..self.first_row(unit + 1);
                 let then = match self.finish {
@@ -395,7 +406,7 @@ impl Gemm {
                 Block { y: operands.y, destination: self.destination, row: rows.start, rows: rows.len(), column, columns, bias, then }
             };
             let weights = Weights::new(self.element, self.pairs(worker.isa));
-            let product = Product { images, first: rows.start, weights, right, widened, table, sums: product };
+            let product = Product { images, first: rows.start, weights, right, after, widened, table, sums: product };
             finished_product(worker.isa, product, block.clone(), &of_unit);
         }
     }
@@ -410,93 +421,6 @@ impl Gemm {
             let units = (0..self.units_per_sample()).map(|u| partial[(sample * self.units_per_sample() + u) * self.o + o]);
             // SAFETY: element i of ss is this thread's.
             unsafe { *ss.add(i) = units.map(f64::from).sum::<f64>() as f32 };
-        }
-    }
-}
-
-/// A group of columns of some rows of a product.
-struct Product<'a> {
-    images: [Images; PARTS],
-    /// The first row.
-    first: usize,
-    weights: Weights,
-    right: Right,
-    /// Room for the widened stretches of two panels, if the weights are of that kind.
-    widened: &'a mut [f32],
-    /// One address a row.
-    table: &'a mut [*const f32],
-    /// [`GROUP`] sums a row.
-    sums: &'a mut [f32],
-}
-
-variants! {
-    /// The product of a group of columns and a block of units, and what follows for each unit.
-    ///
-    /// # Safety
-    /// - Addresses are valid for the product's extents.
-    /// - As of [`epilogue::finish_body`] for the block of every unit.
-    unsafe fn finished_product(product: Product<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) =
-        finished_product_body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>, avx512bf16 <12, 2>]
-}
-
-#[inline(always)]
-unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
-    s: S,
-    mut p: Product<'_>,
-    units: Range<usize>,
-    block: &dyn Fn(usize) -> Block,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match p.weights {
-            Weights::F32 | Weights::F16 | Weights::Bf16 => multiply_taps::<S, F32, R, V>(s, &mut p),
-            Weights::Bf16Pairs => multiply_taps::<S, Bf16Pairs, R, V>(s, &mut p),
-        }
-    }
-    let mut at = 0;
-    for unit in units {
-        let block = block(unit);
-        // SAFETY: the caller's contract.
-        unsafe { finish_body(s, p.sums[at..at + block.rows * GROUP].as_ptr(), &block) };
-        at += block.rows * GROUP;
-    }
-}
-
-/// The sums, over all taps and channels.
-///
-/// # Safety
-/// - As of [`finished_product`], the weights being stored as `L` says.
-#[inline(always)]
-unsafe fn multiply_taps<S: Simd, L: Line, const R: usize, const V: usize>(s: S, p: &mut Product<'_>) {
-    let (taps, parts) = (p.images[0].taps.count(), p.images);
-    let pixel: usize = parts.iter().map(|part| part.channels).sum();
-    for tap in 0..taps {
-        // k runs over taps, parts, channels; a part that there is not has no stretch.
-        let mut k = 0;
-        for (part, channels) in parts.iter().flat_map(|part| stretches(part.channels).map(move |channels| (part, channels))) {
-            part.addresses(p.first, tap, &channels, p.table);
-            let offset = |k: usize| p.weights.offset(k);
-            let start = p.right.start.wrapping_add(tap * offset(pixel) + offset(k));
-            let first = tap == 0 && k == 0;
-            k += channels.len();
-            let last = tap + 1 == taps && k == pixel;
-            let next = if last { p.right.next } else { start.wrapping_add(offset(channels.len())) };
-            let left = Left { rows: p.table, step: 1 };
-            let mut right = Right { start, next, ..p.right };
-            if p.weights.are_widened() {
-                assert!(p.widened.len() >= WIDENED);
-                let step = channels.len() * PANEL;
-                for panel in 0..right.panels {
-                    // SAFETY: the panel's stretch; the scratch has room for two of the longest.
-                    unsafe {
-                        let from = start.add(panel * right.panel_step);
-                        p.weights.widen(s, from, channels.len(), p.widened.as_mut_ptr().add(panel * step));
-                    }
-                }
-                right = Right { start: p.widened.as_ptr(), panel_step: step, ..right };
-            }
-            // SAFETY: the caller's contract.
-            unsafe { multiply_add_body::<S, L, R, V>(s, left, right, channels.len(), p.sums.as_mut_ptr(), first) };
         }
     }
 }

@@ -90,18 +90,18 @@ impl Images {
     pub fn addresses(&self, first: usize, tap: usize, channels: &Range<usize>, out: &mut [*const f32]) {
         debug_assert!(channels.len() <= DEPTH);
         let at = |pixel: usize| self.start.wrapping_add(pixel * self.step + channels.start);
-        if self.taps == Taps::One {
-            out.iter_mut().enumerate().for_each(|(r, out)| *out = at(first + r));
-            return;
+        match &self.taps {
+            Taps::One => out.iter_mut().enumerate().for_each(|(r, out)| *out = at(first + r)),
+            Taps::Window(w) => self.windowed(first, out, at, |row| w.pixel(row, tap)),
+            Taps::Adjoint(w) => self.windowed(first, out, at, |row| w.adjoint_pixel(row, tap)),
         }
-        for (r, out) in out.iter_mut().enumerate() {
-            let (image, row) = ((first + r) / self.rows, (first + r) % self.rows);
-            let pixel = match &self.taps {
-                Taps::One => Some(row),
-                Taps::Window(w) => w.pixel(row, tap),
-                Taps::Adjoint(w) => w.adjoint_pixel(row, tap),
-            };
-            *out = pixel.map_or(ZEROS.as_ptr(), |p| at(image * self.pixels + p));
+    }
+
+    /// As [`Images::addresses`], `pixel` being the one that a row of an image sees, if it sees one, and `at` an address.
+    fn windowed(&self, first: usize, out: &mut [*const f32], at: impl Fn(usize) -> *const f32, pixel: impl Fn(usize) -> Option<usize>) {
+        for (r, out) in (first..).zip(out) {
+            let (image, row) = (r / self.rows, r % self.rows);
+            *out = pixel(row).map_or(ZEROS.as_ptr(), |p| at(image * self.pixels + p));
         }
     }
 }

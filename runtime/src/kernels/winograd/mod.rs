@@ -14,7 +14,7 @@ mod tests;
 mod transform;
 
 use super::gemm::destination::Destination;
-use super::gemm::micro::{GROUP, Left, Right, multiply_add, stretches};
+use super::gemm::micro::{Ahead, GROUP, Left, Right, multiply_add, stretches};
 use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
 use crate::plan::{Kernel, PANEL, POINTS, Step};
@@ -196,13 +196,16 @@ impl Winograd {
         for (p, m) in m.chunks_exact_mut(self.m_step()).enumerate() {
             for channels in stretches(self.channels) {
                 let start = u.wrapping_add(p * point + channels.start * PANEL);
-                let next = start.wrapping_add(channels.len() * PANEL);
-                let right = Right { start, panel_step: POINTS * point, panels, next };
+                let right = Right { start, panel_step: POINTS * point, panels };
                 let first = v.wrapping_add(p * self.v_step() + channels.start);
+                // The next stretch of weights, and this stretch's share of the next point's rows.
+                let share = table.len() * channels.start / self.channels * self.row_step();
+                let rows = v.wrapping_add((p + 1) * self.v_step() + share);
+                let ahead = Ahead { weights: start.wrapping_add(channels.len() * PANEL), rows };
                 table.iter_mut().enumerate().for_each(|(row, address)| *address = first.wrapping_add(row * self.row_step()));
                 let left = Left { rows: table, step: 1 };
                 // SAFETY: the rows of V and of m, the point's part of the panels; the scratches and weights are apart.
-                unsafe { multiply_add(isa, left, right, channels.len(), m.as_mut_ptr(), channels.start == 0) };
+                unsafe { multiply_add(isa, left, right, ahead, channels.len(), m.as_mut_ptr(), channels.start == 0) };
             }
         }
     }
