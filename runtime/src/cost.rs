@@ -36,9 +36,10 @@ impl Cost {
 fn macs(step: &Step) -> u64 {
     let (x, y) = (&step.inputs, &step.outputs);
     let per_output = |n: usize| y[0].count().saturating_mul(n);
+    if let Some(w) = step.kernel.packed_weights() {
+        return per_output(depth(&x[w])) as u64;
+    }
     let macs = match &step.kernel {
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => per_output(depth(&x[1])),
-        Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => per_output(depth(&x[2])),
         // Transformed weights: [panels, 36, I, 16].
         Kernel::Conv2dWinograd { .. } => per_output(9 * x[1].shape[2]),
         Kernel::Matmul => per_output(x[0].shape[2]),

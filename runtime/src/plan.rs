@@ -182,8 +182,8 @@ pub enum Rearrange {
     /// Not at all.
     #[default]
     Keep,
-    /// `[N,H,W,f*f*C] -> [N,f*H,f*W,C]`. Rows of W (output channels of U) and elements of b are ordered `(dy, dx, c)`, not `(c, dy, dx)` as in the
-    /// IR, so that neighbouring channels of a pixel are neighbouring columns of the product.
+    /// `[N,H,W,f*f*C] -> [N,f*H,f*W,C]`. Rows of W (output channels of U) and elements of b are ordered `(dy, dx, c)`, not
+    /// `(c, dy, dx)` as in the IR, so that neighbouring channels of a pixel are neighbouring columns of the product.
     Shuffle {
         /// f.
         factor: usize,
@@ -357,4 +357,15 @@ pub enum Kernel {
     LinearGeluSumsq,
     /// `h [N,H,W,K], a [N,K], W[O,K], b[O], gate [N,O], x [N,H,W,O] -> x + gate * (W (a * h) + b)`.
     ScaleLinearGatedAdd,
+}
+
+impl Kernel {
+    /// Which input is packed weights, and so may be of a half type.
+    pub fn packed_weights(&self) -> Option<usize> {
+        match self {
+            Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => Some(1),
+            Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => Some(2),
+            _ => None,
+        }
+    }
 }

@@ -62,7 +62,7 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
         _ => None,
     };
     for (i, operand) in x.iter().chain(y).enumerate() {
-        if packed_weights(&step.kernel) == Some(i) && matches!(operand.dtype, Element::BF16 | Element::F16) {
+        if step.kernel.packed_weights() == Some(i) && matches!(operand.dtype, Element::BF16 | Element::F16) {
             let stored = matches!(operand.at, crate::plan::Place::Weight(_));
             ensure(stored, format!("a tensor of the artifact for {:?} weights", operand.dtype), &operand.at)?;
             continue;
@@ -236,15 +236,6 @@ fn same_count(x: &Operand, y: &Operand) -> Result<(), Fault> {
 
 fn ends_or_one(x: &Operand) -> Result<(), Fault> {
     ensure(!x.shape.is_empty(), "at least one axis", &x.shape)
-}
-
-/// Which input is packed weights, and so may be of a half type.
-fn packed_weights(kernel: &Kernel) -> Option<usize> {
-    match kernel {
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => Some(1),
-        Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => Some(2),
-        _ => None,
-    }
 }
 
 /// Packed weights of `o` rows and `taps * channels` columns, and their bias.

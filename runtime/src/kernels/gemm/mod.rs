@@ -98,7 +98,7 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
-    let element = step.inputs[if gemm.scaled || gemm.channels[1] > 0 { 2 } else { 1 }].dtype;
+    let element = step.inputs[step.kernel.packed_weights().expect("products have weights")].dtype;
     // A vector a sample is a condition.
     Box::new(Gemm { element, rounds: element == Element::BF16 && x.len() > 2, ..gemm })
 }

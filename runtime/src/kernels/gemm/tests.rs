@@ -1,7 +1,7 @@
 //! Linear layers, convolutions and the fused products against f64 loops.
 
 use crate::kernels::gemm::pack_panels;
-use crate::kernels::testing::{close, packed, run_all, step, values};
+use crate::kernels::testing::{close, convolve, packed, run_all, shuffled, step, tiles_first, unshuffled, values};
 use crate::plan::{Kernel, Rearrange};
 
 fn linear(x: &[f32], w: &[f32], b: Option<&[f32]>, k: usize, o: usize) -> Vec<f64> {
@@ -36,32 +36,6 @@ fn linear_of_a_single_vector() {
     run_all(&s, &[&x, &pack_panels(&w, 3, 5)], |y, what| close(&y[0], &want, 4e-6, what));
 }
 
-/// A convolution of `[n, h, w, i]` with `[o, kh, kw, i]`, and the height and width of the result.
-fn convolve(
-    x: &[f32],
-    [n, h, w, i]: [usize; 4],
-    weights: &[f32],
-    b: Option<&[f32]>,
-    [kh, kw]: [usize; 2],
-    stride: usize,
-    pad: [usize; 4],
-) -> (Vec<f64>, [usize; 2]) {
-    let o = weights.len() / (kh * kw * i);
-    let (oh, ow) = ((h + pad[0] + pad[2] - kh) / stride + 1, (w + pad[1] + pad[3] - kw) / stride + 1);
-    let element = |e: usize| {
-        let (c, ox, oy, s) = (e % o, e / o % ow, e / o / ow % oh, e / o / ow / oh);
-        let mut sum = b.map_or(0.0, |b| f64::from(b[c]));
-        for t in 0..kh * kw * i {
-            let (y, at) = ((oy * stride + t / i / kw).wrapping_sub(pad[0]), (ox * stride + t / i % kw).wrapping_sub(pad[1]));
-            if y < h && at < w {
-                sum += f64::from(x[((s * h + y) * w + at) * i + t % i]) * f64::from(weights[c * kh * kw * i + t]);
-            }
-        }
-        sum
-    };
-    ((0..n * oh * ow * o).map(element).collect(), [oh, ow])
-}
-
 #[test]
 fn convolutions() {
     // n, h, w, i, o, kernel, stride, pad
@@ -83,30 +57,6 @@ fn convolutions() {
         let s = step(kernel, &[&[n, h, w, i], &packed(o, k), &[o]], &[&[n, oh, ow, o]]);
         run_all(&s, &[&x, &pack_panels(&weights, o, k), &b], |y, what| close(&y[0], &want, 4e-6, what));
     }
-}
-
-/// Elements of `[n, h, w, f f c]` as `[n, f h, f w, c]`.
-fn shuffled(x: &[f64], [h, w, c]: [usize; 3], f: usize) -> Vec<f64> {
-    let element = |e: usize| {
-        let (ch, px, line) = (e % c, e / c % (w * f), e / c / (w * f));
-        let (sample, py) = (line / (h * f), line % (h * f));
-        x[((sample * h + py / f) * w + px / f) * c * f * f + ch * f * f + py % f * f + px % f]
-    };
-    (0..x.len()).map(element).collect()
-}
-
-/// Elements of `[n, f h, f w, c]` as `[n, h, w, f f c]`.
-fn unshuffled(x: &[f64], [h, w, c]: [usize; 3], f: usize) -> Vec<f64> {
-    let from = shuffled(&(0..x.len()).map(|i| i as f64).collect::<Vec<_>>(), [h, w, c], f);
-    let mut y = vec![0.0; x.len()];
-    from.iter().zip(x).for_each(|(&to, &x)| y[to as usize] = x);
-    y
-}
-
-/// Rows `(c, t)` of a matrix in the order `(t, c)`.
-fn tiles_first(w: &[f32], o: usize, tiles: usize) -> Vec<f32> {
-    let (row, c) = (w.len() / o, o / tiles);
-    (0..o).flat_map(|to| w[(to % c * tiles + to / c) * row..][..row].to_vec()).collect()
 }
 
 #[test]

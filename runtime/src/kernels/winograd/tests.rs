@@ -1,7 +1,7 @@
 //! Winograd convolutions against f64 loops, over every tail: tiles, channels, pads, batches, groups.
 
 use super::winograd_panel;
-use crate::kernels::testing::{close, run_all, step, values};
+use crate::kernels::testing::{close, convolve, run_all, shuffled, step, tiles_first, unshuffled, values};
 use crate::plan::{Kernel, PANEL, POINTS, Rearrange};
 
 /// Weights `[O,3,3,I]` as the kernel reads them.
@@ -14,31 +14,13 @@ fn packed(w: &[f32], o: usize, i: usize) -> Vec<f32> {
     u
 }
 
-/// `[n, oh, ow, o]` of a convolution in f64.
-fn direct(x: &[f32], [n, h, w, i]: [usize; 4], weights: &[f32], bias: &[f32], pad: [usize; 4]) -> (Vec<f64>, [usize; 4]) {
-    let o = weights.len() / 9 / i;
-    let shape = [n, h + pad[0] + pad[2] - 2, w + pad[1] + pad[3] - 2, o];
-    let [_, oh, ow, _] = shape;
-    let mut want = Vec::new();
-    for e in 0..n * oh * ow * o {
-        let (c, ox, oy, s) = (e % o, e / o % ow, e / o / ow % oh, e / o / ow / oh);
-        let mut sum = bias.get(c).map_or(0.0, |&b| f64::from(b));
-        for t in 0..9 * i {
-            let (y, at) = ((oy + t / i / 3).wrapping_sub(pad[0]), (ox + t / i % 3).wrapping_sub(pad[1]));
-            if y < h && at < w {
-                sum += f64::from(x[((s * h + y) * w + at) * i + t % i]) * f64::from(weights[c * 9 * i + t]);
-            }
-        }
-        want.push(sum);
-    }
-    (want, shape)
-}
-
 fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let i = x[3];
     let (pixels, w) = (values(x.iter().product(), 1), values(o * 9 * i, 2));
     let b = if with_bias { values(o, 3) } else { Vec::new() };
-    let (want, y) = direct(&pixels, x, &w, &b, pad);
+    let bias = if with_bias { Some(&b[..]) } else { None };
+    let (want, [oh, ow]) = convolve(&pixels, x, &w, bias, [3, 3], 1, pad);
+    let y = [x[0], oh, ow, o];
     let u = packed(&w, o, i);
     let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
     let kernel = Kernel::Conv2dWinograd { pad, then: Rearrange::Keep };
@@ -54,29 +36,17 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
 fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
     let i = x[3];
     let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * i, 2), values(o, 3));
-    let (own, [n, oh, ow, _]) = direct(&pixels, x, &w, &b, pad);
-    let mut want = vec![f64::NAN; own.len()];
-    let ordered = |v: &[f32], f: usize| -> Vec<f32> {
-        let (row, c) = (v.len() / o, o / (f * f));
-        (0..o).flat_map(|to| v[(to % c * f * f + to / c) * row..][..row].to_vec()).collect()
-    };
-    let (w, b, y) = match then {
+    let (own, [oh, ow]) = convolve(&pixels, x, &w, Some(&b), [3, 3], 1, pad);
+    let (want, w, b, y) = match then {
         Rearrange::Keep => unreachable!("has tests of its own"),
         Rearrange::Shuffle { factor: f } => {
             let c = o / (f * f);
-            for (e, &v) in own.iter().enumerate() {
-                let (channel, px, line) = (e % o, e / o % ow, e / o / ow);
-                let (line, px) = (line * f + channel % (f * f) / f, px * f + channel % f);
-                want[(line * ow * f + px) * c + channel / (f * f)] = v;
-            }
-            (ordered(&w, f), ordered(&b, f), [n, oh * f, ow * f, c])
+            let want = shuffled(&own, [oh, ow, c], f);
+            (want, tiles_first(&w, o, f * f), tiles_first(&b, o, f * f), [x[0], oh * f, ow * f, c])
         }
         Rearrange::Unshuffle { factor: f } => {
-            for (e, &v) in own.iter().enumerate() {
-                let (channel, px, line) = (e % o, e / o % ow, e / o / ow);
-                want[((line / f * (ow / f) + px / f) * o + channel) * f * f + line % f * f + px % f] = v;
-            }
-            (w, b, [n, oh / f, ow / f, o * f * f])
+            let [h, w_] = [oh / f, ow / f];
+            (unshuffled(&own, [h, w_, o], f), w, b, [x[0], h, w_, o * f * f])
         }
     };
     let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];

@@ -36,7 +36,7 @@ fn g_rows() -> [[f64; 3]; EDGE] {
 /// `[36, channels, 16]`, zero where there is no row. In f64, rounded once.
 ///
 /// # Panics
-/// If `panel` does not hold `36 * channels * 32` elements, or `w` is not at most 32 rows.
+/// If `panel` does not hold `36 * channels * 16` elements, or `w` is not at most 16 rows.
 pub fn winograd_panel(w: &[f32], channels: usize, panel: &mut [f32]) {
     let row = EDGE / 2 * EDGE / 2 * channels;
     assert_eq!(panel.len(), POINTS * channels * PANEL, "a panel of {channels} channels");
