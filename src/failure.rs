@@ -1,7 +1,7 @@
 //! How a command ends when it fails: one line and an exit code.
 
 use fcdm_compiler::checkpoint::CheckpointError;
-use fcdm_models::fcdm::compile::CompileError;
+use fcdm_models::compile::CompileError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
@@ -71,7 +71,11 @@ impl From<ArtifactError> for Failure {
 
 impl From<NetworkError> for Failure {
     fn from(e: NetworkError) -> Failure {
-        let code = if matches!(e, NetworkError::Executor(_)) { 1 } else { ARTIFACT };
+        let code = match e {
+            NetworkError::Executor(_) => 1,
+            NetworkError::Lacks { .. } | NetworkError::Memory { .. } => USAGE,
+            NetworkError::Plan { .. } | NetworkError::Entries { .. } => ARTIFACT,
+        };
         Failure::new(code, e)
     }
 }

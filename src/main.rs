@@ -8,6 +8,7 @@ mod generate;
 mod init;
 mod inspect;
 mod opt;
+mod pictures;
 mod progress;
 mod run;
 mod say;

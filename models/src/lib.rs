@@ -2,6 +2,10 @@
 //! checkpoints name them, the way from a checkpoint to an artifact, and pictures.
 #![forbid(unsafe_code)]
 
+pub mod autoencoder;
+pub mod compile;
 pub mod fcdm;
+pub mod import;
+pub mod parameter;
 pub mod pictures;
 pub mod tensors;

@@ -6,7 +6,7 @@ mod png;
 
 pub use grid::grid;
 pub use npz::write_npz;
-pub use png::{Text, read_png, write_png};
+pub use png::{Text, read_png, read_text, write_png};
 
 /// An 8-bit picture, row-major, channels last.
 #[derive(Clone, Debug, PartialEq, Eq)]
