@@ -10,7 +10,7 @@ use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Observer, Options, Precision, Summary, compile, passes_json, winograd_json};
 use fcdm_models::fcdm::Import;
 use fcdm_passes::Pass;
-use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::artifact::{Artifact, Sampling};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -65,6 +65,9 @@ pub struct Arguments {
     /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
     #[arg(long, value_enum, default_value = "f32")]
     precision: Stored,
+    /// Recorded as what `generate` does where nobody says otherwise: steps, guidance scale, `3` or `all` guided channels.
+    #[arg(long, value_name = "STEPS,SCALE,CHANNELS", value_parser = sampling)]
+    sampling: Option<Sampling>,
     /// Licence of the weights, to be recorded in the artifact.
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
@@ -98,6 +101,19 @@ enum Stored {
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let parsed = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
     parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
+}
+
+fn sampling(text: &str) -> Result<Sampling, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let parsed = match parts[..] {
+        [steps, scale, channels @ ("3" | "all")] => steps.parse().ok().zip(scale.parse().ok()).map(|(steps, cfg_scale)| Sampling {
+            steps,
+            cfg_scale,
+            all_channels: channels == "all",
+        }),
+        _ => None,
+    };
+    parsed.ok_or_else(|| "expected steps, guidance scale and 3 or all, such as 50,2,all".to_owned())
 }
 
 struct Watcher<'a> {
@@ -186,6 +202,7 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
         },
         encoder: a.encoder,
         max_memory: a.max_memory,
+        sampling: a.sampling,
         license: a.license.clone(),
         source: a.record_source.then(|| a.checkpoint.as_deref().or(a.vae.as_deref()).map_or_else(String::new, file_name)),
     })

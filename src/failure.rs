@@ -2,6 +2,7 @@
 
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_models::compile::CompileError;
+use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
@@ -10,7 +11,7 @@ use fcdm_runtime::network::NetworkError;
 
 /// Shown at the end of `fcdm --help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint or tensor file, \
-     4 bad artifact, 5 bad IR text, 130 cancelled";
+     4 bad artifact, 5 bad IR text, 6 bad picture, 130 cancelled";
 
 /// Something that an option asks for and that cannot be.
 pub const USAGE: i32 = 2;
@@ -18,6 +19,8 @@ pub const USAGE: i32 = 2;
 pub const CHECKPOINT: i32 = 3;
 /// An artifact that cannot be used.
 pub const ARTIFACT: i32 = 4;
+/// A picture that cannot be read or has another size.
+pub const PICTURE: i32 = 6;
 /// IR text that does not parse or verify.
 pub const IR: i32 = 5;
 /// Stopped by the user.
@@ -54,6 +57,12 @@ impl From<FileError> for Failure {
 impl From<CheckpointError> for Failure {
     fn from(e: CheckpointError) -> Failure {
         Failure::new(CHECKPOINT, e)
+    }
+}
+
+impl From<PictureError> for Failure {
+    fn from(e: PictureError) -> Failure {
+        Failure::new(PICTURE, e)
     }
 }
 

@@ -28,8 +28,8 @@ const DEFAULT_SCALE: f64 = 1.5;
 /// Generate pictures.
 #[derive(Args)]
 pub struct Arguments {
-    /// The artifact.
-    model: PathBuf,
+    /// The artifact [default: the model in the box, photographs of clothes, and a grid of them].
+    model: Option<PathBuf>,
     /// Classes, by number or name, separated by commas; `null` is none [default: every class, if there are at most 20].
     #[arg(short = 'c', long, alias = "class-label", value_delimiter = ',')]
     class_labels: Vec<String>,
@@ -44,12 +44,14 @@ pub struct Arguments {
     seeds: Option<String>,
     #[command(flatten)]
     method: method::Arguments,
-    /// Classifier-free guidance scale; 1 is none [default: 1.5, or 1 for a model without a null class].
+    /// Classifier-free guidance scale; 1 is none [default: what the artifact says, or 1.5, or 1 for a model
+    /// without a null class].
     #[arg(long, alias = "guidance-scale")]
     cfg_scale: Option<f64>,
-    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity.
-    #[arg(long, default_value = "3", value_parser = guided_channels)]
-    cfg_channels: GuidedChannels,
+    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what
+    /// the artifact says, or 3].
+    #[arg(long, value_parser = guided_channels)]
+    cfg_channels: Option<GuidedChannels>,
     /// Guide only between these times: timestep / 1000 for diffusion, t for flow.
     #[arg(long, value_name = "LO,HI", value_parser = interval)]
     cfg_interval: Option<(f64, f64)>,
@@ -96,13 +98,12 @@ pub fn threads(asked: Option<u32>) -> usize {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
-    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
+    let artifact = crate::model::open(a.model.as_deref(), a.json)?;
     let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
     let verification = artifact.verify_in_background();
     let mut network = Network::new(artifact.clone(), threads(a.threads))?;
     let model = network.model().clone();
-    let scale = a.cfg_scale.unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
-    let guidance = Guidance { scale, channels: a.cfg_channels, interval: a.cfg_interval };
+    let guidance = guidance(a, &model);
     check_guidance(&model, guidance).map_err(Failure::usage)?;
     let method = a.method.method(&model).map_err(Failure::usage)?;
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
@@ -111,7 +112,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let decoder = decoder(&artifact, &model, "decode", a)?;
     enough_memory(&network, jobs.len().min(a.batch as usize), jobs.len())?;
     let preview = preview(&artifact, &model, a)?;
-    let mut output = Output::new(&a.output, &model, decoder, jobs.len())?.with_given_noise(noise.is_some());
+    // Whoever names no model wants to see something.
+    let grid = a.model.is_none().then_some(0);
+    let mut output = Output::new(&a.output, &model, decoder, grid, jobs.len())?.with_given_noise(noise.is_some());
     let description = method::Description { method, guidance, model: &model, checksum: &checksum };
     let remaining = output.remaining(&jobs, &description);
 
@@ -122,6 +125,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     work.all(&mut network, &remaining, verification, preview, &mut evaluated, &mut add)?;
     let seconds = started.elapsed().as_secs_f64();
     output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &description)
+}
+
+/// Guidance as asked for, or as the artifact says, or as the official sampler has it.
+fn guidance(a: &Arguments, model: &ModelInfo) -> Guidance {
+    let recorded = model.sampling;
+    let scale = a.cfg_scale.or(recorded.map(|s| s.cfg_scale)).unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
+    let of_model = || if recorded.is_some_and(|s| s.all_channels) { GuidedChannels::AllEps } else { GuidedChannels::First3 };
+    Guidance { scale, channels: a.cfg_channels.unwrap_or_else(of_model), interval: a.cfg_interval }
 }
 
 /// The artifact's decoder of that name, if it has an autoencoder.

@@ -30,6 +30,7 @@ pub const GAP: usize = 2;
 /// Writes pictures as they are finished.
 pub struct Pictures<'a> {
     a: &'a Arguments,
+    grid: Option<usize>,
     files: Vec<PathBuf>,
     _folder: Folder,
 }
@@ -53,12 +54,12 @@ impl Drop for Folder {
 }
 
 impl<'a> Pictures<'a> {
-    /// Makes the folder.
-    pub fn new(a: &'a Arguments) -> Result<Pictures<'a>, Failure> {
+    /// Makes the folder. `grid` is the number of columns of a contact sheet, 0 for what suits.
+    pub fn new(a: &'a Arguments, grid: Option<usize>) -> Result<Pictures<'a>, Failure> {
         a.npz.as_deref().map_or(Ok(()), writable)?;
         let failed = |e: io::Error| Failure::new(1, format!("{}: cannot make the folder: {e}", a.output.display()));
         let folder = Folder::make(&a.output).map_err(failed)?;
-        Ok(Pictures { a, files: Vec::new(), _folder: folder })
+        Ok(Pictures { a, grid, files: Vec::new(), _folder: folder })
     }
 
     /// Where a picture of that name goes.
@@ -87,9 +88,9 @@ impl<'a> Pictures<'a> {
     /// Writes what belongs to all pictures, which have height, width and channels `shape`.
     pub fn finish(&mut self, shape: [usize; 3]) -> Result<(), Failure> {
         self.files.sort();
-        if let Some(columns) = self.a.grid {
+        if let Some(columns) = self.grid {
             let all = self.files.iter().map(|p| read(p)).collect::<Result<Vec<_>, _>>()?;
-            let columns = if columns == 0 { (all.len() as f64).sqrt().ceil() as usize } else { columns };
+            let columns = if columns == 0 { columns_of(all.len()) } else { columns };
             write_png(&self.path("grid"), &grid(&all, columns, GAP), &[("Software", "fcdm")])?;
         }
         if let Some(path) = &self.a.npz {
@@ -98,6 +99,12 @@ impl<'a> Pictures<'a> {
         }
         Ok(())
     }
+}
+
+/// Columns of a grid of `n` pictures: about as many as rows, and such that the last row is full if that can be.
+pub fn columns_of(n: usize) -> usize {
+    let square = (n as f64).sqrt().ceil().max(1.0) as usize;
+    (square..=square + square / 2).find(|c| n.is_multiple_of(*c)).unwrap_or(square)
 }
 
 /// Hours of work should not end in a folder that is not there.

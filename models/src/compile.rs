@@ -9,7 +9,7 @@ use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_passes::partition::Copier;
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write};
+use fcdm_runtime::artifact::{ArtifactContents, Sampling, TensorSource, WriteError, write};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::plan::{Element, Plan};
 use serde_json::{Value, json};
@@ -71,6 +71,8 @@ pub struct Options {
     pub encoder: bool,
     /// Bytes that decoding may take, as [`fcdm_runtime::autoencoder::decoding_bytes`] counts them.
     pub max_memory: Option<u64>,
+    /// How to sample where nobody says otherwise, if it is to be recorded.
+    pub sampling: Option<Sampling>,
     /// Licence of the weights, if it is to be recorded.
     pub license: Option<String>,
     /// Record the source's file name and the trainer's arguments. Without it the artifact depends on weights and
@@ -91,6 +93,7 @@ impl Options {
             precision: Precision::F32,
             encoder: false,
             max_memory: None,
+            sampling: None,
             license: None,
             source: None,
         }

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod autoencoder;
+pub mod bundled;
 pub mod compile;
 pub mod fcdm;
 pub mod import;
+pub mod latents;
 pub mod parameter;
 pub mod pictures;
 pub mod tensors;

@@ -28,6 +28,7 @@ fn put(path: &Path) {
         mlp_ratio: 3.0,
         height: 8,
         width: 8,
+        sampling: None,
     };
     let plan = Plan { version: VERSION, entries: vec![] };
     let contents = ArtifactContents::new(plan, Some(model));

@@ -56,8 +56,14 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Makes the folder. States are shown as they are if there is no decoder.
-    pub fn new(a: &'a Arguments, model: &ModelInfo, decoder: Option<Decoder>, pictures: usize) -> Result<Output<'a>, Failure> {
+    /// Makes the folder. States are shown as they are if there is no decoder. `grid` is for where nobody says otherwise.
+    pub fn new(
+        a: &'a Arguments,
+        model: &ModelInfo,
+        decoder: Option<Decoder>,
+        grid: Option<usize>,
+        pictures: usize,
+    ) -> Result<Output<'a>, Failure> {
         a.save_latents.as_deref().map_or(Ok(()), writable)?;
         let state = [model.in_channels, model.height, model.width];
         let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
@@ -76,7 +82,7 @@ impl<'a> Output<'a> {
         let keep = if latents_to.is_some() { pictures * state.iter().product::<usize>() } else { 0 };
         let values = vec![0.0; if decoder.is_some() { shape.map_or(0, |s| s.iter().product()) } else { 0 }];
         let latents = Vec::with_capacity(keep);
-        let pictures = Pictures::new(&a.pictures)?;
+        let pictures = Pictures::new(&a.pictures, a.pictures.grid.or(grid))?;
         Ok(Output { a, pictures, given_noise: false, decoder, latents_to, latents, state, shape, values })
     }
 
@@ -204,8 +210,7 @@ impl Preview {
     pub fn show(&mut self, states: &[f32], state_len: usize) -> Result<(), Failure> {
         let all = states.chunks_exact(state_len);
         let pictures: Vec<Picture> = all.map(|s| picture(self.decoder.as_mut(), self.shape, &mut self.values, s)).collect();
-        let columns = (pictures.len() as f64).sqrt().ceil() as usize;
-        write_png(&self.path, &grid(&pictures, columns, pictures::GAP), &[("Software", "fcdm")])?;
+        write_png(&self.path, &grid(&pictures, pictures::columns_of(pictures.len()), pictures::GAP), &[("Software", "fcdm")])?;
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ fn some_model() -> ModelInfo {
         mlp_ratio: 1.0,
         height: 4,
         width: 4,
+        sampling: None,
     }
 }
 

@@ -72,7 +72,7 @@ fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Auto
             let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
             let list = [encoder.parameters(), decoder.parameters()].concat();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderTiny", prefix, list)?];
-            tiny(Some(encoder), Some(decoder), parts, &file)
+            tiny(Some(encoder), Some(decoder), parts, &file.display().to_string())
         }
         other => {
             let name: String = other.chars().take(60).flat_map(char::escape_debug).collect();
@@ -139,30 +139,42 @@ fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
+    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, Weights::Auto)).transpose();
+    taesd(open(encoder)?, open(decoder)?, prefix)
+}
+
+/// A TAESD in opened files, of which there is one at least. In the IR the names of its weights begin with `prefix`.
+///
+/// # Errors
+/// See [`ImportError`].
+///
+/// # Panics
+/// If there is neither.
+pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let mut parts = Vec::new();
-    let mut read = |path: Option<&Path>, half, name: &str| -> Result<Option<Tiny>, ImportError> {
-        let Some(path) = path else { return Ok(None) };
-        let checkpoint = Checkpoint::open(path, Weights::Auto)?;
+    let mut read = |checkpoint: Option<Checkpoint>, half, name: &str| -> Result<Option<Tiny>, ImportError> {
+        let Some(checkpoint) = checkpoint else { return Ok(None) };
         let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
         let prefix = format!("{prefix}{name}.");
-        let tiny = Tiny::from_shapes(&shape, half, Naming::Index, &prefix).map_err(|e| wrong(path, e))?;
+        let tiny = Tiny::from_shapes(&shape, half, Naming::Index, &prefix);
+        let tiny = tiny.map_err(|message| ImportError::Config { file: checkpoint.file().to_owned(), message })?;
         let list = tiny.parameters();
         parts.push(Tensors::new(checkpoint, "TAESD", &prefix, list)?);
         Ok(Some(tiny))
     };
-    let encoder_half = read(encoder, Half::Encoder, "encoder")?;
-    let decoder_half = read(decoder, Half::Decoder, "decoder")?;
-    tiny(encoder_half, decoder_half, parts, decoder.or(encoder).unwrap_or(Path::new("")))
+    let (encoder, decoder) = (read(encoder, Half::Encoder, "encoder")?, read(decoder, Half::Decoder, "decoder")?);
+    let file = parts.last().expect("there is a half").checkpoint().file().to_owned();
+    tiny(encoder, decoder, parts, &file)
 }
 
 /// Two halves that belong together.
-fn tiny(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>, file: &Path) -> Result<Autoencoder, ImportError> {
+fn tiny(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>, file: &str) -> Result<Autoencoder, ImportError> {
     if let (Some(e), Some(d)) = (&encoder, &decoder)
         && e.latent_channels() != d.latent_channels()
     {
         let (e, d) = (e.latent_channels(), d.latent_channels());
         return Err(wrong(
-            file,
+            Path::new(file),
             format!("expected halves with equally many latent channels, found {e} of the encoder and {d} of the decoder"),
         ));
     }

@@ -15,7 +15,7 @@ use std::ops::Range;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::Function;
 
-pub use files::open;
+pub use files::{open, taesd};
 
 use crate::import::{Sources, Tensors};
 use kl::Kl;

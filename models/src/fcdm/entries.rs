@@ -80,5 +80,6 @@ pub(crate) fn model_info(cfg: &Config, options: &Options) -> ModelInfo {
         mlp_ratio: cfg.mlp_ratio(),
         height: options.height,
         width: options.width,
+        sampling: options.sampling,
     }
 }

@@ -30,7 +30,7 @@ mod writer;
 pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault, WriteError};
 pub use header::HEADER_LIMIT;
-pub use model::{AutoencoderInfo, ModelInfo, Prediction};
+pub use model::{AutoencoderInfo, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use verify::Verification;
 pub use writer::{ArtifactContents, TensorSource, write, write_f32};

@@ -41,6 +41,21 @@ pub struct ModelInfo {
     pub height: usize,
     /// Columns of the state, a multiple of 4.
     pub width: usize,
+    /// How to sample where nobody says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+}
+
+/// What a model is best sampled with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Number of steps.
+    pub steps: usize,
+    /// Scale of guidance.
+    pub cfg_scale: f64,
+    /// Guide all channels that predict, not the first three alone.
+    pub all_channels: bool,
 }
 
 impl ModelInfo {
@@ -78,6 +93,12 @@ impl ModelInfo {
             within(name, value, 4, 1 << 14)?;
             if value % 4 != 0 {
                 return Err(Fault::field(field(name), "a multiple of 4", value));
+            }
+        }
+        if let Some(s) = &self.sampling {
+            within("sampling.steps", s.steps, 1, 1_000_000)?;
+            if !s.cfg_scale.is_finite() {
+                return Err(Fault::field(field("sampling.cfg_scale"), "a number", s.cfg_scale));
             }
         }
         Ok(())

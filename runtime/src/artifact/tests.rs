@@ -45,6 +45,7 @@ pub(super) fn contents() -> ArtifactContents {
         mlp_ratio: 3.0,
         height: 8,
         width: 12,
+        sampling: None,
     };
     ArtifactContents {
         autoencoder: Some(AutoencoderInfo { family: "TAESD".into(), latent_channels: 4, factor: 8 }),
