@@ -8,27 +8,9 @@ use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Function;
-use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
+use fcdm_runtime::artifact::{Artifact, ArtifactContents, TensorSource, write};
 use fcdm_runtime::executor::{Executor, Program};
 use fcdm_runtime::plan::Element;
-
-/// The description of some model; entry points loaded by hand do not look at it.
-fn some_model() -> ModelInfo {
-    ModelInfo {
-        prediction: Prediction::Velocity,
-        in_channels: 1,
-        out_channels: 1,
-        num_classes: 1,
-        null_class: false,
-        class_names: vec![],
-        hidden: 1,
-        depths: vec![1; 5],
-        mlp_ratio: 1.0,
-        height: 4,
-        width: 4,
-        sampling: None,
-    }
-}
 
 /// Writes functions as an artifact at `path` and loads it. The arena must be within a tenth of the least possible, or,
 /// where that is a few kilobytes, of the least possible and a handful of alignments.
@@ -46,7 +28,7 @@ pub fn executor(
         assert!(e.arena_bytes <= allowed, "{}: arena {}, at least {}", e.name, e.arena_bytes, e.arena_lower_bound);
     }
     let plan = assembly.plan.clone();
-    let contents = ArtifactContents::new(plan, Some(some_model()));
+    let contents = ArtifactContents::new(plan, None);
     let tensor = |(name, usage): (&String, &fcdm_compiler::weights::WeightUse)| {
         TensorSource::f32(name.as_str(), usage.stored_shape(), assembly.values(usage, source).unwrap())
     };

@@ -139,6 +139,7 @@ pub fn read(path: &std::path::Path) -> BTreeMap<String, Golden> {
         match t.dtype() {
             Dtype::F32 => d.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
             Dtype::F64 => d.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::U8 => d.iter().map(|&b| f64::from(b)).collect(),
             Dtype::I64 => d.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
             other => panic!("{other:?}"),
         }

@@ -357,7 +357,7 @@ impl Net<'_> {
 
     fn norm(&mut self, name: &str, x: Value) -> Value {
         let (gamma, beta) = (self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")));
-        self.b.one(GroupNorm { groups: self.groups, eps: EPS }, &[x, gamma, beta])
+        self.named(name, GroupNorm { groups: self.groups, eps: EPS }, &[x, gamma, beta])
     }
 
     fn norm_silu(&mut self, name: &str, x: Value) -> Value {

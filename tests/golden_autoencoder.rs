@@ -1,0 +1,259 @@
+//! Autoencoders against PyTorch: every block of both families, both naming schemes of attention, whole pictures by every kind of
+//! plan, tiles, and trajectories from noise to pixels.
+#![allow(clippy::unwrap_used)]
+
+mod loaded;
+mod oracle;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fcdm_compiler::assemble::EntryPoint;
+use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::weights::WeightSource;
+use fcdm_compiler::winograd::Winograd;
+use fcdm_ir::{Builder, Function, Module};
+use fcdm_models::autoencoder::{Autoencoder, PREFIX, open};
+use fcdm_models::bundled;
+use fcdm_models::compile::{Networks, Observer, Options, compile};
+use fcdm_models::fcdm::Import;
+use fcdm_models::pictures::Picture;
+use fcdm_passes::partition::Copier;
+use fcdm_passes::{OPTIMISED, Pass, run};
+use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::autoencoder::{Decoder, Encoder};
+use fcdm_runtime::executor::Input;
+use fcdm_runtime::generate::sample;
+use fcdm_runtime::network::Network;
+use fcdm_runtime::sampler::{Guidance, GuidedChannels, Method, NoNoise, Solver};
+use loaded::executor;
+use oracle::{File, Golden, channels_first, golden};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn pass(&mut self, _: &'static Pass, _: &Module) {}
+}
+
+/// What the denoiser's latents are kl8's times.
+const SCALE: f64 = 0.18215;
+
+fn taef2() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/weights/taef2")
+}
+
+/// The function with every value as a result whose name, without the prefix, the file has.
+fn traced(f: &Function, file: &File) -> Function {
+    let mut b = Builder::new(f.name());
+    let mut copier = Copier::new(f);
+    for &v in f.inputs() {
+        copier.input(&mut b, v);
+    }
+    let mut results = Vec::new();
+    for (v, d) in f.values() {
+        if let Some(name) = d.name.strip_prefix(PREFIX).filter(|name| file.results().any(|r| r == *name)) {
+            results.push((name.to_owned(), copier.copy(&mut b, v)));
+        }
+    }
+    results.extend(f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut b, *v))));
+    b.finish(results)
+}
+
+/// Runs a function of one image and gives its results by name.
+fn results(
+    path: &Path,
+    f: Function,
+    derived: Option<&Function>,
+    weights: &dyn WeightSource,
+    winograd: Winograd,
+    x: &[f32],
+) -> Vec<(String, Vec<f64>)> {
+    let outputs: Vec<(String, Vec<usize>)> = f.results().iter().map(|(n, v)| (n.clone(), f.ty(*v).shape.clone())).collect();
+    let mut ex = executor(path, vec![EntryPoint { function: f, rows: 1 }], derived, weights, winograd, 2);
+    let mut values: Vec<Vec<f32>> = outputs.iter().map(|(_, s)| vec![f32::NAN; s.iter().product()]).collect();
+    let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
+    ex.run(0, &[Input::F32(x)], &mut slots);
+    let first = |(shape, v): (&Vec<usize>, Vec<f32>)| channels_first(&v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), shape);
+    let shapes: Vec<Vec<usize>> = outputs.iter().map(|(_, s)| s.clone()).collect();
+    outputs.into_iter().map(|(n, _)| n).zip(shapes.iter().zip(values).map(first)).collect()
+}
+
+/// Holds both halves of an autoencoder against a file: blocks by the plain plan, ends by the optimised one too.
+fn against(
+    a: &Autoencoder,
+    file: &File,
+    picture: &[f32],
+    latents: &[f32],
+    size: [usize; 2],
+    blocks: usize,
+    ends: &dyn Fn(&str, Vec<f64>, &str),
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for (f, x) in [(a.encode(size[0], size[1]).unwrap(), picture), (a.decode(size[0], size[1]).unwrap(), latents)] {
+        let path = folder.path().join(f.name());
+        for (name, values) in results(&path, traced(&f, file), None, a, Winograd::Never, x) {
+            if file.results().any(|r| r == name) && !["mean", "std"].contains(&name.as_str()) {
+                file.check(&name, &values, "plain plan");
+                seen += 1;
+            } else {
+                ends(&name, values, "plain plan");
+            }
+        }
+        let (m, _) = run(OPTIMISED, Module { functions: vec![f.clone()] }, &mut |_, _| {}).unwrap();
+        for winograd in [Winograd::WhereFaster, Winograd::Always] {
+            let optimised = m.function(f.name()).unwrap().clone();
+            for (name, values) in results(&path, optimised, m.function(Module::WEIGHTS), a, winograd, x) {
+                ends(&name, values, &format!("optimised plan, Winograd {winograd:?}"));
+            }
+        }
+    }
+    assert_eq!(seen, blocks, "values of the file that the functions name");
+}
+
+/// A block and its last layer are one value and have one name in the IR: 34 of the file's names are left.
+#[test]
+fn autoencoder_kl_block_by_block() {
+    let file = File::open("kl8", "golden");
+    let picture = file.get("picture").channels_last().f32();
+    let latents: Vec<f32> = file.get("latents").channels_last().values.iter().map(|&v| (v * SCALE) as f32).collect();
+    for folder in ["kl8", "kl8-old"] {
+        let a = open(&golden().join(folder), PREFIX).unwrap();
+        assert_eq!((a.family(), a.latent_channels(), a.factor()), ("AutoencoderKL", 4, 8));
+        against(&a, &file, &picture, &latents, [8, 6], 34, &|name, values, who| match name {
+            "picture" => file.check_within(2.0, "reconstruction", &values, who),
+            "mean" | "std" => file.check_within(2.0, name, &values.iter().map(|v| v / SCALE).collect::<Vec<_>>(), who),
+            other => panic!("{other}"),
+        });
+    }
+}
+
+#[test]
+fn taef2_block_by_block() {
+    let file = File::open(".", "taef2");
+    let picture: Vec<f32> = file.get("picture").channels_last().values.iter().map(|&v| (2.0 * v - 1.0) as f32).collect();
+    let latents = file.get("latents").channels_last().f32();
+    let a = open(&taef2(), PREFIX).unwrap();
+    assert_eq!((a.family(), a.latent_channels(), a.factor()), ("TAESD", 32, 8));
+    against(&a, &file, &picture, &latents, [8, 8], 30, &|name, values, who| match name {
+        "picture" => file.check_within(2.0, "reconstruction", &values.iter().map(|v| (v + 1.0) / 2.0).collect::<Vec<_>>(), who),
+        "mean" => file.check_within(2.0, "encoder.14", &values, who),
+        other => panic!("{other}"),
+    });
+    // One half finds the other beside it, and either may be missing.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str| std::fs::copy(taef2().join(name), folder.path().join(name)).unwrap();
+    copy("taef2_decoder.pth");
+    let alone = open(&folder.path().join("taef2_decoder.pth"), PREFIX).unwrap();
+    assert!(alone.encode(8, 8).is_none() && alone.decode(8, 8) == a.decode(8, 8));
+    copy("taef2_encoder.pth");
+    let both = open(&folder.path().join("taef2_decoder.pth"), PREFIX).unwrap();
+    assert!(both.encode(8, 8) == a.encode(8, 8) && both.encode(8, 8).is_some());
+}
+
+fn artifact(networks: Networks<'_>, options: &Options, folder: &Path) -> Arc<Artifact> {
+    let path = folder.join("a.fcdm");
+    compile(networks, options, &path, &mut Silent).unwrap();
+    Arc::new(Artifact::open(&path).unwrap())
+}
+
+/// Decibels of a picture in [0,1] or any range of length 1.
+fn psnr(a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut n) = (0.0, 0);
+    for (a, b) in a.zip(b) {
+        sum += (a - b) * (a - b);
+        n += 1;
+    }
+    10.0 * (f64::from(n) / sum).log10()
+}
+
+/// Tiles of a picture of noise in latents are as near to the whole as a decoder that sees a little around a pixel can make them.
+#[test]
+fn tiles_are_close_to_the_whole_and_need_less_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = open(&taef2(), PREFIX).unwrap();
+    let networks = Networks { autoencoder: Some(&a), ..Networks::default() };
+    let artifact = artifact(networks, &Options { encoder: true, ..Options::new(32, 24) }, folder.path());
+    // Smooth colours with some structure, through the encoder.
+    let picture: Vec<f32> = (0..256 * 192 * 3)
+        .map(|i| {
+            let (y, x, c) = ((i / 3 / 192) as f32, (i / 3 % 192) as f32, (i % 3) as f32);
+            0.8 * (0.03 * x + c).sin() * (0.05 * y - 0.5 * c).cos()
+        })
+        .collect();
+    let mut encoder = Encoder::new(&artifact, 2).unwrap();
+    let (mut latent, mut deviation) = (vec![0.0; 32 * 24 * 32], vec![1.0; 32 * 24 * 32]);
+    encoder.encode(&picture, &mut latent, &mut deviation);
+    assert!(!encoder.has_deviation() && deviation.iter().all(|&d| d == 0.0));
+    let decoded = |max_memory| {
+        let mut decoder = Decoder::new(&artifact, "decode", [32, 24], 2, max_memory).unwrap();
+        let mut picture = vec![f32::NAN; decoder.picture().iter().product()];
+        decoder.decode(&latent, &mut picture);
+        (picture, decoder.tiles(), decoder.bytes())
+    };
+    let (whole, one, bytes) = decoded(None);
+    let (tiled, tiles, less) = decoded(Some(bytes - 1));
+    assert!(one == 1 && tiles > 1 && less < bytes, "{one} {tiles} {less} {bytes}");
+    let half = |v: &f32| f64::from(v / 2.0);
+    let (to_whole, to_picture) =
+        (psnr(tiled.iter().map(half), whole.iter().map(half)), psnr(whole.iter().map(half), picture.iter().map(half)));
+    println!("tiles: {to_whole:.1} dB from the whole, which is {to_picture:.1} dB from the picture");
+    assert!(to_whole > 35.0 && to_picture > 25.0, "{to_whole} {to_picture}");
+    let line = Decoder::new(&artifact, "decode", [32, 24], 2, Some(1000)).err().unwrap().to_string();
+    assert!(line.contains("max-memory: decoding latents of 32x24 takes at least ") && line.ends_with("bytes, found 1000"), "{line}");
+}
+
+/// From noise to pixels with the weights of the box, which are stored as f16, and, where it is at hand, the checkpoint that they were
+/// made from.
+#[test]
+fn trajectories_to_pixels() {
+    let file = File::open(".", "clothing-latent.trajectory");
+    let (import, vae) = bundled::networks().unwrap();
+    let least = trajectory(&import, &vae, &file, &["all", "first3"]);
+    assert!(least > 50.0, "weights as f16: {least:.1} dB");
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/checkpoints/clothing-latent.pt");
+    if !shared.exists() {
+        println!("SKIPPED: {} is not there", shared.display());
+        return;
+    }
+    let import = Import::new(Checkpoint::open(&shared, Weights::Auto).unwrap(), true).unwrap();
+    let least = trajectory(&import, &vae, &file, &["all", "first3"]);
+    assert!(least > 70.0, "{least:.1} dB");
+}
+
+/// Decibels of the worst picture, 8 bits against 8 bits.
+fn trajectory(import: &Import, vae: &Autoencoder, file: &File, variants: &[&str]) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    let networks = Networks { fcdm: Some(import), autoencoder: Some(vae), preview: None };
+    let artifact = artifact(networks, &Options { batches: vec![1, 2, 8], ..Options::new(16, 16) }, folder.path());
+    let mut network = Network::new(artifact.clone(), 2).unwrap();
+    let mut decoder = Decoder::new(&artifact, "decode", [16, 16], 2, None).unwrap();
+    let y = file.get("y").i32();
+    let mut least = f64::INFINITY;
+    for variant in variants {
+        let channels = if *variant == "all" { GuidedChannels::AllEps } else { GuidedChannels::First3 };
+        let guidance = Guidance { scale: 2.0, channels, interval: None };
+        let mut states = file.get("noise").channels_last().f32();
+        let euler = Method::Ode { steps: 50, solver: Solver::Euler };
+        assert!(
+            sample(&mut network, euler, guidance, &y, &mut states, &mut NoNoise, &mut |_, _, _| std::ops::ControlFlow::Continue(()))
+                .unwrap()
+        );
+        let expected: &Golden = file.get(&format!("cfg2.{variant}.picture_u8"));
+        let expected = expected.channels_last().values;
+        for (i, state) in states.chunks_exact(16 * 16 * 32).enumerate() {
+            let mut picture = vec![0.0; 128 * 128 * 3];
+            decoder.decode(state, &mut picture);
+            let bytes = Picture::from_unit(128, 128, 3, &picture).pixels;
+            let expected = &expected[i * bytes.len()..][..bytes.len()];
+            let db = psnr(bytes.iter().map(|&b| f64::from(b) / 255.0), expected.iter().map(|b| b / 255.0));
+            println!("guidance of {variant}, picture {i}: {db:.1} dB");
+            least = least.min(db);
+        }
+    }
+    least
+}
