@@ -12,8 +12,8 @@ use std::time::Instant;
 use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo, Verification};
-use fcdm_runtime::generate::{layout, sample};
-use fcdm_runtime::network::{Network, check_guidance};
+use fcdm_runtime::generate::{Request, layout, sample};
+use fcdm_runtime::network::{Class, Network, check_guidance};
 use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, PictureNoise, Sampler, StepNoise, initial_state};
 
 use crate::failure::Failure;
@@ -109,7 +109,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let mut bar = progress::steps(0, a.json);
     let mut evaluated = 0;
     for (first, batch) in jobs.chunks(a.batch as usize).enumerate().map(|(i, b)| (i * a.batch as usize, b)) {
-        let labels: Vec<i32> = batch.iter().map(|j| j.label).collect();
+        let classes: Vec<Class> = batch.iter().map(|j| j.label.into()).collect();
         let seeds: Vec<u64> = batch.iter().map(|j| j.seed).collect();
         let mut states = vec![0.0; batch.len() * network.state_len()];
         let mut step_noise = start(&noise, first, &seeds, &mut states);
@@ -125,7 +125,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
             let damaged = verification.as_ref().is_some_and(Verification::found_damage);
             if progress::stopped() || damaged { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let done = sample(&mut network, method, guidance, &labels, &mut states, step_noise.as_mut(), &mut after);
+        let done = sample(&mut network, &Request::new(method, guidance, &classes), &mut states, step_noise.as_mut(), &mut after);
         let done = done.map_err(Failure::usage)?;
         // Nothing is written that damaged weights may have made.
         let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;

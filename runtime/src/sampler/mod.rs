@@ -1,5 +1,6 @@
 //! Samplers: from noise to a sample, one step at a time, so that callers can show progress and previews and stop
-//! between steps. A sampler owns its buffers; [`Sampler::step`] does not allocate.
+//! between steps. A sampler owns its buffers; [`Sampler::step`] does not allocate. A run may begin in the middle, from a
+//! known picture with noise ([`known`]).
 //!
 //! States are flat f32 `[states, height, width, channels]`, channels last. Arithmetic is f64 per element from the
 //! f32 state, rounded to f32 once a step, and its transcendental functions are `libm`'s: for equal network outputs
@@ -14,6 +15,8 @@ mod diffusion;
 mod flow;
 pub mod forms;
 pub mod guidance;
+pub mod interpolate;
+pub mod known;
 mod multistep;
 pub mod noise;
 
@@ -22,6 +25,8 @@ mod tests;
 
 pub use forms::{DiffusionForm, LastStep, Solver};
 pub use guidance::{Guidance, GuidedChannels};
+pub use interpolate::{initial_state_between, slerp};
+pub use known::Keep;
 pub use noise::{GivenNoise, NoNoise, PictureNoise, StepNoise, initial_state};
 
 use diffusion::Diffusion;

@@ -8,6 +8,7 @@ use super::*;
 use crate::schedule::Schedule;
 
 mod few_step;
+mod known;
 
 /// The data: every element N(MEAN, DEVIATION^2).
 const MEAN: f64 = 0.7;
