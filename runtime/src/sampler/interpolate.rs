@@ -17,7 +17,7 @@ pub fn slerp(from: &[f32], to: &[f32], weight: f64, out: &mut [f32]) {
     let angle = libm::acos(cosine.clamp(-1.0, 1.0));
     let sine = libm::sin(angle);
     let (a, b) = match weight {
-        w if w == 0.0 || w == 1.0 || !(sine > 1e-6) => (1.0 - w, w),
+        w if w == 0.0 || w == 1.0 || sine.is_nan() || sine < 1e-6 => (1.0 - w, w),
         w => (libm::sin((1.0 - w) * angle) / sine, libm::sin(w * angle) / sine),
     };
     for ((out, &from), &to) in out.iter_mut().zip(from).zip(to) {
