@@ -13,8 +13,8 @@ use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo, Verification};
 use fcdm_runtime::autoencoder::Decoder;
-use fcdm_runtime::generate::{layout, sample};
-use fcdm_runtime::network::{Network, check_guidance};
+use fcdm_runtime::generate::{Request, layout, sample};
+use fcdm_runtime::network::{Class, Network, check_guidance};
 use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, Method, PictureNoise, Sampler, StepNoise, initial_state};
 
 use crate::failure::Failure;
@@ -180,7 +180,7 @@ impl Work<'_> {
         let state_len = network.state_len();
         let mut states = vec![0.0; jobs.len().min(batch_size) * state_len];
         for (i, batch) in jobs.chunks(batch_size).enumerate() {
-            let labels: Vec<i32> = batch.iter().map(|j| j.label).collect();
+            let classes: Vec<Class> = batch.iter().map(|j| j.label.into()).collect();
             let states = &mut states[..batch.len() * state_len];
             let mut step_noise = start(&self.noise, batch, states);
             let mut failed = None;
@@ -198,7 +198,8 @@ impl Work<'_> {
                 let damaged = verification.as_ref().is_some_and(Verification::found_damage);
                 if progress::stopped() || damaged || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let done = sample(network, self.method, self.guidance, &labels, states, step_noise.as_mut(), &mut after);
+            let request = Request::new(self.method, self.guidance, &classes);
+            let done = sample(network, &request, states, step_noise.as_mut(), &mut after);
             let done = done.map_err(Failure::usage)?;
             if let Some(failure) = failed {
                 return Err(failure);

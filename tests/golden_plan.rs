@@ -4,6 +4,8 @@
 
 mod loaded;
 mod oracle;
+#[path = "golden_plan/requests.rs"]
+mod requests;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,8 +20,8 @@ use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::executor::Input;
-use fcdm_runtime::generate::sample;
-use fcdm_runtime::network::{Guided, Network};
+use fcdm_runtime::generate::{Request, sample};
+use fcdm_runtime::network::{Class, Guided, Network};
 use fcdm_runtime::sampler::{Denoiser, GivenNoise, Guidance, Method, NoNoise};
 use fcdm_runtime::schedule::Spacing;
 use loaded::executor;
@@ -152,7 +154,7 @@ fn guided_outputs() {
                 let mut out = vec![f32::NAN; 3 * network.output_len()];
                 let state = network.state_len();
                 for (i, out) in out.chunks_exact_mut(network.output_len()).enumerate() {
-                    let mut guided = Guided::new(&mut network, &y[i..=i], guidance, &[f64::from(t[i])]).unwrap();
+                    let mut guided = Guided::new(&mut network, &[y[i].into()], guidance, 0, &[f64::from(t[i])]).unwrap();
                     guided.denoise(&input[i * state..(i + 1) * state], 0, f64::from(t[i]), out);
                 }
                 let shape = [3, model.height, model.width, model.out_channels];
@@ -178,8 +180,9 @@ fn every_trajectory() {
                 let mut trajectory = Vec::new();
                 let shape = [start.shape[0], image[1], image[2], image[0]];
                 let mut noise = GivenNoise::new(file.get("noise").channels_last().f32());
-                let labels = file.get("y").i32();
-                let done = sample(&mut network, method, guidance, &labels, &mut states, &mut noise, &mut |_, _, s| {
+                let classes = Class::all(&file.get("y").i32());
+                let request = Request::new(method, guidance, &classes);
+                let done = sample(&mut network, &request, &mut states, &mut noise, &mut |_, _, s| {
                     trajectory.extend(channels_first(&wide(s), &shape));
                     ControlFlow::Continue(())
                 });
@@ -208,15 +211,15 @@ fn the_clothing_checkpoint() {
     let path = folder.path().join("clothing.fcdm");
     compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();
-    let y = reference["y"].i32();
+    let classes = Class::all(&reference["y"].i32());
     let ddim = Method::Ddim { spacing: Spacing::Even(50), eta: 0.0 };
     let ddpm = Method::Ddpm { spacing: Spacing::Even(25) };
     for (name, method, scale) in [("ddim50_cfg2", ddim, 2.0), ("ddim50_cfg1", ddim, 1.0), ("ddpm25_cfg1", ddpm, 1.0)] {
         let mut states = reference["noise"].channels_last().f32();
-        let guidance = Guidance { scale, ..Guidance::default() };
+        let request = Request::new(method, Guidance { scale, ..Guidance::default() }, &classes);
         let mut given = GivenNoise::new(reference["step_noise"].channels_last().f32());
         let noise: &mut dyn fcdm_runtime::sampler::StepNoise = if name.starts_with("ddpm") { &mut given } else { &mut NoNoise };
-        assert!(sample(&mut network, method, guidance, &y, &mut states, noise, &mut |_, _, _| ControlFlow::Continue(())).unwrap());
+        assert!(sample(&mut network, &request, &mut states, noise, &mut |_, _, _| ControlFlow::Continue(())).unwrap());
         let got = channels_first(&wide(&states), &[8, 32, 32, 3]);
         let distance = oracle::relative(&got, &reference[name].values);
         println!("clothing-pixel: {name}: {distance:.2e}");

@@ -16,7 +16,10 @@ use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
 use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
 use crate::plan::{Element, Entry, Place};
-use crate::sampler::{Denoiser, Guidance};
+
+mod guided;
+
+pub use guided::{Class, Guided, check_guidance};
 
 /// An artifact that cannot be run.
 #[derive(Debug, Error)]
@@ -101,6 +104,22 @@ impl Condition {
     /// Number of pairs.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Moves rows towards others, `(row, its end, weight of the end)`, in a straight line: `(1 - w) row + w end`. Then drops all
+    /// but the first `kept` rows.
+    fn mix(&mut self, ways: &[(usize, usize, f64)], kept: usize) {
+        for table in &mut self.tables {
+            let width = table.len() / self.rows;
+            for &(row, end, weight) in ways {
+                for column in 0..width {
+                    let (from, to) = (f64::from(table[row * width + column]), f64::from(table[end * width + column]));
+                    table[row * width + column] = ((1.0 - weight) * from + weight * to) as f32;
+                }
+            }
+            table.truncate(kept * width);
+        }
+        self.rows = kept;
     }
 }
 
@@ -301,75 +320,4 @@ fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
     denoise.sort_by_key(|s| std::cmp::Reverse(s.rows));
     let sources = sources.ok_or("there is no entry point `denoise`")?;
     Ok((Section { entry, rows }, denoise, sources, widths))
-}
-
-/// Whether a model can be guided so.
-///
-/// # Errors
-/// One line, when guidance is asked of a model without a null class, or is out of range.
-pub fn check_guidance(model: &ModelInfo, guidance: Guidance) -> Result<(), String> {
-    if guidance.scale != 1.0 && !model.null_class {
-        return Err("guidance: the model has no null class; expected scale 1".to_owned());
-    }
-    guidance.validate().map_err(|e| e.to_string())
-}
-
-/// A network with classes and guidance bound: what a sampler asks.
-pub struct Guided<'a> {
-    network: &'a mut Network,
-    guidance: Guidance,
-    condition: Condition,
-    /// For every evaluation: its first row in the condition, and whether the unconditional half follows.
-    evaluations: Vec<(usize, bool)>,
-    states: usize,
-    doubled: Vec<f32>,
-    outputs: Vec<f32>,
-}
-
-impl<'a> Guided<'a> {
-    /// Computes the condition for all of a sampler's evaluations. `labels` has one class per state.
-    ///
-    /// # Errors
-    /// One line, when guidance is asked of a model without a null class or a label is no class.
-    pub fn new(network: &'a mut Network, labels: &[i32], guidance: Guidance, times: &[f64]) -> Result<Guided<'a>, String> {
-        let model = network.model().clone();
-        let null = i32::try_from(model.num_classes).map_err(|_| "the model has too many classes".to_owned())?;
-        let rows = null + i32::from(model.null_class);
-        if let Some(wrong) = labels.iter().find(|l| !(0..rows).contains(l)) {
-            return Err(format!("class labels: expected 0 to {}, found {wrong}", rows - 1));
-        }
-        check_guidance(&model, guidance)?;
-        let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
-        for &time in times {
-            let active = guidance.is_active(model.prediction, time);
-            evaluations.push((t.len(), active));
-            y.extend_from_slice(labels);
-            if active {
-                y.extend(std::iter::repeat_n(null, labels.len()));
-            }
-            t.resize(y.len(), time as f32);
-        }
-        let condition = network.condition(&t, &y);
-        let states = labels.len();
-        let doubled = vec![0.0; 2 * states * network.state_len()];
-        let outputs = vec![0.0; 2 * states * network.output_len()];
-        Ok(Guided { network, guidance, condition, evaluations, states, doubled, outputs })
-    }
-}
-
-impl Denoiser for Guided<'_> {
-    fn denoise(&mut self, x: &[f32], evaluation: usize, _t: f64, out: &mut [f32]) {
-        let (first, active) = self.evaluations[evaluation];
-        if !active {
-            self.network.denoise(x, &self.condition, first, out);
-            return;
-        }
-        let (state, output) = (self.states * self.network.state_len(), self.states * self.network.output_len());
-        self.doubled[..state].copy_from_slice(x);
-        self.doubled[state..].copy_from_slice(x);
-        self.network.denoise(&self.doubled, &self.condition, first, &mut self.outputs);
-        out.copy_from_slice(&self.outputs[..output]);
-        let model = self.network.model();
-        self.guidance.combine(out, &self.outputs[output..], model.in_channels, model.out_channels);
-    }
 }

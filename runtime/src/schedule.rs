@@ -11,13 +11,17 @@ pub const TRAINING_STEPS: usize = 1000;
 const FIRST_BETA: f64 = 1e-4;
 const LAST_BETA: f64 = 2e-2;
 
-/// Which of the training's timesteps are kept. Written `50` or `ddim50`.
+/// Which of the training's timesteps are kept. Written `50` (also `even50`), `ddim50` or `logsnr50`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spacing {
     /// That many, spread evenly from 0 to 999, both included; one step keeps only 0.
     Even(usize),
     /// `ddimN`: from 0 on by the smallest whole stride that gives exactly that many.
     Strided(usize),
+    /// `logsnrN`: that many, evenly in `lambda = ln(sqrt(abar) / sqrt(1 - abar))` (half the logarithm of the signal to noise
+    /// ratio) as whole timesteps allow, from 0 to 999, both included; one step keeps only 0. For solvers of higher order, whose
+    /// steps are in lambda (Lu et al. 2022, "DPM-Solver", section 3.4).
+    LogSnr(usize),
 }
 
 /// Why a schedule cannot be.
@@ -29,8 +33,8 @@ pub enum ScheduleError {
     /// No stride gives that many.
     #[error("steps: no whole stride keeps exactly {0} of {TRAINING_STEPS} timesteps; `{0}` without `ddim` spreads them evenly")]
     Stride(usize),
-    /// Neither `N` nor `ddimN`.
-    #[error("steps: expected a number such as `50`, or `ddim50`; found `{0}`")]
+    /// None of the forms.
+    #[error("steps: expected a number such as `50`, or `even50`, `ddim50`, `logsnr50`; found `{0}`")]
     Syntax(String),
 }
 
@@ -38,9 +42,13 @@ impl FromStr for Spacing {
     type Err = ScheduleError;
 
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
-        let (digits, kind): (_, fn(usize) -> Self) = match text.strip_prefix("ddim") {
-            Some(rest) => (rest, Self::Strided),
-            None => (text, Self::Even),
+        let at = text.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(text.len());
+        let (name, digits) = text.split_at(at);
+        let kind: fn(usize) -> Self = match name {
+            "" | "even" => Self::Even,
+            "ddim" => Self::Strided,
+            "logsnr" => Self::LogSnr,
+            _ => return Err(ScheduleError::Syntax(text.escape_debug().take(40).collect())),
         };
         // `parse` alone would take `+5`.
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -53,6 +61,7 @@ impl fmt::Display for Spacing {
         match self {
             Self::Even(n) => write!(f, "{n}"),
             Self::Strided(n) => write!(f, "ddim{n}"),
+            Self::LogSnr(n) => write!(f, "logsnr{n}"),
         }
     }
 }
@@ -63,12 +72,12 @@ impl Spacing {
     /// # Errors
     /// When there is no such selection.
     pub fn timesteps(self) -> Result<Vec<usize>, ScheduleError> {
-        let (Self::Even(n) | Self::Strided(n)) = self;
+        let (Self::Even(n) | Self::Strided(n) | Self::LogSnr(n)) = self;
         if !(1..=TRAINING_STEPS).contains(&n) {
             return Err(ScheduleError::Steps(n));
         }
         match self {
-            Self::Even(1) => Ok(vec![0]),
+            Self::Even(1) | Self::LogSnr(1) => Ok(vec![0]),
             Self::Even(n) => {
                 // The position is accumulated, not multiplied: for 283 values of n the two round differently, and
                 // the accumulated one is what checkpoints were evaluated with.
@@ -86,6 +95,7 @@ impl Spacing {
                 let stride = (1..TRAINING_STEPS).find(|&s| TRAINING_STEPS.div_ceil(s) == n).ok_or(ScheduleError::Stride(n))?;
                 Ok((0..TRAINING_STEPS).step_by(stride).collect())
             }
+            Self::LogSnr(n) => Ok(even_in_lambda(n)),
         }
     }
 }
@@ -158,6 +168,29 @@ impl Schedule {
     pub fn len(&self) -> usize {
         self.timesteps.len()
     }
+
+    /// The kept timesteps in the order of sampling, as times.
+    pub fn descending(&self) -> Vec<f64> {
+        self.timesteps.iter().rev().map(|&t| t as f64).collect()
+    }
+}
+
+/// `n` timesteps, at least 2, from 0 to 999: each the nearest to its place, or where places meet the next one that is free.
+fn even_in_lambda(n: usize) -> Vec<usize> {
+    let lambda: Vec<f64> = training_abar().into_iter().map(|abar| 0.5 * libm::log(abar / (1.0 - abar))).collect();
+    let last = TRAINING_STEPS - 1;
+    let mut free = 0;
+    let nearest = |i: usize| {
+        let target = lambda[0] + (lambda[last] - lambda[0]) * (i as f64 / (n - 1) as f64);
+        // Lambda falls with the timestep; between two timesteps it is taken to be straight.
+        let above = lambda.partition_point(|&l| l > target).clamp(1, last);
+        let part = (lambda[above - 1] - target) / (lambda[above - 1] - lambda[above]);
+        let place = ((above - 1) as f64 + part).round_ties_even() as usize;
+        let step = place.clamp(free, TRAINING_STEPS - n + i);
+        free = step + 1;
+        step
+    };
+    (0..n).map(nearest).collect()
 }
 
 /// `abar` of all the training's timesteps.
@@ -210,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn every_spacing_in_lambda_ascends_from_0_to_999() {
+        for n in 2..=TRAINING_STEPS {
+            let steps = Spacing::LogSnr(n).timesteps().unwrap();
+            assert_eq!((steps.len(), steps[0], steps[n - 1]), (n, 0, TRAINING_STEPS - 1), "{n}");
+            assert!(steps.windows(2).all(|w| w[0] < w[1]), "{n}");
+        }
+        assert_eq!("logsnr20".parse(), Ok(Spacing::LogSnr(20)));
+        assert_eq!(Spacing::LogSnr(20).to_string(), "logsnr20");
+        assert_eq!("even20".parse(), Ok(Spacing::Even(20)));
+    }
+
+    #[test]
     fn every_even_spacing_ascends_from_0_to_999() {
         let mut accumulated_differs = 0;
         for n in 2..=TRAINING_STEPS {
@@ -231,8 +276,8 @@ mod tests {
             message("ddim999"),
             "steps: no whole stride keeps exactly 999 of 1000 timesteps; `999` without `ddim` spreads them evenly"
         );
-        for bad in ["", "ddim", "-1", "+5", "5.0", "ddim 5", "99999999999999999999"] {
-            assert_eq!(message(bad), format!("steps: expected a number such as `50`, or `ddim50`; found `{bad}`"));
+        for bad in ["", "ddim", "logsnr", "log20", "LOGSNR20", "-1", "+5", "5.0", "ddim 5", "99999999999999999999"] {
+            assert_eq!(message(bad), format!("steps: expected a number such as `50`, or `even50`, `ddim50`, `logsnr50`; found `{bad}`"));
         }
     }
 }

@@ -36,6 +36,8 @@ fn steps_allocate_nothing() {
     let methods = [
         (Method::Ddpm { spacing }, 8),
         (Method::Ddim { spacing, eta: 0.5 }, 8),
+        (Method::DpmSolver { spacing }, 8),
+        (Method::UniPc { spacing }, 8),
         (Method::Ode { steps: 4, solver: Solver::Euler }, 4),
         (Method::Ode { steps: 4, solver: Solver::Heun }, 4),
         (sde(Solver::Euler), 4),

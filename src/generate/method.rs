@@ -14,10 +14,13 @@ const DEFAULT_STEPS: usize = 50;
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Steps: `50`, or for diffusion `ddim50`, a constant stride [default: what the artifact says, or 50].
+    /// Steps: `50` [default: what the artifact says, or 50]. For diffusion also with the spacing: `even50`, `ddim50` (a constant
+    /// stride) or `logsnr50` (even in the logarithm of the signal to noise ratio; what a bare number means to dpm++2m and unipc,
+    /// and `even` to the others).
     #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"])]
     steps: Option<String>,
-    /// Diffusion: ddim, ddpm. Flow: euler, heun (the ODE), sde [default: ddim or euler, as the model needs].
+    /// Diffusion: ddim, ddpm; dpm++2m, unipc, for few steps. Flow: euler, heun (the ODE), sde [default: ddim or euler, as the
+    /// model needs].
     #[arg(long, value_enum, alias = "sampling-method")]
     sampler: Option<Kind>,
     /// Ancestral sampling, the same as --sampler ddpm.
@@ -47,6 +50,10 @@ pub struct Arguments {
 enum Kind {
     Ddim,
     Ddpm,
+    #[value(name = "dpm++2m", aliases = ["dpmpp-2m", "dpmpp_2m", "dpm++_2m", "dpm++-2m"])]
+    DpmSolver,
+    #[value(name = "unipc", aliases = ["uni_pc", "uni-pc"])]
+    UniPc,
     Euler,
     Heun,
     Sde,
@@ -74,18 +81,26 @@ impl Arguments {
             Prediction::Velocity => Kind::Euler,
         };
         let kind = if self.ddpm { Kind::Ddpm } else { self.sampler.unwrap_or(default) };
-        let diffusion = matches!(kind, Kind::Ddim | Kind::Ddpm);
+        let diffusion = matches!(kind, Kind::Ddim | Kind::Ddpm | Kind::DpmSolver | Kind::UniPc);
         match (model.prediction, diffusion) {
-            (Prediction::EpsVariance, false) => return Err("sampler: this is a diffusion model; expected ddim or ddpm".into()),
+            (Prediction::EpsVariance, false) => {
+                return Err("sampler: this is a diffusion model; expected ddim, ddpm, dpm++2m or unipc".into());
+            }
             (Prediction::Velocity, true) => return Err("sampler: this is a flow model; expected euler, heun or sde".into()),
             _ => {}
         }
         let asked = self.steps.clone().unwrap_or_else(|| model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string());
         let spacing = || asked.parse::<Spacing>().map_err(|e| e.to_string());
+        let few = || {
+            let bare = asked.bytes().all(|b| b.is_ascii_digit());
+            spacing().map(|spacing| if let (Spacing::Even(n), true) = (spacing, bare) { Spacing::LogSnr(n) } else { spacing })
+        };
         let steps = || asked.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{asked}`"));
         Ok(match kind {
             Kind::Ddim => Method::Ddim { spacing: spacing()?, eta: self.eta },
             Kind::Ddpm => Method::Ddpm { spacing: spacing()? },
+            Kind::DpmSolver => Method::DpmSolver { spacing: few()? },
+            Kind::UniPc => Method::UniPc { spacing: few()? },
             Kind::Euler => Method::Ode { steps: steps()?, solver: Solver::Euler },
             Kind::Heun => Method::Ode { steps: steps()?, solver: Solver::Heun },
             Kind::Sde => Method::Sde {
@@ -116,12 +131,19 @@ pub struct Description<'a> {
 }
 
 impl Description<'_> {
-    /// The sampler's name and steps.
+    /// The sampler's name and steps, as the options take them.
     pub fn sampler(&self) -> (String, String) {
+        let few = |spacing: Spacing| match spacing {
+            Spacing::LogSnr(n) => n.to_string(),
+            Spacing::Even(n) => format!("even{n}"),
+            Spacing::Strided(_) => spacing.to_string(),
+        };
         match self.method {
             Method::Ddim { spacing, eta: 0.0 } => ("ddim".into(), spacing.to_string()),
             Method::Ddim { spacing, eta } => (format!("ddim eta {eta}"), spacing.to_string()),
             Method::Ddpm { spacing } => ("ddpm".into(), spacing.to_string()),
+            Method::DpmSolver { spacing } => ("dpm++2m".into(), few(spacing)),
+            Method::UniPc { spacing } => ("unipc".into(), few(spacing)),
             Method::Ode { steps, solver: Solver::Euler } => ("euler".into(), steps.to_string()),
             Method::Ode { steps, solver: Solver::Heun } => ("heun".into(), steps.to_string()),
             Method::Sde { steps, solver, form, norm, last, last_size } => {

@@ -95,11 +95,11 @@ fn samplers() {
     }
     assert!(wrong("--steps ddim999").contains("no whole stride keeps exactly 999"));
     assert!(wrong("--steps ddim0").contains("steps: expected"));
-    for steps in ["abc", "ddim", "ddimx", "+5", "99999999999999999999999", "5.0"] {
+    for steps in ["abc", "ddim", "ddimx", "logsnr", "even5.0", "+5", "99999999999999999999999", "5.0"] {
         assert!(wrong(&format!("--steps {steps}")).contains("steps: expected a number"));
     }
     for sampler in ["euler", "heun", "sde"] {
-        assert!(wrong(&format!("--sampler {sampler}")).contains("this is a diffusion model; expected ddim or ddpm"));
+        assert!(wrong(&format!("--sampler {sampler}")).contains("this is a diffusion model; expected ddim, ddpm, dpm++2m or unipc"));
     }
     for eta in ["1.5", "-0.1", "NaN", "inf"] {
         assert!(wrong(&format!("--eta={eta}")).contains("eta"));
@@ -134,10 +134,10 @@ fn samplers() {
 fn flow_samplers() {
     let f = flow();
     let wrong = |o: &str| f.fails(2, &format!("generate a.fcdm -c 1 -o o {o}"));
-    for sampler in ["--sampler ddim", "--sampler ddpm", "--ddpm"] {
+    for sampler in ["--sampler ddim", "--sampler ddpm", "--ddpm", "--sampler dpm++2m", "--sampler unipc"] {
         assert!(wrong(sampler).contains("this is a flow model; expected euler, heun or sde"));
     }
-    for steps in ["0", "10001", "ddim10", "x", "18446744073709551615"] {
+    for steps in ["0", "10001", "ddim10", "logsnr10", "x", "18446744073709551615"] {
         assert!(wrong(&format!("--steps {steps}")).contains("steps"));
     }
     for option in

@@ -209,6 +209,14 @@ fn aliases() {
     assert!(made("--num-inference-steps 4 --guidance-scale 3 --sampler ddpm") == reference);
     assert!(made("--num-inference-steps 4 --guidance-scale 3") != reference, "the default is ddim");
     assert!(made("--steps ddim5 --eta 0.5") != made("--steps ddim5"));
+    let few = made("--steps 6 --sampler dpm++2m");
+    for name in ["dpmpp-2m", "dpmpp_2m", "dpm++_2m"] {
+        assert!(made(&format!("--steps logsnr6 --sampler {name}")) == few, "{name}");
+    }
+    let spaced = made("--steps even6 --sampler dpm++2m");
+    assert!(spaced != few, "a bare number is logsnr to the few-step solvers");
+    assert!(made("--steps even6") == made("--steps 6"), "and even to the others");
+    assert!(made("--steps even6 --sampler unipc") != spaced);
 }
 
 #[test]

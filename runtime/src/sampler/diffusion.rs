@@ -4,11 +4,13 @@
 use super::{Buffers, Denoiser, Layout, SamplerError, StepNoise};
 use crate::schedule::{Schedule, Spacing};
 
+#[derive(Clone)]
 pub(super) struct Diffusion {
     schedule: Schedule,
     rule: Rule,
 }
 
+#[derive(Clone, Copy)]
 enum Rule {
     Ddpm,
     Ddim { eta: f64 },
@@ -26,19 +28,15 @@ impl Diffusion {
         Ok(Self { schedule: Schedule::new(spacing)?, rule: Rule::Ddim { eta } })
     }
 
-    pub fn steps(&self) -> usize {
-        self.schedule.len()
-    }
-
-    pub fn evaluations(&self) -> Vec<f64> {
-        self.schedule.timesteps.iter().rev().map(|&t| t as f64).collect()
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
     }
 
     /// All but the last step, unless there is no noise at all.
     pub fn noise_steps(&self) -> usize {
         match self.rule {
             Rule::Ddim { eta: 0.0 } => 0,
-            _ => self.steps() - 1,
+            _ => self.schedule.len() - 1,
         }
     }
 
@@ -51,7 +49,7 @@ impl Diffusion {
         denoiser: &mut dyn Denoiser,
         noise: &mut dyn StepNoise,
     ) {
-        let i = self.steps() - 1 - k;
+        let i = self.schedule.len() - 1 - k;
         denoiser.denoise(state, k, self.schedule.timesteps[i] as f64, &mut buffers.output);
         let noisy = k < self.noise_steps();
         if noisy {
@@ -92,14 +90,14 @@ impl Diffusion {
 }
 
 /// The network's output rows beside the state's: eps first, then the variances, if any.
-struct Outputs<'a> {
-    values: &'a [f32],
-    layout: Layout,
+pub(super) struct Outputs<'a> {
+    pub values: &'a [f32],
+    pub layout: Layout,
 }
 
 impl Outputs<'_> {
     /// `x <- f(index, x, eps, v)` for every element; v is 0 where the network predicts none.
-    fn each(&self, state: &mut [f32], f: impl Fn(usize, f64, f64, f64) -> f64) {
+    pub fn each(&self, state: &mut [f32], mut f: impl FnMut(usize, f64, f64, f64) -> f64) {
         let Layout { channels, out_channels, .. } = self.layout;
         for (row, (xs, outs)) in state.chunks_exact_mut(channels).zip(self.values.chunks_exact(out_channels)).enumerate() {
             for (c, x) in xs.iter_mut().enumerate() {

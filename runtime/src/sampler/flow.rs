@@ -3,6 +3,7 @@
 
 use super::{Buffers, Denoiser, DiffusionForm, LastStep, MAX_FLOW_STEPS, SamplerError, Solver, StepNoise};
 
+#[derive(Clone)]
 pub(super) struct Ode {
     steps: usize,
     solver: Solver,
@@ -14,12 +15,16 @@ impl Ode {
         Ok(Self { steps, solver })
     }
 
+    pub fn solver(&self) -> Solver {
+        self.solver
+    }
+
     pub fn steps(&self) -> usize {
         self.steps
     }
 
     /// Point `i` of the time grid. A quotient, so that a step's end has the bits of the next one's start.
-    fn time(&self, i: usize) -> f64 {
+    pub fn time(&self, i: usize) -> f64 {
         i as f64 / self.steps as f64
     }
 
@@ -67,6 +72,7 @@ impl Evaluation {
 }
 
 /// One update of the grid.
+#[derive(Clone, Copy)]
 struct Update {
     start: Evaluation,
     /// For Heun.
@@ -75,8 +81,10 @@ struct Update {
     kick: f64,
 }
 
+#[derive(Clone)]
 pub(super) struct Sde {
     dt: f64,
+    solver: Solver,
     updates: Vec<Update>,
     last: LastStep,
     last_size: f64,
@@ -114,11 +122,20 @@ impl Sde {
         if updates.iter().filter_map(|u| u.end).any(|e| !e.gain.is_finite()) {
             return Err(SamplerError::SingularEnd(form));
         }
-        Ok(Self { dt, updates, last, last_size, ending: evaluation(end) })
+        Ok(Self { dt, solver, updates, last, last_size, ending: evaluation(end) })
+    }
+
+    pub fn solver(&self) -> Solver {
+        self.solver
     }
 
     pub fn steps(&self) -> usize {
         self.updates.len() + usize::from(self.last != LastStep::None)
+    }
+
+    /// Where step `k` begins.
+    pub fn time(&self, k: usize) -> f64 {
+        self.updates.get(k).map_or(self.ending.t, |update| update.start.t)
     }
 
     pub fn noise_steps(&self) -> usize {
@@ -135,7 +152,7 @@ impl Sde {
         let Some(now) = self.updates.get(k) else {
             return self.finish(state, &mut buffers.output, denoiser);
         };
-        let Buffers { output, second, input, noise: drawn } = buffers;
+        let Buffers { output, second, input, noise: drawn, .. } = buffers;
         noise.fill(k, drawn);
         let dt = self.dt;
         let kick = |i: usize| now.kick * f64::from(drawn[i]);

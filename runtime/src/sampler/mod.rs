@@ -1,5 +1,6 @@
 //! Samplers: from noise to a sample, one step at a time, so that callers can show progress and previews and stop
-//! between steps. A sampler owns its buffers; [`Sampler::step`] does not allocate.
+//! between steps. A sampler owns its buffers; [`Sampler::step`] does not allocate. A run may begin in the middle, from a
+//! known picture with noise ([`known`]).
 //!
 //! States are flat f32 `[states, height, width, channels]`, channels last. Arithmetic is f64 per element from the
 //! f32 state, rounded to f32 once a step, and its transcendental functions are `libm`'s: for equal network outputs
@@ -8,12 +9,15 @@
 
 use std::ops::ControlFlow;
 
-use crate::schedule::{ScheduleError, Spacing};
+use crate::schedule::{Schedule, ScheduleError, Spacing};
 
 mod diffusion;
 mod flow;
 pub mod forms;
 pub mod guidance;
+pub mod interpolate;
+pub mod known;
+mod multistep;
 pub mod noise;
 
 #[cfg(test)]
@@ -21,15 +25,19 @@ mod tests;
 
 pub use forms::{DiffusionForm, LastStep, Solver};
 pub use guidance::{Guidance, GuidedChannels};
+pub use interpolate::{initial_state_between, slerp};
+pub use known::Keep;
 pub use noise::{GivenNoise, NoNoise, PictureNoise, StepNoise, initial_state};
 
 use diffusion::Diffusion;
 use flow::{Ode, Sde};
+use multistep::{History, Multistep, Rule};
 
 /// The network with class and guidance bound.
 pub trait Denoiser {
     /// Writes the (guided) output for states `x` at time `t` into `out`, `[states, height, width, out_channels]`.
-    /// `evaluation` counts the sampler's calls: `t` is [`Sampler::evaluations`]`[evaluation]`.
+    /// `evaluation` counts the calls of a whole run, also where a run begins later: `t` is
+    /// [`Sampler::evaluations`]`[evaluation]`.
     fn denoise(&mut self, x: &[f32], evaluation: usize, t: f64, out: &mut [f32]);
 }
 
@@ -79,6 +87,16 @@ pub enum Method {
         spacing: Spacing,
         /// 0: deterministic; 1: as much noise as ancestral sampling. At most 1.
         eta: f64,
+    },
+    /// Diffusion, DPM-Solver++(2M): deterministic, good in about 20 steps.
+    DpmSolver {
+        /// Which timesteps.
+        spacing: Spacing,
+    },
+    /// Diffusion, UniPC of order 2: as DPM-Solver++(2M), each step corrected by the next one's evaluation.
+    UniPc {
+        /// Which timesteps.
+        spacing: Spacing,
     },
     /// Flow, `dx/dt = v` in equal steps from t = 0 (noise) to t = 1 (data).
     Ode {
@@ -138,7 +156,43 @@ impl SamplerError {
     }
 }
 
+impl Method {
+    /// Whether it is for networks that predict eps, not velocity.
+    pub fn is_diffusion(&self) -> bool {
+        match self {
+            Self::Ddpm { .. } | Self::Ddim { .. } | Self::DpmSolver { .. } | Self::UniPc { .. } => true,
+            Self::Ode { .. } | Self::Sde { .. } => false,
+        }
+    }
+
+    /// Its name in messages.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ddpm { .. } => "ddpm",
+            Self::Ddim { .. } => "ddim",
+            Self::DpmSolver { .. } => "dpm++2m",
+            Self::UniPc { .. } => "unipc",
+            Self::Ode { .. } | Self::Sde { .. } => "flow",
+        }
+    }
+
+    /// Refuses a layout that does not go with it.
+    fn check(&self, Layout { channels, out_channels, .. }: Layout) -> Result<(), SamplerError> {
+        let doubled = out_channels == 2 * channels;
+        let expected = match self {
+            Self::Ddpm { .. } if !doubled => {
+                return Err(SamplerError::option("ddpm", "a network that predicts variances", "one that does not"));
+            }
+            _ if doubled && self.is_diffusion() || out_channels == channels => return Ok(()),
+            _ if self.is_diffusion() => format!("{channels} or {} output channels", 2 * channels),
+            _ => format!("{channels} output channels"),
+        };
+        Err(SamplerError::option(self.name(), expected, out_channels))
+    }
+}
+
 /// What the steps work in, besides the state.
+#[derive(Clone, Default)]
 struct Buffers {
     /// The network's output.
     output: Vec<f32>,
@@ -148,16 +202,26 @@ struct Buffers {
     input: Vec<f32>,
     /// A step's noise.
     noise: Vec<f32>,
+    /// For multistep methods.
+    history: History,
 }
 
+#[derive(Clone)]
 enum Kind {
     Diffusion(Box<Diffusion>),
+    Multistep(Box<Multistep>),
     Ode(Ode),
     Sde(Sde),
 }
 
 /// A sampler for states of one layout. It holds no position: which step is done is the caller's, so a trajectory can
 /// be kept, resumed or repeated.
+///
+/// A multistep method ([`Method::DpmSolver`], [`Method::UniPc`]) remembers what the network predicted in the steps before,
+/// and so serves one trajectory at a time. A step that does not follow the step before, such as the first one of a run or
+/// one that is resumed with another sampler, has no history and is of first order. To keep a trajectory with its history,
+/// or to branch off, clone the sampler with the state.
+#[derive(Clone)]
 pub struct Sampler {
     layout: Layout,
     kind: Kind,
@@ -168,40 +232,52 @@ impl Sampler {
     /// # Errors
     /// On options out of range, or a layout that does not go with the method.
     pub fn new(method: Method, layout: Layout) -> Result<Self, SamplerError> {
-        let Layout { channels, out_channels, .. } = layout;
-        let doubled = out_channels == 2 * channels;
-        let (kind, heun) = match method {
-            Method::Ddpm { .. } if !doubled => {
-                return Err(SamplerError::option("ddpm", "a network that predicts variances", "one that does not"));
+        method.check(layout)?;
+        let length = layout.state_len();
+        let (mut heun, mut history) = (false, History::default());
+        let kind = match method {
+            Method::Ddpm { spacing } => Kind::Diffusion(Box::new(Diffusion::ddpm(spacing)?)),
+            Method::Ddim { spacing, eta } => Kind::Diffusion(Box::new(Diffusion::ddim(spacing, eta)?)),
+            Method::DpmSolver { spacing } | Method::UniPc { spacing } => {
+                let rule = if matches!(method, Method::UniPc { .. }) { Rule::UniPc } else { Rule::DpmSolver };
+                history = History::new(length, rule);
+                Kind::Multistep(Box::new(Multistep::new(spacing, rule)?))
             }
-            Method::Ddim { .. } if !doubled && out_channels != channels => {
-                return Err(SamplerError::option("ddim", format!("{channels} or {} output channels", 2 * channels), out_channels));
+            Method::Ode { steps, solver } => {
+                heun = solver == Solver::Heun;
+                Kind::Ode(Ode::new(steps, solver)?)
             }
-            Method::Ode { .. } | Method::Sde { .. } if out_channels != channels => {
-                return Err(SamplerError::option("flow", format!("{channels} output channels"), out_channels));
-            }
-            Method::Ddpm { spacing } => (Kind::Diffusion(Box::new(Diffusion::ddpm(spacing)?)), false),
-            Method::Ddim { spacing, eta } => (Kind::Diffusion(Box::new(Diffusion::ddim(spacing, eta)?)), false),
-            Method::Ode { steps, solver } => (Kind::Ode(Ode::new(steps, solver)?), solver == Solver::Heun),
             Method::Sde { steps, solver, form, norm, last, last_size } => {
-                (Kind::Sde(Sde::new(steps, solver, form, norm, last, last_size)?), solver == Solver::Heun)
+                heun = solver == Solver::Heun;
+                Kind::Sde(Sde::new(steps, solver, form, norm, last, last_size)?)
             }
         };
         let zeros = |needed: bool, length: usize| vec![0.0; if needed { length } else { 0 }];
-        let mut sampler = Self { layout, kind, buffers: Buffers { output: vec![], second: vec![], input: vec![], noise: vec![] } };
+        let mut sampler = Self { layout, kind, buffers: Buffers::default() };
         sampler.buffers = Buffers {
             output: zeros(true, layout.output_len()),
             second: zeros(heun, layout.output_len()),
-            input: zeros(heun, layout.state_len()),
-            noise: zeros(sampler.noise_steps() > 0, layout.state_len()),
+            input: zeros(heun, length),
+            noise: zeros(sampler.noise_steps() > 0, length),
+            history,
         };
         Ok(sampler)
+    }
+
+    /// The schedule of a diffusion sampler.
+    fn schedule(&self) -> Option<&Schedule> {
+        match &self.kind {
+            Kind::Diffusion(d) => Some(d.schedule()),
+            Kind::Multistep(m) => Some(m.schedule()),
+            Kind::Ode(_) | Kind::Sde(_) => None,
+        }
     }
 
     /// Number of steps.
     pub fn steps(&self) -> usize {
         match &self.kind {
-            Kind::Diffusion(d) => d.steps(),
+            Kind::Diffusion(d) => d.schedule().len(),
+            Kind::Multistep(m) => m.schedule().len(),
             Kind::Ode(o) => o.steps(),
             Kind::Sde(s) => s.steps(),
         }
@@ -210,7 +286,8 @@ impl Sampler {
     /// The times at which the network will be evaluated, in order: timesteps 0 to 999 for diffusion, 0 to 1 for flow.
     pub fn evaluations(&self) -> Vec<f64> {
         match &self.kind {
-            Kind::Diffusion(d) => d.evaluations(),
+            Kind::Diffusion(d) => d.schedule().descending(),
+            Kind::Multistep(m) => m.schedule().descending(),
             Kind::Ode(o) => o.evaluations(),
             Kind::Sde(s) => s.evaluations(),
         }
@@ -220,7 +297,7 @@ impl Sampler {
     pub fn noise_steps(&self) -> usize {
         match &self.kind {
             Kind::Diffusion(d) => d.noise_steps(),
-            Kind::Ode(_) => 0,
+            Kind::Multistep(_) | Kind::Ode(_) => 0,
             Kind::Sde(s) => s.noise_steps(),
         }
     }
@@ -228,6 +305,12 @@ impl Sampler {
     /// The layout it was made for.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// Forgets the steps before, as a run that does not go on with them has to: the next step is a first one. Step 0
+    /// always is.
+    pub fn restart(&mut self) {
+        self.buffers.history.clear();
     }
 
     /// Takes `state` through step `k`, 0 being the noisiest.
@@ -239,6 +322,7 @@ impl Sampler {
         assert_eq!(state.len(), self.layout.state_len(), "elements of the state");
         match &self.kind {
             Kind::Diffusion(d) => d.step(k, self.layout, state, &mut self.buffers, denoiser, noise),
+            Kind::Multistep(m) => m.step(k, self.layout, state, &mut self.buffers, denoiser),
             Kind::Ode(o) => o.step(k, state, &mut self.buffers, denoiser),
             Kind::Sde(s) => s.step(k, state, &mut self.buffers, denoiser, noise),
         }

@@ -7,6 +7,9 @@ use std::sync::LazyLock;
 use super::*;
 use crate::schedule::Schedule;
 
+mod few_step;
+mod known;
+
 /// The data: every element N(MEAN, DEVIATION^2).
 const MEAN: f64 = 0.7;
 const DEVIATION: f64 = 0.5;
@@ -35,7 +38,7 @@ fn exact_velocity(x: &[f32], _: usize, t: f64, out: &mut [f32]) {
 }
 
 fn sampled(method: Method, elements: usize) -> (Vec<f32>, Vec<f32>) {
-    let diffusion = matches!(method, Method::Ddpm { .. } | Method::Ddim { .. });
+    let diffusion = method.is_diffusion();
     let mut sampler = Sampler::new(method, layout(elements, 1 + usize::from(diffusion))).unwrap();
     let mut state = vec![0.0; elements];
     initial_state(&[5], &mut state);
@@ -113,8 +116,7 @@ fn one_step(method: Method, k: usize, x: f32, output: &[f32], z: f32) -> f32 {
 }
 
 fn sampler_noise(method: Method) -> usize {
-    let diffusion = matches!(method, Method::Ddpm { .. } | Method::Ddim { .. });
-    Sampler::new(method, layout(1, 1 + usize::from(diffusion))).unwrap().noise_steps()
+    Sampler::new(method, layout(1, 1 + usize::from(method.is_diffusion()))).unwrap().noise_steps()
 }
 
 /// Two steps, timesteps 0 and 999, from the definition: abar_0 = 1 - 1e-4, abar_1 the product of all alphas.
@@ -195,19 +197,25 @@ fn single_flow_steps() {
     near(f64::from(one_step(Method::Ode { steps: 4, solver: Solver::Heun }, 3, 1.0, &[0.5], 0.0)), 1.125);
 }
 
-#[test]
-fn evaluations_are_known_up_front_and_asked_in_order() {
-    let even = Spacing::Even(5);
-    let mut methods = vec![Method::Ddpm { spacing: even }, Method::Ddim { spacing: even, eta: 0.0 }];
+/// One of each, 5 steps.
+fn every_method() -> Vec<Method> {
+    let spacing = Spacing::Even(5);
+    let mut methods =
+        vec![Method::Ddpm { spacing }, Method::Ddim { spacing, eta: 0.0 }, Method::DpmSolver { spacing }, Method::UniPc { spacing }];
     for &solver in Solver::ALL {
         methods.push(Method::Ode { steps: 5, solver });
         for &last in LastStep::ALL {
             methods.push(Method::Sde { steps: 5, solver, form: DiffusionForm::Sigma, norm: 1.0, last, last_size: 0.04 });
         }
     }
-    for method in methods {
-        let out_channels = if matches!(method, Method::Ddpm { .. } | Method::Ddim { .. }) { 2 } else { 1 };
-        let mut sampler = Sampler::new(method, layout(3, out_channels)).unwrap();
+    methods
+}
+
+#[test]
+fn evaluations_are_known_up_front_and_asked_in_order() {
+    let even = Spacing::Even(5);
+    for method in every_method() {
+        let mut sampler = Sampler::new(method, layout(3, 1 + usize::from(method.is_diffusion()))).unwrap();
         let expected = sampler.evaluations();
         let mut asked = vec![];
         let mut denoiser = |_: &[f32], e: usize, t: f64, out: &mut [f32]| {
@@ -249,16 +257,24 @@ fn steps_can_be_cut_anywhere() {
 /// States sampled together have the bits of states sampled alone.
 #[test]
 fn a_state_does_not_depend_on_its_batch() {
-    let run = |seeds: &[u64]| {
-        let layout = Layout { states: seeds.len(), positions: 6, channels: 4, out_channels: 4 };
-        let mut sampler = Sampler::new(DEFAULT_SDE, layout).unwrap();
-        let mut state = vec![0.0; layout.state_len()];
-        initial_state(seeds, &mut state);
-        sampler.run(&mut state, &mut exact_velocity, &mut PictureNoise::new(seeds), &mut |_, _| ControlFlow::Continue(()));
-        state
-    };
-    let (pair, alone) = (run(&[1, 2]), run(&[2]));
-    assert_eq!(pair[24..], alone);
+    for method in every_method() {
+        let run = |seeds: &[u64]| {
+            let (channels, doubled) = (4, usize::from(method.is_diffusion()));
+            let layout = Layout { states: seeds.len(), positions: 6, channels, out_channels: channels << doubled };
+            let mut sampler = Sampler::new(method, layout).unwrap();
+            let mut state = vec![0.0; layout.state_len()];
+            initial_state(seeds, &mut state);
+            let mut denoiser = |x: &[f32], _: usize, _: f64, out: &mut [f32]| {
+                for (row, x) in out.chunks_exact_mut(channels << doubled).zip(x.chunks_exact(channels)) {
+                    row[..channels].iter_mut().zip(x).for_each(|(out, &x)| *out = 0.5 * x * x);
+                }
+            };
+            sampler.run(&mut state, &mut denoiser, &mut PictureNoise::new(seeds), &mut |_, _| ControlFlow::Continue(()));
+            state
+        };
+        let (pair, alone) = (run(&[1, 2]), run(&[2]));
+        assert_eq!(pair[24..], alone, "{method:?}");
+    }
 }
 
 #[test]
@@ -273,6 +289,8 @@ fn refusals() {
         last_size,
     };
     assert_eq!(message(Method::Ddpm { spacing: Spacing::Even(1001) }, 2), "steps: expected 1 to 1000, found 1001");
+    assert_eq!(message(Method::UniPc { spacing: Spacing::Even(5) }, 3), "unipc: expected 1 or 2 output channels, found 3");
+    assert_eq!(message(Method::DpmSolver { spacing: Spacing::Even(0) }, 2), "steps: expected 1 to 1000, found 0");
     assert_eq!(message(Method::Ddim { spacing: Spacing::Even(5), eta: -0.5 }, 2), "eta: expected 0 to 1, found -0.5");
     assert_eq!(message(Method::Ode { steps: 0, solver: Solver::Euler }, 1), "steps: expected 1 to 10000, found 0");
     assert_eq!(message(base(1, 1.0, 0.04), 1), "steps: expected 2 to 10000, found 1");

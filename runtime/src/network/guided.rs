@@ -1,0 +1,127 @@
+//! A network with classes and guidance bound to it, as samplers ask it: the condition of a whole run computed beforehand,
+//! both halves of guidance in one batch.
+
+use super::{Condition, Network};
+use crate::artifact::ModelInfo;
+use crate::sampler::{Denoiser, Guidance};
+
+/// What a state is conditioned on: a class, or a place on the way to another one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Class {
+    /// A row of the class tables; the number of classes is the null class, where there is one.
+    pub label: i32,
+    /// Another class and its weight, 0 to 1. What lies between is between the outputs of the condition, the modulation of
+    /// every block, in a straight line: not between the rows of the class tables, which nonlinear layers follow.
+    pub towards: Option<(i32, f64)>,
+}
+
+impl From<i32> for Class {
+    fn from(label: i32) -> Self {
+        Self { label, towards: None }
+    }
+}
+
+impl Class {
+    /// Plain classes.
+    pub fn all(labels: &[i32]) -> Vec<Self> {
+        labels.iter().map(|&label| label.into()).collect()
+    }
+}
+
+/// Whether a model can be guided so.
+///
+/// # Errors
+/// One line, when guidance is asked of a model without a null class, or is out of range.
+pub fn check_guidance(model: &ModelInfo, guidance: Guidance) -> Result<(), String> {
+    if guidance.scale != 1.0 && !model.null_class {
+        return Err("guidance: the model has no null class; expected scale 1".to_owned());
+    }
+    guidance.validate().map_err(|e| e.to_string())
+}
+
+/// A network with classes and guidance bound: what a sampler asks.
+pub struct Guided<'a> {
+    network: &'a mut Network,
+    guidance: Guidance,
+    condition: Condition,
+    /// The first of `evaluations`, in the count of a whole run.
+    first: usize,
+    /// For every evaluation: its first row in the condition, and whether the unconditional half follows.
+    evaluations: Vec<(usize, bool)>,
+    states: usize,
+    doubled: Vec<f32>,
+    outputs: Vec<f32>,
+}
+
+impl<'a> Guided<'a> {
+    /// Computes the condition for the evaluations of a run, of which `times` are those from number `first` on; 0 for a whole
+    /// run. `classes` has one class per state.
+    ///
+    /// # Errors
+    /// One line, when guidance is asked of a model without a null class, a label is no class or a weight is not 0 to 1.
+    pub fn new(network: &'a mut Network, classes: &[Class], guidance: Guidance, first: usize, times: &[f64]) -> Result<Guided<'a>, String> {
+        let model = network.model().clone();
+        let null = i32::try_from(model.num_classes).map_err(|_| "the model has too many classes".to_owned())?;
+        check_classes(classes, null + i32::from(model.null_class))?;
+        check_guidance(&model, guidance)?;
+        let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
+        for &time in times {
+            let active = guidance.is_active(model.prediction, time);
+            evaluations.push((t.len(), active));
+            y.extend(classes.iter().map(|c| c.label));
+            if active {
+                y.extend(std::iter::repeat_n(null, classes.len()));
+            }
+            t.resize(y.len(), time as f32);
+        }
+        // The far ends of ways between classes go behind all rows that are evaluated, and are dropped when they are mixed in.
+        let kept = t.len();
+        let mut ways = Vec::new();
+        for (&(row, _), &time) in evaluations.iter().zip(times) {
+            for (i, class) in classes.iter().enumerate() {
+                let Some((end, weight)) = class.towards else { continue };
+                ways.push((row + i, t.len(), weight));
+                t.push(time as f32);
+                y.push(end);
+            }
+        }
+        let mut condition = network.condition(&t, &y);
+        if !ways.is_empty() {
+            condition.mix(&ways, kept);
+        }
+        let states = classes.len();
+        let doubled = vec![0.0; 2 * states * network.state_len()];
+        let outputs = vec![0.0; 2 * states * network.output_len()];
+        Ok(Guided { network, guidance, condition, first, evaluations, states, doubled, outputs })
+    }
+}
+
+/// Labels are rows of tables that have `rows`.
+fn check_classes(classes: &[Class], rows: i32) -> Result<(), String> {
+    let labels = classes.iter().flat_map(|c| std::iter::once(c.label).chain(c.towards.map(|(label, _)| label)));
+    if let Some(wrong) = labels.into_iter().find(|l| !(0..rows).contains(l)) {
+        return Err(format!("class labels: expected 0 to {}, found {wrong}", rows - 1));
+    }
+    let weights = classes.iter().filter_map(|c| c.towards.map(|(_, weight)| weight));
+    match weights.into_iter().find(|w| !(0.0..=1.0).contains(w)) {
+        Some(wrong) => Err(format!("weight of a class: expected 0 to 1, found {wrong}")),
+        None => Ok(()),
+    }
+}
+
+impl Denoiser for Guided<'_> {
+    fn denoise(&mut self, x: &[f32], evaluation: usize, _t: f64, out: &mut [f32]) {
+        let (first, active) = self.evaluations[evaluation - self.first];
+        if !active {
+            self.network.denoise(x, &self.condition, first, out);
+            return;
+        }
+        let (state, output) = (self.states * self.network.state_len(), self.states * self.network.output_len());
+        self.doubled[..state].copy_from_slice(x);
+        self.doubled[state..].copy_from_slice(x);
+        self.network.denoise(&self.doubled, &self.condition, first, &mut self.outputs);
+        out.copy_from_slice(&self.outputs[..output]);
+        let model = self.network.model();
+        self.guidance.combine(out, &self.outputs[output..], model.in_channels, model.out_channels);
+    }
+}
