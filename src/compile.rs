@@ -6,10 +6,11 @@ use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Module;
-use fcdm_models::fcdm::compile::{CompileError, Observer, Options, Precision, Summary, compile, passes_json, winograd_json};
-use fcdm_models::fcdm::import::Import;
+use fcdm_models::autoencoder::{self, Autoencoder};
+use fcdm_models::compile::{CompileError, Networks, Observer, Options, Precision, Summary, compile, passes_json, winograd_json};
+use fcdm_models::fcdm::Import;
 use fcdm_passes::Pass;
-use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::artifact::{Artifact, Sampling};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -18,14 +19,27 @@ use crate::inspect::{entries_json, print_entries, print_winograd};
 use crate::progress;
 use crate::say::sayln;
 
-/// Compile a checkpoint (.pt, .pth, .safetensors) into one .fcdm file.
+/// Compile a checkpoint (.pt, .pth, .safetensors), an autoencoder, or both into one .fcdm file.
 #[derive(Args)]
 pub struct Arguments {
-    /// The checkpoint.
-    checkpoint: PathBuf,
+    /// The checkpoint; may be left out with --vae.
+    #[arg(required_unless_present = "vae")]
+    checkpoint: Option<PathBuf>,
     /// The artifact to write [default: the checkpoint's name with .fcdm, in the current folder].
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny), or TAESD files.
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
+    /// Also the autoencoder's encoder, for `encode` and for starting from pictures.
+    #[arg(long, requires = "vae")]
+    encoder: bool,
+    /// A cheaper decoder of the same latents, for `generate --preview`.
+    #[arg(long, value_name = "PATH", requires = "vae")]
+    preview_vae: Option<PathBuf>,
+    /// Memory that decoding may take, such as 200MB: decoders that take more are left out, and tiles take their place.
+    #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size)]
+    max_memory: Option<u64>,
     /// Height x width of the network's input (latents: the picture's divided by 8).
     #[arg(long, value_name = "HxW", default_value = "32x32", value_parser = parse_size)]
     size: (usize, usize),
@@ -51,6 +65,9 @@ pub struct Arguments {
     /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
     #[arg(long, value_enum, default_value = "f32")]
     precision: Stored,
+    /// Recorded as what `generate` does where nobody says otherwise: steps, guidance scale, `3` or `all` guided channels.
+    #[arg(long, value_name = "STEPS,SCALE,CHANNELS", value_parser = sampling)]
+    sampling: Option<Sampling>,
     /// Licence of the weights, to be recorded in the artifact.
     #[arg(long, value_name = "TEXT")]
     license: Option<String>,
@@ -86,6 +103,19 @@ fn parse_size(text: &str) -> Result<(usize, usize), String> {
     parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
 }
 
+fn sampling(text: &str) -> Result<Sampling, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let parsed = match parts[..] {
+        [steps, scale, channels @ ("3" | "all")] => steps.parse().ok().zip(scale.parse().ok()).map(|(steps, cfg_scale)| Sampling {
+            steps,
+            cfg_scale,
+            all_channels: channels == "all",
+        }),
+        _ => None,
+    };
+    parsed.ok_or_else(|| "expected steps, guidance scale and 3 or all, such as 50,2,all".to_owned())
+}
+
 struct Watcher<'a> {
     arguments: &'a Arguments,
     phase: &'static str,
@@ -113,22 +143,52 @@ impl Observer for Watcher<'_> {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
+    let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
+    let open =
+        |path: &Option<PathBuf>, prefix| path.as_deref().map(|p| autoencoder::open(p, prefix)).transpose().map_err(CompileError::from);
+    let vae = open(&a.vae, autoencoder::PREFIX)?;
+    let preview = open(&a.preview_vae, autoencoder::PREVIEW_PREFIX)?;
+    let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
+    let options = options(a, import.as_ref())?;
+    let source = a.checkpoint.as_ref().or(a.vae.as_ref()).expect("clap asks for one of them");
+    let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
+    let mut watcher = Watcher { arguments: a, phase: "", bar: ProgressBar::hidden() };
+    let summary = compile(networks, &options, &output, &mut watcher)?;
+    watcher.bar.finish_and_clear();
+    for note in import.iter().flat_map(|i| i.checkpoint().notes()) {
+        eprintln!("note: {note}");
+    }
+    for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
+        eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
+    }
+    if a.json {
+        print_json(&output, &summary)
+    } else {
+        print_text(&output, networks, &summary)
+    }
+    Ok(())
+}
+
+fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
     let weights = match a.weights {
         Which::Auto => Weights::Auto,
         Which::Ema => Weights::Ema,
         Which::Model => Weights::Model,
     };
-    let checkpoint = Checkpoint::open(&a.checkpoint, weights).map_err(|e| refused(&a.checkpoint, e.into()))?;
-    let import = Import::new(&checkpoint, !a.no_null_class).map_err(|e| refused(&a.checkpoint, CompileError::from(e).into()))?;
+    let checkpoint = Checkpoint::open(path, weights).map_err(|e| refused(path, e.into()))?;
+    Import::new(checkpoint, !a.no_null_class).map_err(|e| refused(path, CompileError::from(e).into()))
+}
+
+fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
-    if a.class_names.is_some() && class_names.is_empty() {
+    if let (Some(import), Some(_), []) = (import, &a.class_names, &class_names[..]) {
         let classes = import.config().num_classes;
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
     }
-    let options = Options {
+    Ok(Options {
         batches,
         height: a.size.0,
         width: a.size.1,
@@ -140,25 +200,12 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
             Stored::Bf16 => Precision::Bf16,
             Stored::F16 => Precision::F16,
         },
+        encoder: a.encoder,
+        max_memory: a.max_memory,
+        sampling: a.sampling,
         license: a.license.clone(),
-        source: a.record_source.then(|| file_name(&a.checkpoint)),
-    };
-    let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(&a.checkpoint)).with_extension("fcdm"));
-    let mut watcher = Watcher { arguments: a, phase: "", bar: ProgressBar::hidden() };
-    let summary = compile(&import, &options, &output, &mut watcher)?;
-    watcher.bar.finish_and_clear();
-    for note in checkpoint.notes() {
-        eprintln!("note: {note}");
-    }
-    for (name, bad, count) in &summary.survey.not_finite {
-        eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
-    }
-    if a.json {
-        print_json(&output, &summary)
-    } else {
-        print_text(&output, &checkpoint, &summary)
-    }
-    Ok(())
+        source: a.record_source.then(|| a.checkpoint.as_deref().or(a.vae.as_deref()).map_or_else(String::new, file_name)),
+    })
 }
 
 /// Why a file is no checkpoint: it may be an artifact, which looks like a safetensors file of odd tensors.
@@ -187,12 +234,22 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
-    let c = &s.config;
-    let name = c.preset().map_or("FCDM", |p| p.name());
-    sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
-    sayln!("weights: {} of a {} file, {}", checkpoint.weights_used(), checkpoint.format(), progress::size(s.weight_bytes));
-    print_winograd(&winograd_json(&s.transformed));
+fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
+    if let Some(import) = networks.fcdm {
+        let (c, checkpoint) = (import.config(), import.checkpoint());
+        let name = c.preset().map_or("FCDM", |p| p.name());
+        sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
+        sayln!("weights: {} of a {} file", checkpoint.weights_used(), checkpoint.format());
+    }
+    let autoencoder = |what: &str, a: Option<&Autoencoder>| {
+        if let Some(a) = a {
+            sayln!("{what}: {}, {} channels at 1/{}", a.family(), a.latent_channels(), a.factor());
+        }
+    };
+    autoencoder("autoencoder", networks.autoencoder);
+    autoencoder("previews", networks.preview);
+    sayln!("tensors: {}", progress::size(s.weight_bytes));
+    print_winograd(&winograd_json(&s.transformed), false);
     print_entries(&s.plan);
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
     sayln!("passes that fired: {}", fired.join(", "));
@@ -200,17 +257,20 @@ fn print_text(output: &std::path::Path, checkpoint: &Checkpoint, s: &Summary) {
 }
 
 fn print_json(output: &std::path::Path, s: &Summary) {
-    let not_finite = s.survey.not_finite.iter().map(|(t, bad, n)| json!({ "tensor": t, "not_finite": bad, "values": n }));
-    let summary = json!({
+    let all = s.surveys.iter().flat_map(|(_, s)| &s.not_finite);
+    let not_finite = all.map(|(t, bad, n)| json!({ "tensor": t, "not_finite": bad, "values": n }));
+    let mut summary = json!({
         "output": output.display().to_string(),
         "checksum": s.checksum,
         "config": s.config,
         "weight_bytes": s.weight_bytes,
         "winograd": winograd_json(&s.transformed),
-        "weights_xxh3": format!("{:016x}", s.survey.fingerprint),
         "not_finite": not_finite.collect::<Vec<_>>(),
         "entries": entries_json(&s.plan),
         "passes": passes_json(&s.passes),
     });
+    for (name, survey) in &s.surveys {
+        summary[*name] = json!(format!("{:016x}", survey.fingerprint));
+    }
     sayln!("{summary:#}");
 }

@@ -1,7 +1,8 @@
 //! How a command ends when it fails: one line and an exit code.
 
 use fcdm_compiler::checkpoint::CheckpointError;
-use fcdm_models::fcdm::compile::CompileError;
+use fcdm_models::compile::CompileError;
+use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
@@ -10,7 +11,7 @@ use fcdm_runtime::network::NetworkError;
 
 /// Shown at the end of `fcdm --help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint or tensor file, \
-     4 bad artifact, 5 bad IR text, 130 cancelled";
+     4 bad artifact, 5 bad IR text, 6 bad picture, 130 cancelled";
 
 /// Something that an option asks for and that cannot be.
 pub const USAGE: i32 = 2;
@@ -18,6 +19,8 @@ pub const USAGE: i32 = 2;
 pub const CHECKPOINT: i32 = 3;
 /// An artifact that cannot be used.
 pub const ARTIFACT: i32 = 4;
+/// A picture that cannot be read or has another size.
+pub const PICTURE: i32 = 6;
 /// IR text that does not parse or verify.
 pub const IR: i32 = 5;
 /// Stopped by the user.
@@ -57,6 +60,12 @@ impl From<CheckpointError> for Failure {
     }
 }
 
+impl From<PictureError> for Failure {
+    fn from(e: PictureError) -> Failure {
+        Failure::new(PICTURE, e)
+    }
+}
+
 impl From<TensorsError> for Failure {
     fn from(e: TensorsError) -> Failure {
         Failure::new(CHECKPOINT, e)
@@ -71,7 +80,11 @@ impl From<ArtifactError> for Failure {
 
 impl From<NetworkError> for Failure {
     fn from(e: NetworkError) -> Failure {
-        let code = if matches!(e, NetworkError::Executor(_)) { 1 } else { ARTIFACT };
+        let code = match e {
+            NetworkError::Executor(_) => 1,
+            NetworkError::Lacks { .. } | NetworkError::Memory { .. } => USAGE,
+            NetworkError::Plan { .. } | NetworkError::Entries { .. } => ARTIFACT,
+        };
         Failure::new(code, e)
     }
 }

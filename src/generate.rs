@@ -12,14 +12,15 @@ use std::time::Instant;
 use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo, Verification};
+use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::generate::{layout, sample};
 use fcdm_runtime::network::{Network, check_guidance};
-use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, PictureNoise, Sampler, StepNoise, initial_state};
+use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, Method, PictureNoise, Sampler, StepNoise, initial_state};
 
 use crate::failure::Failure;
 use crate::progress;
 use job::Job;
-use output::Output;
+use output::{Output, Preview};
 
 /// Guidance scale of the official sampler.
 const DEFAULT_SCALE: f64 = 1.5;
@@ -27,8 +28,8 @@ const DEFAULT_SCALE: f64 = 1.5;
 /// Generate pictures.
 #[derive(Args)]
 pub struct Arguments {
-    /// The artifact.
-    model: PathBuf,
+    /// The artifact [default: the model in the box, photographs of clothes, and a grid of them].
+    model: Option<PathBuf>,
     /// Classes, by number or name, separated by commas; `null` is none [default: every class, if there are at most 20].
     #[arg(short = 'c', long, alias = "class-label", value_delimiter = ',')]
     class_labels: Vec<String>,
@@ -43,12 +44,14 @@ pub struct Arguments {
     seeds: Option<String>,
     #[command(flatten)]
     method: method::Arguments,
-    /// Classifier-free guidance scale; 1 is none [default: 1.5, or 1 for a model without a null class].
+    /// Classifier-free guidance scale; 1 is none [default: what the artifact says, or 1.5, or 1 for a model
+    /// without a null class].
     #[arg(long, alias = "guidance-scale")]
     cfg_scale: Option<f64>,
-    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity.
-    #[arg(long, default_value = "3", value_parser = guided_channels)]
-    cfg_channels: GuidedChannels,
+    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what
+    /// the artifact says, or 3].
+    #[arg(long, value_parser = guided_channels)]
+    cfg_channels: Option<GuidedChannels>,
     /// Guide only between these times: timestep / 1000 for diffusion, t for flow.
     #[arg(long, value_name = "LO,HI", value_parser = interval)]
     cfg_interval: Option<(f64, f64)>,
@@ -58,6 +61,12 @@ pub struct Arguments {
     /// Threads [default: as many as the machine runs at once].
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Memory that decoding latents may take, such as 200MB; large pictures are then decoded in tiles.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
+    max_memory: Option<u64>,
+    /// Show unfinished pictures as `preview.png` in the output folder, every 10 steps or every STEPS.
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    preview: Option<u32>,
     #[command(flatten)]
     output: output::Arguments,
     /// Start from `noise [n,C,H,W]` of a safetensors file; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
@@ -89,55 +98,129 @@ pub fn threads(asked: Option<u32>) -> usize {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
-    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
+    let artifact = crate::model::open(a.model.as_deref(), a.json)?;
     let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
-    let model = artifact.model().clone();
-    let scale = a.cfg_scale.unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
-    let guidance = Guidance { scale, channels: a.cfg_channels, interval: a.cfg_interval };
+    let verification = artifact.verify_in_background();
+    let mut network = Network::new(artifact.clone(), threads(a.threads))?;
+    let model = network.model().clone();
+    let guidance = guidance(a, &model);
     check_guidance(&model, guidance).map_err(Failure::usage)?;
     let method = a.method.method(&model).map_err(Failure::usage)?;
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
-    let mut verification = Some(artifact.verify_in_background());
-    let mut network = Network::new(artifact, threads(a.threads))?;
     let noise_steps = Sampler::new(method, layout(&network, 1)).map_err(Failure::usage)?.noise_steps();
     let noise = a.noise.as_deref().map(|path| Noise::open(path, &model, jobs.len(), noise_steps)).transpose()?;
+    let decoder = decoder(&artifact, &model, "decode", a)?;
     enough_memory(&network, jobs.len().min(a.batch as usize), jobs.len())?;
-    let mut output = Output::new(&a.output, &model, jobs.len())?.with_given_noise(noise.is_some());
-
+    let preview = preview(&artifact, &model, a)?;
+    // Whoever names no model wants to see something.
+    let grid = a.model.is_none().then_some(0);
+    let mut output = Output::new(&a.output, &model, decoder, grid, jobs.len())?.with_given_noise(noise.is_some());
     let description = method::Description { method, guidance, model: &model, checksum: &checksum };
+    let remaining = output.remaining(&jobs, &description);
+
     let started = Instant::now();
-    let mut bar = progress::steps(0, a.json);
+    let work = Work { a, method, guidance, noise, total: jobs.len() };
     let mut evaluated = 0;
-    for (first, batch) in jobs.chunks(a.batch as usize).enumerate().map(|(i, b)| (i * a.batch as usize, b)) {
-        let labels: Vec<i32> = batch.iter().map(|j| j.label).collect();
-        let seeds: Vec<u64> = batch.iter().map(|j| j.seed).collect();
-        let mut states = vec![0.0; batch.len() * network.state_len()];
-        let mut step_noise = start(&noise, first, &seeds, &mut states);
-        let mut after = |k: usize, steps: usize, _: &[f32]| {
-            if k == 0 && first == 0 {
-                bar = progress::steps((steps * jobs.len().div_ceil(a.batch as usize)) as u64, a.json);
-            }
-            evaluated += 1;
-            let last = first + batch.len();
-            let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {}-{last}", first + 1) };
-            bar.set_message(format!("{which} of {}", jobs.len()));
-            bar.set_position(evaluated);
-            let damaged = verification.as_ref().is_some_and(Verification::found_damage);
-            if progress::stopped() || damaged { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let done = sample(&mut network, method, guidance, &labels, &mut states, step_noise.as_mut(), &mut after);
-        let done = done.map_err(Failure::usage)?;
-        // Nothing is written that damaged weights may have made.
-        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
-        if !(done && verified) {
-            bar.finish_and_clear();
-            return Err(Failure::cancelled(format!("stopped; {first} of {} pictures are finished", jobs.len())));
-        }
-        output.add(first, batch, &states, &description)?;
-    }
-    bar.finish_and_clear();
+    let mut add = |batch: &[Job], states: &[f32]| output.add(batch, states, &description);
+    work.all(&mut network, &remaining, verification, preview, &mut evaluated, &mut add)?;
     let seconds = started.elapsed().as_secs_f64();
-    output.finish(a.json, &jobs, seconds, evaluated, &description)
+    output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &description)
+}
+
+/// Guidance as asked for, or as the artifact says, or as the official sampler has it.
+fn guidance(a: &Arguments, model: &ModelInfo) -> Guidance {
+    let recorded = model.sampling;
+    let scale = a.cfg_scale.or(recorded.map(|s| s.cfg_scale)).unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
+    let of_model = || if recorded.is_some_and(|s| s.all_channels) { GuidedChannels::AllEps } else { GuidedChannels::First3 };
+    Guidance { scale, channels: a.cfg_channels.unwrap_or_else(of_model), interval: a.cfg_interval }
+}
+
+/// The artifact's decoder of that name, if it has an autoencoder.
+fn decoder(artifact: &Arc<Artifact>, model: &ModelInfo, name: &'static str, a: &Arguments) -> Result<Option<Decoder>, Failure> {
+    if artifact.autoencoder().is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Decoder::new(artifact, name, [model.height, model.width], threads(a.threads), a.max_memory)?))
+}
+
+/// What shows unfinished pictures: by the decoder for previews, if there is one, else by that for pictures.
+fn preview(artifact: &Arc<Artifact>, model: &ModelInfo, a: &Arguments) -> Result<Option<Preview>, Failure> {
+    if a.preview.is_none() {
+        return Ok(None);
+    }
+    let cheap = artifact.plan().entries.iter().any(|e| e.name == "preview");
+    let decoder = decoder(artifact, model, if cheap { "preview" } else { "decode" }, a)?;
+    let line = || format!("preview: expected a model of pictures or one with a decoder, found latents of {} channels", model.in_channels);
+    Preview::new(decoder, model, a.output.folder()).map(Some).ok_or_else(|| Failure::usage(line()))
+}
+
+/// Sampling, a batch after the other.
+struct Work<'a> {
+    a: &'a Arguments,
+    method: Method,
+    guidance: Guidance,
+    noise: Option<Noise>,
+    /// Pictures in all.
+    total: usize,
+}
+
+impl Work<'_> {
+    /// Samples the jobs; `add` takes every batch of final states.
+    fn all(
+        &self,
+        network: &mut Network,
+        jobs: &[Job],
+        verification: Verification,
+        mut preview: Option<Preview>,
+        evaluated: &mut u64,
+        add: &mut dyn FnMut(&[Job], &[f32]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (mut verification, batch_size) = (Some(verification), self.a.batch as usize);
+        let mut bar = progress::steps(0, self.a.json);
+        let state_len = network.state_len();
+        let mut states = vec![0.0; jobs.len().min(batch_size) * state_len];
+        for (i, batch) in jobs.chunks(batch_size).enumerate() {
+            let labels: Vec<i32> = batch.iter().map(|j| j.label).collect();
+            let states = &mut states[..batch.len() * state_len];
+            let mut step_noise = start(&self.noise, batch, states);
+            let mut failed = None;
+            let mut after = |k: usize, steps: usize, states: &[f32]| {
+                if k == 0 && i == 0 {
+                    bar = progress::steps((steps * jobs.len().div_ceil(batch_size)) as u64, self.a.json);
+                }
+                *evaluated += 1;
+                bar.set_message(self.message(batch));
+                bar.set_position(*evaluated);
+                let due = self.a.preview.is_some_and(|every| (k + 1) % every as usize == 0);
+                if let Some(preview) = preview.as_mut().filter(|_| due) {
+                    failed = preview.show(states, state_len).err();
+                }
+                let damaged = verification.as_ref().is_some_and(Verification::found_damage);
+                if progress::stopped() || damaged || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let done = sample(network, self.method, self.guidance, &labels, states, step_noise.as_mut(), &mut after);
+            let done = done.map_err(Failure::usage)?;
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
+            // Nothing is written that damaged weights may have made.
+            let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
+            if !(done && verified) {
+                bar.finish_and_clear();
+                let finished = self.total - jobs.len() + i * batch_size;
+                return Err(Failure::cancelled(format!("stopped; {finished} of {} pictures are finished", self.total)));
+            }
+            add(batch, states)?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn message(&self, batch: &[Job]) -> String {
+        let (first, last) = (batch[0].index + 1, batch[batch.len() - 1].index + 1);
+        let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {first}-{last}") };
+        format!("{which} of {}", self.total)
+    }
 }
 
 /// Asks the system once for all that `batch` states of `pictures` will take, and gives it back: a refusal now is a message, later
@@ -154,18 +237,20 @@ fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(),
 }
 
 /// Starting noise of a batch into `states`, and the noise of its steps.
-fn start(noise: &Option<Noise>, first: usize, seeds: &[u64], states: &mut [f32]) -> Box<dyn StepNoise> {
-    match noise {
-        None => initial_state(seeds, states),
-        Some(given) => {
-            let from = first * (states.len() / seeds.len());
-            states.copy_from_slice(&given.start[from..from + states.len()]);
-            if let Some(steps) = given.steps(first, seeds.len()) {
-                return Box::new(GivenNoise::new(steps));
-            }
-        }
+fn start(noise: &Option<Noise>, batch: &[Job], states: &mut [f32]) -> Box<dyn StepNoise> {
+    let seeds: Vec<u64> = batch.iter().map(|j| j.seed).collect();
+    let Some(given) = noise else {
+        initial_state(&seeds, states);
+        return Box::new(PictureNoise::new(seeds));
+    };
+    let state = states.len() / batch.len();
+    for (job, to) in batch.iter().zip(states.chunks_exact_mut(state)) {
+        to.copy_from_slice(&given.start[job.index * state..][..state]);
     }
-    Box::new(PictureNoise::new(seeds.to_vec()))
+    match given.steps(batch) {
+        Some(steps) => Box::new(GivenNoise::new(steps)),
+        None => Box::new(PictureNoise::new(seeds)),
+    }
 }
 
 /// Noise given by the user, channels last.
@@ -191,12 +276,12 @@ impl Noise {
         Ok(Noise { start: channels_last(&start, image), steps, pictures })
     }
 
-    /// The steps' noise of `count` pictures from `first` on.
-    fn steps(&self, first: usize, count: usize) -> Option<Vec<f32>> {
+    /// The steps' noise of a batch.
+    fn steps(&self, batch: &[Job]) -> Option<Vec<f32>> {
         let (values, steps) = self.steps.as_ref()?;
         let state = values.len() / (steps * self.pictures);
-        let of_step = |k: usize| &values[(k * self.pictures + first) * state..][..count * state];
-        Some((0..*steps).flat_map(of_step).copied().collect())
+        let of = |k: usize, job: &Job| &values[(k * self.pictures + job.index) * state..][..state];
+        Some((0..*steps).flat_map(|k| batch.iter().flat_map(move |job| of(k, job))).copied().collect())
     }
 }
 

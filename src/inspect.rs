@@ -6,11 +6,11 @@ use clap::Args;
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_ir::graph::dot;
 use fcdm_ir::text::parse_module;
-use fcdm_models::fcdm::compile::CompileError;
+use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
-use fcdm_models::fcdm::import::Import;
-use fcdm_models::fcdm::{Config, Preset, Size, network};
-use fcdm_runtime::artifact::{Artifact, Fault, keys};
+use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
+use fcdm_models::import::survey;
+use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
 use fcdm_runtime::plan::{Element, Entry, Place, Plan};
 use serde_json::{Value, json};
 
@@ -64,8 +64,9 @@ fn only_of_artifacts(a: &Arguments) -> Result<(), Failure> {
 fn checkpoint(a: &Arguments) -> Result<(), Failure> {
     only_of_artifacts(a)?;
     let ckpt = Checkpoint::open(&a.file, Weights::Auto)?;
-    let import = Import::new(&ckpt, true).map_err(CompileError::from)?;
-    let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
+    let import = Import::new(ckpt, true).map_err(CompileError::from)?;
+    let survey = survey(&[import.tensors()], &mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
+    let ckpt = import.checkpoint();
     let bad: usize = survey.not_finite.iter().map(|(_, n, _)| n).sum();
     let about_file = json!({
         "format": ckpt.format().to_string(),
@@ -178,7 +179,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     let weight_bytes: u64 = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
     if a.json {
         let all = json!({
-            "model": model, "report": report, "provenance": provenance, "entries": entries_json(artifact.plan()),
+            "model": model, "autoencoder": artifact.autoencoder(), "report": report, "provenance": provenance, "entries": entries_json(artifact.plan()),
             "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
             "weight_bytes": weight_bytes, "precision": precision(artifact), "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
         });
@@ -186,25 +187,16 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         return Ok(());
     }
     sayln!("{}: fcdm artifact, {}", a.file.display(), size(artifact.file_bytes() as u64));
-    sayln!(
-        "FCDM: width {}, blocks {:?}, ratio {}, {} classes{}, {} channels at {}x{}, predicts {}",
-        model.hidden,
-        model.depths,
-        model.mlp_ratio,
-        model.num_classes,
-        if model.null_class { " and the null class" } else { "" },
-        model.in_channels,
-        model.height,
-        model.width,
-        if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
-    );
-    if !model.class_names.is_empty() {
-        sayln!("classes: {}", model.class_names.join(", "));
+    if let Some(model) = model {
+        print_model(model);
+    }
+    if let Some(a) = artifact.autoencoder() {
+        sayln!("autoencoder: {}, {} channels at 1/{}", a.family, a.latent_channels, a.factor);
     }
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
     sayln!("weights: {} in {} tensors, matrices in {}", size(weight_bytes), artifact.tensors().len(), precision(artifact));
-    print_winograd(&report["winograd"]);
+    print_winograd(&report["winograd"], true);
     print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
@@ -221,6 +213,24 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     Ok(())
 }
 
+fn print_model(model: &ModelInfo) {
+    sayln!(
+        "FCDM: width {}, blocks {:?}, ratio {}, {} classes{}, {} channels at {}x{}, predicts {}",
+        model.hidden,
+        model.depths,
+        model.mlp_ratio,
+        model.num_classes,
+        if model.null_class { " and the null class" } else { "" },
+        model.in_channels,
+        model.height,
+        model.width,
+        if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
+    );
+    if !model.class_names.is_empty() {
+        sayln!("classes: {}", model.class_names.join(", "));
+    }
+}
+
 /// What matrices are stored in, told by the tensors.
 fn precision(artifact: &Artifact) -> &'static str {
     let stored = |element| artifact.tensors().any(|(_, dtype, _, _)| dtype == element);
@@ -232,8 +242,8 @@ fn precision(artifact: &Artifact) -> &'static str {
     }
 }
 
-/// The convolutions that run by Winograd, as the report lists them, and what their weights take.
-pub fn print_winograd(list: &Value) {
+/// The convolutions that run by Winograd, as the report lists them, and what their weights take; with `all` a line for every one.
+pub fn print_winograd(list: &Value, all: bool) {
     let each: Vec<(String, u64, u64)> = list
         .as_array()
         .into_iter()
@@ -244,7 +254,7 @@ pub fn print_winograd(list: &Value) {
     if !each.is_empty() {
         sayln!("convolutions by Winograd: {}, weights {} in place of {}", each.len(), size(sum(|t| t.1)), size(sum(|t| t.2)));
     }
-    for (weight, bytes, direct) in &each {
+    for (weight, bytes, direct) in each.iter().filter(|_| all) {
         sayln!("  {weight:<26} {} in place of {}", size(*bytes), size(*direct));
     }
 }

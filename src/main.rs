@@ -3,11 +3,15 @@
 
 mod bench;
 mod compile;
+mod decode;
+mod encode;
 mod failure;
 mod generate;
 mod init;
 mod inspect;
+mod model;
 mod opt;
+mod pictures;
 mod progress;
 mod run;
 mod say;
@@ -27,6 +31,8 @@ struct Cli {
 enum Command {
     Compile(compile::Arguments),
     Generate(generate::Arguments),
+    Decode(decode::Arguments),
+    Encode(encode::Arguments),
     Run(run::Arguments),
     Inspect(inspect::Arguments),
     Opt(opt::Arguments),
@@ -40,6 +46,8 @@ fn main() {
     let result = match cli.command {
         Command::Compile(a) => compile::run(&a),
         Command::Generate(a) => generate::run(&a),
+        Command::Decode(a) => decode::run(&a),
+        Command::Encode(a) => encode::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Inspect(a) => inspect::run(&a),
         Command::Opt(a) => opt::run(&a),

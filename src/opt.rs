@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fcdm_ir::text::{Lines, parse_module};
 use fcdm_ir::verify::{VerifyError, verify_module};
-use fcdm_models::fcdm::compile::passes_json;
+use fcdm_models::compile::passes_json;
 use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 

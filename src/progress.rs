@@ -53,3 +53,21 @@ pub fn size(bytes: u64) -> String {
     let (unit, name) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(u, _)| bytes as f64 >= *u).unwrap_or((1.0, "B"));
     if unit == 1.0 { format!("{bytes} B") } else { format!("{:.1} {name}", bytes as f64 / unit) }
 }
+
+/// The inverse of [`size`], for options: `200MB`, `1.5 GB`, `64MiB`, or bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0f64.powi(2),
+        "gib" => 1024.0f64.powi(3),
+        _ => return Err("expected a size such as 200MB, 1.5GB or 64MiB".to_owned()),
+    };
+    let number: Option<f64> = text[..digits].parse().ok().filter(|n: &f64| n.is_finite());
+    number.map(|n| (n * unit) as u64).ok_or_else(|| "expected a size such as 200MB, 1.5GB or 64MiB".to_owned())
+}

@@ -7,7 +7,7 @@ use fcdm_compiler::weights::WeightSource;
 use fcdm_ir::eval::{Tensor, evaluate, evaluate_all};
 use fcdm_ir::vjp::backward;
 use fcdm_ir::{Builder, Function, Module, Value};
-use fcdm_models::fcdm::import::Import;
+use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network, parameters};
 use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
@@ -15,7 +15,7 @@ use fcdm_passes::rewrite::sweep;
 use fcdm_runtime::sampler::{GivenNoise, Guidance, Layout, Sampler};
 use oracle::{File, NETS, channels_first, checkpoint};
 
-fn weight(import: &Import<'_>, f: &Function, name: &str) -> Option<Tensor> {
+fn weight(import: &Import, f: &Function, name: &str) -> Option<Tensor> {
     let (_, data) = f.weights().find(|(_, d)| d.name == name)?;
     let values = import.load(name).ok()?.into_iter().map(f64::from).collect();
     Some(Tensor::from_shape_vec(data.ty.shape.clone(), values).unwrap())
@@ -38,7 +38,7 @@ fn flat(t: &Tensor) -> Vec<f64> {
 fn every_block_of_the_network() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let f = network(import.config(), size(&file));
         let all = evaluate_all(&f, &inputs(&file), &mut |name| weight(&import, &f, name)).unwrap();
         let mut seen = 0;
@@ -56,7 +56,7 @@ fn every_block_of_the_network() {
 fn the_optimised_functions_mean_the_same() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let f = network(import.config(), size(&file));
         let (m, report) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         for fused in [
@@ -97,7 +97,7 @@ fn the_optimised_functions_mean_the_same() {
 fn gradients_of_the_whole_network() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "loss"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let shape = &file.get("xt").shape;
         let f = network(import.config(), Size { batch: shape[0], height: shape[2], width: shape[3] });
         let list = parameters(import.config());
@@ -138,7 +138,7 @@ fn gradients_of_the_whole_network() {
 /// The network on the evaluator, with guidance: `x [n,H,W,C]` at one time for each row.
 struct Guided<'a> {
     f: Function,
-    import: &'a Import<'a>,
+    import: &'a Import,
     y: Vec<i32>,
     guidance: Guidance,
 }
@@ -172,7 +172,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 fn guided_outputs() {
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         for name in file.results().filter(|n| n.starts_with("cfg.")) {
             let f = network(import.config(), size(&file));
             let shape = f.ty(f.results()[0].1).shape.clone();
@@ -187,7 +187,7 @@ fn guided_outputs() {
 fn every_trajectory() {
     for net in ["eps8", "flow16"] {
         let (file, ckpt) = (File::open(net, "sample"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let (c, start) = (import.config(), file.get("start"));
         let [n, channels, height, width] = start.shape[..] else { panic!("four axes") };
         let layout = Layout { states: n, positions: height * width, channels, out_channels: c.out_channels() };

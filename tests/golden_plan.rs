@@ -11,8 +11,8 @@ use std::path::Path;
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
-use fcdm_models::fcdm::compile::{Observer, Options, Precision, compile};
-use fcdm_models::fcdm::import::Import;
+use fcdm_models::compile::{Networks, Observer, Options, compile};
+use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
@@ -26,7 +26,7 @@ use loaded::executor;
 use oracle::{File, NETS, channels_first, checkpoint};
 
 /// The network at the file's size with all traced values of the file as results, by name.
-fn traced(file: &File, import: &Import<'_>) -> Function {
+fn traced(file: &File, import: &Import) -> Function {
     let shape = &file.get("x").shape;
     let f = network(import.config(), Size { batch: shape[0], height: shape[2], width: shape[3] });
     let mut b = Builder::new(f.name());
@@ -49,7 +49,7 @@ fn every_block_of_the_plain_plan() {
     let folder = tempfile::tempdir().unwrap();
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let f = traced(&file, &import);
         let (rows, outputs) = (f.ty(f.inputs()[0]).shape[0], f.results().to_vec());
         let outputs: Vec<(String, Vec<usize>)> = outputs.into_iter().map(|(n, v)| (n, f.ty(v).shape.clone())).collect();
@@ -81,7 +81,7 @@ fn optimised_plan(winograd: Winograd, times: f64, who: &str) {
     let folder = tempfile::tempdir().unwrap();
     for net in NETS {
         let (file, ckpt) = (File::open(net, "forward"), checkpoint(net));
-        let import = Import::new(&ckpt, true).unwrap();
+        let import = Import::new(ckpt, true).unwrap();
         let f = traced(&file, &import);
         let batch = f.ty(f.inputs()[0]).shape[0];
         let (m, _) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
@@ -130,20 +130,9 @@ const ARTIFACTS: [(&str, bool, Winograd); 3] = [
 
 fn artifact(net: &str, path: &Path, image: &[usize], (optimise, winograd): (bool, Winograd)) -> Network {
     let ckpt = checkpoint(net);
-    let import = Import::new(&ckpt, true).unwrap();
-    let (class_names, license, source) = (vec![], None, None);
-    let options = Options {
-        batches: vec![1, 2],
-        height: image[1],
-        width: image[2],
-        optimise,
-        winograd,
-        class_names,
-        precision: Precision::F32,
-        license,
-        source,
-    };
-    compile(&import, &options, path, &mut Silent).unwrap();
+    let import = Import::new(ckpt, true).unwrap();
+    let options = Options { optimise, winograd, ..Options::new(image[1], image[2]) };
+    compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, path, &mut Silent).unwrap();
     Network::new(Artifact::open(path).unwrap(), 2).unwrap()
 }
 
@@ -214,22 +203,10 @@ fn the_clothing_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let reference = oracle::read(&data.join("clothing-pixel.reference.safetensors"));
     let ckpt = Checkpoint::open(data.join("clothing-pixel.pt"), Weights::Auto).unwrap();
-    let import = Import::new(&ckpt, true).unwrap();
-    let (class_names, license, source) = (vec![], None, None);
-    let winograd = Winograd::WhereFaster;
-    let options = Options {
-        batches: vec![1, 2, 8],
-        height: 32,
-        width: 32,
-        optimise: true,
-        winograd,
-        class_names,
-        precision: Precision::F32,
-        license,
-        source,
-    };
+    let import = Import::new(ckpt, true).unwrap();
+    let options = Options { batches: vec![1, 2, 8], ..Options::new(32, 32) };
     let path = folder.path().join("clothing.fcdm");
-    compile(&import, &options, &path, &mut Silent).unwrap();
+    compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, &path, &mut Silent).unwrap();
     let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();
     let y = reference["y"].i32();
     let ddim = Method::Ddim { spacing: Spacing::Even(50), eta: 0.0 };

@@ -16,6 +16,7 @@ use crate::weights::{Form, Order, Storage, WeightError, WeightSource, WeightUse,
 use crate::winograd::{Winograd, choose};
 
 /// A function at one batch size.
+#[derive(Clone, Debug)]
 pub struct EntryPoint {
     /// The function; its name is the entry's.
     pub function: Function,
@@ -99,21 +100,13 @@ pub fn assemble(
             }
         }
     }
-    let renamed = |e: EntryPoint| rename(&e.function, &format!("{}.{}", e.function.name(), e.rows));
+    let renamed = |e: EntryPoint| {
+        let name = format!("{}.{}", e.function.name(), e.rows);
+        e.function.renamed(&name)
+    };
     let functions = weights.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
     Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, tensors, ir, derived: weights.cloned() })
-}
-
-/// A copy under another name.
-fn rename(f: &Function, name: &str) -> Function {
-    let mut b = Builder::new(name);
-    let mut copier = Copier::new(f);
-    for &v in f.inputs() {
-        copier.input(&mut b, v);
-    }
-    let results = f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut b, *v))).collect();
-    b.finish(results)
 }
 
 impl Assembly {

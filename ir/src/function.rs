@@ -94,6 +94,12 @@ impl Function {
         &self.name
     }
 
+    /// The same under another name.
+    pub fn renamed(mut self, name: &str) -> Function {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// The inputs, in order.
     pub fn inputs(&self) -> &[Value] {
         &self.inputs

@@ -2,6 +2,12 @@
 //! checkpoints name them, the way from a checkpoint to an artifact, and pictures.
 #![forbid(unsafe_code)]
 
+pub mod autoencoder;
+pub mod bundled;
+pub mod compile;
 pub mod fcdm;
+pub mod import;
+pub mod latents;
+pub mod parameter;
 pub mod pictures;
 pub mod tensors;

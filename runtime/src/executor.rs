@@ -115,12 +115,25 @@ impl Program {
 
     /// The most of each need over all steps of all entries.
     fn needs(&self, threads: usize) -> Needs {
-        self.entries.iter().flatten().map(|s| s.task.needs(if s.alone { 1 } else { threads })).fold(Needs::PLAIN, |a, b| Needs {
-            phases: a.phases.max(b.phases),
-            own: a.own.max(b.own),
-            shared: a.shared.max(b.shared),
-        })
+        most(self.entries.iter().flatten().map(|s| s.task.needs(if s.alone { 1 } else { threads })))
     }
+}
+
+/// The most of each need.
+fn most(needs: impl Iterator<Item = Needs>) -> Needs {
+    needs.fold(Needs::PLAIN, |a, b| Needs { phases: a.phases.max(b.phases), own: a.own.max(b.own), shared: a.shared.max(b.shared) })
+}
+
+/// Bytes that an executor holds to run an entry on `threads` threads, as [`Executor::memory`] would say: arena, and scratch of all
+/// threads.
+///
+/// # Panics
+/// Perhaps, for an entry that [`check_plan`] would refuse.
+pub fn memory_of(entry: &Entry, threads: usize) -> (usize, usize) {
+    let threads = threads.max(1);
+    let needs = most(entry.steps.iter().map(|s| task(s).needs(if work(s) < WORTH_WAKING { 1 } else { threads })));
+    let bytes = |f32s: usize| f32s.saturating_mul(4).saturating_add(ALIGN - 1) / ALIGN * ALIGN;
+    (entry.arena_bytes, bytes(needs.own).saturating_mul(threads).saturating_add(bytes(needs.shared)))
 }
 
 fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, String)> {

@@ -5,6 +5,7 @@
 
 pub mod arena;
 pub mod artifact;
+pub mod autoencoder;
 pub mod bench;
 pub mod check;
 pub mod cost;

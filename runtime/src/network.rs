@@ -37,6 +37,26 @@ pub enum NetworkError {
         /// Expected and found.
         message: String,
     },
+    /// It lacks what is asked for.
+    #[error("{file}: expected an artifact with {expected}, found none in it")]
+    Lacks {
+        /// The file.
+        file: String,
+        /// What is missing.
+        expected: &'static str,
+    },
+    /// More memory than allowed.
+    #[error("{file}: max-memory: decoding latents of {size} takes at least {needed} bytes, found {allowed}")]
+    Memory {
+        /// The file.
+        file: String,
+        /// Height and width of the latents.
+        size: String,
+        /// Bytes that the smallest way takes.
+        needed: u64,
+        /// Bytes that there may be.
+        allowed: u64,
+    },
     /// This machine.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -85,15 +105,17 @@ impl Condition {
 }
 
 impl Network {
-    /// Checks the plan, maps the weights and reserves the memory that evaluations need.
+    /// Checks the plan of condition and denoiser, maps the weights and reserves the memory that evaluations need.
     ///
     /// # Errors
     /// See [`NetworkError`].
     pub fn new(artifact: impl Into<Arc<Artifact>>, threads: usize) -> Result<Network, NetworkError> {
         let artifact = artifact.into();
         let file = artifact.path().display().to_string();
-        let model = artifact.model().clone();
-        let plan = artifact.plan().clone();
+        let model = artifact.model().cloned();
+        let model = model.ok_or_else(|| NetworkError::Lacks { file: file.clone(), expected: "a denoiser" })?;
+        let mut plan = artifact.plan().clone();
+        plan.entries.retain(|e| e.name == "condition" || e.name == "denoise");
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
         let condition_weights = weights_of(&plan.entries, layout.0.entry);

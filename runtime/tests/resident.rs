@@ -28,9 +28,10 @@ fn put(path: &Path) {
         mlp_ratio: 3.0,
         height: 8,
         width: 8,
+        sampling: None,
     };
     let plan = Plan { version: VERSION, entries: vec![] };
-    let contents = ArtifactContents { plan, model, ir: None, provenance: None, report: None, license: None };
+    let contents = ArtifactContents::new(plan, Some(model));
     let tensor = |name: &str| TensorSource::bytes(name, Element::F32, vec![SIZE / 4], content(name));
     write(path, &contents, ["a", "b", "c", "d"].map(tensor).into(), &|| false, &mut |_, _| ()).unwrap();
 }

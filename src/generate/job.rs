@@ -7,6 +7,8 @@ use super::Arguments;
 /// One picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
+    /// Its number, from 0.
+    pub index: usize,
     /// Its class.
     pub label: i32,
     /// Its seed.
@@ -31,10 +33,11 @@ pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
         return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
     }
     if a.seeds.is_some() {
-        return Ok(labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| Job { label, seed })).collect());
+        let pairs = labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| (label, seed)));
+        return Ok(pairs.enumerate().map(|(index, (label, seed))| Job { index, label, seed }).collect());
     }
     let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
-    Ok((0..total).map(|i| Job { label: label(i), seed: a.seed.wrapping_add(i) }).collect())
+    Ok((0..total).map(|i| Job { index: i as usize, label: label(i), seed: a.seed.wrapping_add(i) }).collect())
 }
 
 fn labels(asked: &[String], model: &ModelInfo) -> Result<Vec<i32>, String> {

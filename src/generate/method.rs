@@ -7,13 +7,16 @@ use fcdm_runtime::schedule::Spacing;
 
 use super::job::Job;
 
+/// Steps where neither the user nor the artifact says how many.
+const DEFAULT_STEPS: usize = 50;
+
 /// How to sample.
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Steps: `50`, or for diffusion `ddim50`, a constant stride.
-    #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"], default_value = "50")]
-    steps: String,
+    /// Steps: `50`, or for diffusion `ddim50`, a constant stride [default: what the artifact says, or 50].
+    #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"])]
+    steps: Option<String>,
     /// Diffusion: ddim, ddpm. Flow: euler, heun (the ODE), sde [default: ddim or euler, as the model needs].
     #[arg(long, value_enum, alias = "sampling-method")]
     sampler: Option<Kind>,
@@ -77,8 +80,9 @@ impl Arguments {
             (Prediction::Velocity, true) => return Err("sampler: this is a flow model; expected euler, heun or sde".into()),
             _ => {}
         }
-        let spacing = || self.steps.parse::<Spacing>().map_err(|e| e.to_string());
-        let steps = || self.steps.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{}`", self.steps));
+        let asked = self.steps.clone().unwrap_or_else(|| model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string());
+        let spacing = || asked.parse::<Spacing>().map_err(|e| e.to_string());
+        let steps = || asked.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{asked}`"));
         Ok(match kind {
             Kind::Ddim => Method::Ddim { spacing: spacing()?, eta: self.eta },
             Kind::Ddpm => Method::Ddpm { spacing: spacing()? },

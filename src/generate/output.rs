@@ -1,90 +1,89 @@
-//! Where pictures go.
+//! Where generated pictures go, and the way there from states: through a decoder, if these are latents.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fcdm_models::pictures::{Picture, grid, read_png, write_npz, write_png};
+use fcdm_models::pictures::{Picture, grid, read_text, write_png};
 use fcdm_models::tensors::{channels_first, write_tensor};
 use fcdm_runtime::artifact::ModelInfo;
-use fcdm_runtime::file::{FileError, replace_file};
+use fcdm_runtime::autoencoder::Decoder;
 use serde_json::json;
 
 use super::job::Job;
 use super::method::Description;
 use crate::failure::Failure;
+use crate::pictures::{self, Pictures, shown, writable};
 use crate::say::sayln;
 
 /// What to write.
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Folder for the pictures.
-    #[arg(short, long, default_value = "out", value_name = "FOLDER")]
-    output: PathBuf,
-    /// Also write all pictures as one, `grid.png`; the number of columns may be given.
-    #[arg(long, value_name = "COLUMNS", num_args = 0..=1, default_missing_value = "0")]
-    grid: Option<usize>,
-    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
-    #[arg(long, value_name = "FILE")]
-    npz: Option<PathBuf>,
+    #[command(flatten)]
+    pub pictures: pictures::Arguments,
     /// Also write the final states: `latents [n,C,H,W]` in a safetensors file.
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
+    /// Leave out pictures that are there already and were made in the same way.
+    #[arg(long, conflicts_with = "save_latents")]
+    resume: bool,
 }
 
-/// Gap between the pictures of a grid.
-const GAP: usize = 2;
+impl Arguments {
+    /// The folder of the pictures.
+    pub fn folder(&self) -> &Path {
+        &self.pictures.output
+    }
+}
+
+/// Keyword of the text in which a picture says how it was made.
+const PARAMETERS: &str = "parameters";
 
 /// Writes pictures as they are finished.
 pub struct Output<'a> {
     a: &'a Arguments,
+    pictures: Pictures<'a>,
     given_noise: bool,
-    /// The model's channels cannot be shown: only states are written.
+    decoder: Option<Decoder>,
+    /// Where final states go, for which the channels of one that cannot be shown are a reason too.
     latents_to: Option<PathBuf>,
     latents: Vec<f32>,
-    files: Vec<PathBuf>,
-    image: [usize; 3],
-    _folder: Folder,
-}
-
-/// Folders that were made, the innermost first. Those into which nothing was written go away again.
-struct Folder(Vec<PathBuf>);
-
-impl Folder {
-    fn make(path: &Path) -> io::Result<Folder> {
-        let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
-        let folder = Folder(missing.map(Path::to_owned).collect());
-        std::fs::create_dir_all(path).map(|()| folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // One that is not empty stays, and so do those around it.
-        let _ = self.0.iter().try_for_each(std::fs::remove_dir);
-    }
+    /// Channels, height and width of states.
+    state: [usize; 3],
+    /// Height, width and channels of pictures; `None` if states cannot be shown.
+    shape: Option<[usize; 3]>,
+    values: Vec<f32>,
 }
 
 impl<'a> Output<'a> {
-    /// Makes the folder.
-    pub fn new(a: &'a Arguments, model: &ModelInfo, pictures: usize) -> Result<Output<'a>, Failure> {
-        let mut files = a.npz.iter().chain(&a.save_latents);
-        files.try_for_each(|p| writable(p))?;
-        let failed = |e: io::Error| Failure::new(1, format!("{}: cannot make the folder: {e}", a.output.display()));
-        let shown = Picture::CHANNELS.contains(&model.in_channels);
+    /// Makes the folder. States are shown as they are if there is no decoder. `grid` is for where nobody says otherwise.
+    pub fn new(
+        a: &'a Arguments,
+        model: &ModelInfo,
+        decoder: Option<Decoder>,
+        grid: Option<usize>,
+        pictures: usize,
+    ) -> Result<Output<'a>, Failure> {
+        a.save_latents.as_deref().map_or(Ok(()), writable)?;
+        let state = [model.in_channels, model.height, model.width];
+        let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
+        let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are);
         let mut latents_to = a.save_latents.clone();
-        if !shown {
-            if a.grid.is_some() || a.npz.is_some() {
+        if shape.is_none() {
+            if a.pictures.grid.is_some() || a.pictures.npz.is_some() || a.resume {
                 let channels = model.in_channels;
-                return Err(Failure::usage(format!("--grid and --npz need pictures; this model makes latents of {channels} channels")));
+                let line = format!(
+                    "--grid, --npz and --resume need pictures; this model makes latents of {channels} channels and has no decoder (compile --vae)"
+                );
+                return Err(Failure::usage(line));
             }
-            latents_to.get_or_insert_with(|| a.output.join("latents.safetensors"));
+            latents_to.get_or_insert_with(|| a.pictures.output.join("latents.safetensors"));
         }
-        let folder = Folder::make(&a.output).map_err(failed)?;
-        let image = [model.in_channels, model.height, model.width];
-        let keep = if latents_to.is_some() { pictures * image.iter().product::<usize>() } else { 0 };
-        Ok(Output { a, given_noise: false, latents_to, latents: Vec::with_capacity(keep), files: Vec::new(), image, _folder: folder })
+        let keep = if latents_to.is_some() { pictures * state.iter().product::<usize>() } else { 0 };
+        let values = vec![0.0; if decoder.is_some() { shape.map_or(0, |s| s.iter().product()) } else { 0 }];
+        let latents = Vec::with_capacity(keep);
+        let pictures = Pictures::new(&a.pictures, a.pictures.grid.or(grid))?;
+        Ok(Output { a, pictures, given_noise: false, decoder, latents_to, latents, state, shape, values })
     }
 
     /// Says that the starting noise was given.
@@ -93,62 +92,83 @@ impl<'a> Output<'a> {
         self
     }
 
+    /// Number and name of a picture.
+    fn name(&self, job: &Job, model: &ModelInfo) -> String {
+        let seed = if self.given_noise { String::new() } else { format!("-seed{}", job.seed) };
+        let class: String = super::class_name(job, model).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+        format!("{:06}-{class}{seed}", job.index)
+    }
+
+    /// The jobs that are left to do: with `--resume` those whose pictures are not there, or were made in another way.
+    pub fn remaining(&mut self, jobs: &[Job], how: &Description<'_>) -> Vec<Job> {
+        let mut remaining = jobs.to_vec();
+        if self.a.resume {
+            remaining.retain(|job| {
+                let path = self.pictures.path(&self.name(job, how.model));
+                let done = read_text(&path, PARAMETERS).is_ok_and(|text| text.as_deref() == Some(&how.text(job, self.given_noise)));
+                if done {
+                    self.pictures.keep(path);
+                }
+                !done
+            });
+        }
+        remaining
+    }
+
     /// Writes a batch of finished states `[n,H,W,C]`.
-    pub fn add(&mut self, first: usize, batch: &[Job], states: &[f32], how: &Description<'_>) -> Result<(), Failure> {
-        let [c, h, w] = self.image;
+    pub fn add(&mut self, batch: &[Job], states: &[f32], how: &Description<'_>) -> Result<(), Failure> {
         if self.latents_to.is_some() {
-            self.latents.extend(channels_first(states, self.image));
+            self.latents.extend(channels_first(states, self.state));
         }
-        if !Picture::CHANNELS.contains(&c) {
-            return Ok(());
-        }
-        for (i, (job, state)) in batch.iter().zip(states.chunks_exact(c * h * w)).enumerate() {
-            let seed = if self.given_noise { String::new() } else { format!("-seed{}", job.seed) };
-            let class: String =
-                super::class_name(job, how.model).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
-            let path = self.a.output.join(format!("{:06}-{class}{seed}.png", first + i));
-            let picture = Picture::from_unit(h, w, c, state);
-            write_png(&path, &picture, &[("parameters", &how.text(job, self.given_noise)), ("Software", "fcdm")])?;
-            self.files.push(path);
+        let Some([h, w, c]) = self.shape else { return Ok(()) };
+        for (job, state) in batch.iter().zip(states.chunks_exact(self.state.iter().product())) {
+            let picture = picture(self.decoder.as_mut(), [h, w, c], &mut self.values, state);
+            let texts = [(PARAMETERS, &*how.text(job, self.given_noise)), ("Software", "fcdm")];
+            self.pictures.add(&self.name(job, how.model), &picture, &texts)?;
         }
         Ok(())
     }
 
-    /// Writes what belongs to all pictures, and the summary.
-    pub fn finish(self, json: bool, jobs: &[Job], seconds: f64, evaluated: u64, how: &Description<'_>) -> Result<(), Failure> {
-        let [c, h, w] = self.image;
+    /// Writes what belongs to all pictures, and the summary; `done` are those that were sampled now.
+    pub fn finish(
+        mut self,
+        json: bool,
+        jobs: &[Job],
+        done: usize,
+        seconds: f64,
+        evaluated: u64,
+        how: &Description<'_>,
+    ) -> Result<(), Failure> {
         if let Some(path) = &self.latents_to {
+            let [c, h, w] = self.state;
             write_tensor(path, "latents", &[jobs.len(), c, h, w], &self.latents)?;
         }
-        if let Some(columns) = self.a.grid {
-            let all = self.files.iter().map(|p| read(p)).collect::<Result<Vec<_>, _>>()?;
-            let columns = if columns == 0 { (all.len() as f64).sqrt().ceil() as usize } else { columns };
-            write_png(&self.a.output.join("grid.png"), &grid(&all, columns, GAP), &[("Software", "fcdm")])?;
+        if let Some(shape) = self.shape {
+            self.pictures.finish(shape)?;
         }
-        if let Some(path) = &self.a.npz {
-            let pictures = self.files.iter().map(|p| read_png(p));
-            replace_file(path, |file| write_npz(file, [h, w, c], self.files.len(), pictures).map_err(FileError::writing(path)))?;
-        }
+        let files = self.pictures.files();
         let (sampler, steps) = how.sampler();
         let per_step = seconds * 1e3 / evaluated.max(1) as f64;
         if json {
-            let pictures = self.files.iter().zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
+            let pictures = files.iter().zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
             let summary = json!({
                 "pictures": pictures.collect::<Vec<_>>(),
                 "latents": self.latents_to.as_deref().map(shown),
                 "sampler": sampler,
                 "steps": steps,
                 "cfg_scale": how.guidance.scale,
+                "sampled": done,
                 "seconds": seconds,
                 "ms_per_step": per_step,
             });
             sayln!("{summary:#}");
             return Ok(());
         }
-        match self.files.len() {
+        match files.len() {
             0 => {}
-            1 => sayln!("wrote {}", self.files[0].display()),
-            n => sayln!("wrote {n} pictures to {}", self.a.output.display()),
+            1 => sayln!("wrote {}", files[0].display()),
+            n if done < n => sayln!("wrote {done} pictures to {}, {} were there", self.a.pictures.output.display(), n - done),
+            n => sayln!("wrote {n} pictures to {}", self.a.pictures.output.display()),
         }
         if let Some(path) = &self.latents_to {
             sayln!("wrote {} states to {}", jobs.len(), path.display());
@@ -158,24 +178,46 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Paths that are no UTF-8 have no JSON form.
-fn shown(path: impl AsRef<Path>) -> String {
-    path.as_ref().display().to_string()
+/// A state as a picture of that height, width and channels; `values` is as long as the decoder's picture.
+fn picture(decoder: Option<&mut Decoder>, [h, w, c]: [usize; 3], values: &mut [f32], state: &[f32]) -> Picture {
+    match decoder {
+        None => Picture::from_unit(h, w, c, state),
+        Some(decoder) => {
+            decoder.decode(state, values);
+            Picture::from_unit(h, w, c, values)
+        }
+    }
 }
 
-/// Hours of sampling should not end in a folder that is not there.
-fn writable(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = |kind: io::ErrorKind, text: &str| FileError::writing(path)(io::Error::new(kind, text));
-    if path.is_dir() {
-        return Err(found(io::ErrorKind::IsADirectory, "it is a directory").into());
-    }
-    if !folder.is_dir() {
-        return Err(found(io::ErrorKind::NotFound, "there is no such folder").into());
-    }
-    Ok(())
+/// Shows unfinished states, as one picture that is written anew again and again.
+pub struct Preview {
+    decoder: Option<Decoder>,
+    shape: [usize; 3],
+    values: Vec<f32>,
+    path: PathBuf,
 }
 
-fn read(path: &Path) -> Result<Picture, Failure> {
-    read_png(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))
+impl Preview {
+    /// Writes to `preview.png` in the folder. States are shown as they are if there is no decoder; `None` if that cannot be.
+    pub fn new(decoder: Option<Decoder>, model: &ModelInfo, folder: &Path) -> Option<Preview> {
+        let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
+        let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are)?;
+        let values = vec![0.0; shape.iter().product()];
+        Some(Preview { decoder, shape, values, path: folder.join("preview.png") })
+    }
+
+    /// Writes what the states `[n,H,W,C]` look like.
+    pub fn show(&mut self, states: &[f32], state_len: usize) -> Result<(), Failure> {
+        let all = states.chunks_exact(state_len);
+        let pictures: Vec<Picture> = all.map(|s| picture(self.decoder.as_mut(), self.shape, &mut self.values, s)).collect();
+        write_png(&self.path, &grid(&pictures, pictures::columns_of(pictures.len()), pictures::GAP), &[("Software", "fcdm")])?;
+        Ok(())
+    }
+}
+
+impl Drop for Preview {
+    /// A preview is of no use once there are pictures.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }

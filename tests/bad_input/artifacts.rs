@@ -86,9 +86,9 @@ fn another_version() {
     let mut bytes = f.bytes("a.fcdm");
     let key = b"\"fcdm.version\":\"";
     let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
-    assert_eq!(bytes[at], b'1');
-    bytes[at] = b'2';
-    assert_eq!(refused(&f, bytes), "error: bad.fcdm: fcdm.version: expected 1, found `2`");
+    assert_eq!(bytes[at], b'2');
+    bytes[at] = b'1';
+    assert_eq!(refused(&f, bytes), "error: bad.fcdm: fcdm.version: expected 2, found `1`");
 }
 
 #[test]

@@ -9,10 +9,9 @@ use fcdm_runtime::plan::{Activation, Element, Epilogue, Kernel, Place, Plan, Rea
 /// Rewrites an artifact with a changed plan and description.
 fn tamper(from: &Path, to: &Path, change: impl Fn(&mut Plan, &mut ModelInfo)) {
     let a = Artifact::open(from).unwrap();
-    let (mut plan, mut model) = (a.plan().clone(), a.model().clone());
+    let (mut plan, mut model) = (a.plan().clone(), a.model().unwrap().clone());
     change(&mut plan, &mut model);
-    let contents =
-        ArtifactContents { plan, model, ir: a.metadata(keys::IR).map(str::to_owned), provenance: None, report: None, license: None };
+    let contents = ArtifactContents { ir: a.metadata(keys::IR).map(str::to_owned), ..ArtifactContents::new(plan, Some(model)) };
     let tensors = a.tensors().map(|(name, dtype, shape, bytes)| TensorSource::bytes(name, dtype, shape.to_vec(), bytes));
     write(to, &contents, tensors.collect(), &|| false, &mut |_, _| {}).unwrap();
 }
@@ -144,14 +143,7 @@ fn wrong_ir_inside() {
     let f = compiled();
     let a = Artifact::open(f.path("a.fcdm")).unwrap();
     for ir in [Some("nonsense".to_owned()), None] {
-        let contents = ArtifactContents {
-            plan: a.plan().clone(),
-            model: a.model().clone(),
-            ir: ir.clone(),
-            provenance: None,
-            report: None,
-            license: None,
-        };
+        let contents = ArtifactContents { ir: ir.clone(), ..ArtifactContents::new(a.plan().clone(), a.model().cloned()) };
         let tensors = a.tensors().map(|(name, dtype, shape, bytes)| TensorSource::bytes(name, dtype, shape.to_vec(), bytes));
         write(&f.path("bad.fcdm"), &contents, tensors.collect(), &|| false, &mut |_, _| {}).unwrap();
         let ran = f.run("inspect bad.fcdm --dot");

@@ -26,6 +26,7 @@ fn some_model() -> ModelInfo {
         mlp_ratio: 1.0,
         height: 4,
         width: 4,
+        sampling: None,
     }
 }
 
@@ -45,7 +46,7 @@ pub fn executor(
         assert!(e.arena_bytes <= allowed, "{}: arena {}, at least {}", e.name, e.arena_bytes, e.arena_lower_bound);
     }
     let plan = assembly.plan.clone();
-    let contents = ArtifactContents { plan, model: some_model(), ir: None, provenance: None, report: None, license: None };
+    let contents = ArtifactContents::new(plan, Some(some_model()));
     let tensor = |(name, usage): (&String, &fcdm_compiler::weights::WeightUse)| {
         TensorSource::f32(name.as_str(), usage.stored_shape(), assembly.values(usage, source).unwrap())
     };

@@ -4,7 +4,7 @@
 
 use fcdm_runtime::rng::{Purpose, Stream, normals, uniform};
 
-use super::parameters::Parameter;
+use crate::parameter::Parameter;
 
 /// Standard deviation of embeddings.
 const EMBEDDING_DEVIATION: f32 = 0.02;

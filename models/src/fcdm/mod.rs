@@ -5,14 +5,15 @@
 //! - [`network`]: the IR builder;
 //! - [`cost`]: parameters by part and multiply-accumulates by stage.
 
-pub mod compile;
 pub mod config;
 pub mod cost;
+pub mod entries;
 pub mod import;
 pub mod initialise;
 pub mod network;
 pub mod parameters;
 
 pub use config::{Config, ConfigError, Preset};
+pub use import::Import;
 pub use network::{Size, network};
-pub use parameters::{Layout, Parameter, parameters};
+pub use parameters::parameters;

@@ -9,7 +9,8 @@ use fcdm_ir::ops::{
 use fcdm_ir::{Builder, DType, Function, Type, Value};
 
 use super::config::{Config, FREQUENCIES, STAGES};
-use super::parameters::{Parameter, parameters};
+use super::parameters::parameters;
+use crate::parameter::Parameter;
 
 /// Epsilon of every LayerNorm and GRN.
 const EPS: f64 = 1e-6;

@@ -1,12 +1,15 @@
-//! Pictures: pixels from network outputs, PNG files with their parameters, contact sheets, NumPy archives.
+//! Pictures: pixels from network outputs and back, files of any kind that people have, PNG files with their parameters, contact
+//! sheets, NumPy archives.
 
 mod grid;
+mod load;
 mod npz;
 mod png;
 
 pub use grid::grid;
+pub use load::{PictureError, centre_square, load, load_exactly};
 pub use npz::write_npz;
-pub use png::{Text, read_png, write_png};
+pub use png::{Text, read_png, read_text, write_png};
 
 /// An 8-bit picture, row-major, channels last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,18 @@ impl Picture {
         let pixels = values.iter().map(|&v| (127.5 * v + 128.0).clamp(0.0, 255.0) as u8).collect();
         Picture { width, height, channels, pixels }
     }
+
+    /// Values in [-1, 1], `[H,W,C]`: `2 p / 255 - 1`.
+    pub fn to_unit(&self) -> Vec<f32> {
+        self.pixels.iter().map(|&p| f32::from(p) / 127.5 - 1.0).collect()
+    }
+
+    /// Left and right exchanged.
+    pub fn mirrored(&self) -> Picture {
+        let row = |row: &[u8]| row.chunks_exact(self.channels).rev().flatten().copied().collect::<Vec<u8>>();
+        let pixels = self.pixels.chunks_exact(self.width * self.channels).flat_map(row).collect();
+        Picture { pixels, ..*self }
+    }
 }
 
 #[cfg(test)]
@@ -46,6 +61,15 @@ mod tests {
     fn pixels_are_cut_and_clamped() {
         let p = Picture::from_unit(1, 6, 1, &[-1.0, -2.0, 0.0, 0.999, 1.0, f32::NAN]);
         assert_eq!(p.pixels, [0, 0, 128, 255, 255, 0]);
+    }
+
+    #[test]
+    fn pixels_survive_the_way_there_and_back() {
+        let pixels: Vec<u8> = (0..=255).collect();
+        let p = Picture { width: 128, height: 2, channels: 1, pixels };
+        assert_eq!(Picture::from_unit(2, 128, 1, &p.to_unit()), p);
+        let m = Picture { width: 2, height: 1, channels: 3, pixels: vec![1, 2, 3, 4, 5, 6] }.mirrored();
+        assert_eq!(m.pixels, [4, 5, 6, 1, 2, 3]);
     }
 
     #[test]

@@ -55,3 +55,19 @@ pub fn read_png(path: &Path) -> io::Result<Picture> {
     reader.next_frame(&mut pixels).map_err(io::Error::other)?;
     Ok(Picture { width, height, channels, pixels })
 }
+
+/// The text under a keyword of a PNG, if it has one.
+///
+/// # Errors
+/// When the file cannot be read or is no PNG.
+pub fn read_text(path: &Path, keyword: &str) -> io::Result<Option<String>> {
+    let file = io::BufReader::new(std::fs::File::open(path)?);
+    let mut reader = png::Decoder::new_with_limits(file, png::Limits { bytes: TEXT_LIMIT }).read_info().map_err(io::Error::other)?;
+    // Texts may stand after the pixels.
+    reader.finish().map_err(io::Error::other)?;
+    let found = reader.info().utf8_text.iter().find(|t| t.keyword == keyword);
+    found.map(|t| t.get_text().map_err(io::Error::other)).transpose()
+}
+
+/// Bytes that texts may take when they are read.
+const TEXT_LIMIT: usize = 1 << 20;

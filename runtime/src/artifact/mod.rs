@@ -3,9 +3,10 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `fcdm.version` | `1`; its presence tells an artifact from any other safetensors file |
+//! | `fcdm.version` | `2`; its presence tells an artifact from any other safetensors file |
 //! | `fcdm.plan` | JSON of [`crate::plan::Plan`] |
-//! | `fcdm.model` | JSON of [`ModelInfo`] |
+//! | `fcdm.model` | JSON of [`ModelInfo`]; optional: an artifact need not have a denoiser |
+//! | `fcdm.autoencoder` | JSON of [`AutoencoderInfo`]; optional |
 //! | `fcdm.ir` | text of the IR that the plan was made from; optional |
 //! | `fcdm.provenance` | JSON object: source, options, versions; optional |
 //! | `fcdm.report` | JSON: parameters, costs, passes; optional |
@@ -29,13 +30,13 @@ mod writer;
 pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault, WriteError};
 pub use header::HEADER_LIMIT;
-pub use model::{ModelInfo, Prediction};
+pub use model::{AutoencoderInfo, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use verify::Verification;
 pub use writer::{ArtifactContents, TensorSource, write, write_f32};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// The metadata's keys.
 pub mod keys {
@@ -45,6 +46,8 @@ pub mod keys {
     pub const PLAN: &str = "fcdm.plan";
     /// JSON of the model's description.
     pub const MODEL: &str = "fcdm.model";
+    /// JSON of the autoencoder's description.
+    pub const AUTOENCODER: &str = "fcdm.autoencoder";
     /// Text of the IR.
     pub const IR: &str = "fcdm.ir";
     /// JSON object on where the artifact comes from.

@@ -41,6 +41,21 @@ pub struct ModelInfo {
     pub height: usize,
     /// Columns of the state, a multiple of 4.
     pub width: usize,
+    /// How to sample where nobody says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+}
+
+/// What a model is best sampled with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Number of steps.
+    pub steps: usize,
+    /// Scale of guidance.
+    pub cfg_scale: f64,
+    /// Guide all channels that predict, not the first three alone.
+    pub all_channels: bool,
 }
 
 impl ModelInfo {
@@ -80,6 +95,12 @@ impl ModelInfo {
                 return Err(Fault::field(field(name), "a multiple of 4", value));
             }
         }
+        if let Some(s) = &self.sampling {
+            within("sampling.steps", s.steps, 1, 1_000_000)?;
+            if !s.cfg_scale.is_finite() {
+                return Err(Fault::field(field("sampling.cfg_scale"), "a number", s.cfg_scale));
+            }
+        }
         Ok(())
     }
 
@@ -89,5 +110,45 @@ impl ModelInfo {
             serde_json::from_str(json).map_err(|e| Fault::field(keys::MODEL, "a model's description", one_line(&e.to_string())))?;
         model.validate()?;
         Ok(model)
+    }
+}
+
+/// What an artifact says of its autoencoder. Everything else is in the ports of its entry points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderInfo {
+    /// What people call it.
+    pub family: String,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Pixels of a picture that a latent stands for, along either axis.
+    pub factor: usize,
+}
+
+impl AutoencoderInfo {
+    /// Checks ranges, and that it goes with the denoiser, if there is one.
+    ///
+    /// # Errors
+    /// Names the first field that is out of bounds.
+    pub fn validate(&self, model: Option<&ModelInfo>) -> Result<(), Fault> {
+        let field = |name: &str| format!("{}.{name}", keys::AUTOENCODER);
+        if !(1..=1024).contains(&self.latent_channels) {
+            return Err(Fault::field(field("latent_channels"), "1 to 1024", self.latent_channels));
+        }
+        if !(1..=256).contains(&self.factor) {
+            return Err(Fault::field(field("factor"), "1 to 256", self.factor));
+        }
+        match model.map(|m| m.in_channels).filter(|&n| n != self.latent_channels) {
+            Some(n) => Err(Fault::field(field("latent_channels"), format!("{n}, as the denoiser has"), self.latent_channels)),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the value of `fcdm.autoencoder`.
+    pub(super) fn from_json(json: &str, model: Option<&ModelInfo>) -> Result<Self, Fault> {
+        let info: Self = serde_json::from_str(json)
+            .map_err(|e| Fault::field(keys::AUTOENCODER, "an autoencoder's description", one_line(&e.to_string())))?;
+        info.validate(model)?;
+        Ok(info)
     }
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::error::{ArtifactError, Fault, one_line};
 use super::header::{RawHeader, Strings, Table, TensorEntry};
-use super::model::ModelInfo;
+use super::model::{AutoencoderInfo, ModelInfo};
 use super::{VERSION, checksum, keys};
 use crate::mapped::MappedFile;
 use crate::plan::{self, Element, Plan};
@@ -23,7 +23,8 @@ pub struct Artifact {
     pub(super) metadata: Strings,
     pub(super) tensors: Table,
     plan: Plan,
-    model: ModelInfo,
+    model: Option<ModelInfo>,
+    autoencoder: Option<AutoencoderInfo>,
 }
 
 impl Artifact {
@@ -64,9 +65,10 @@ impl Artifact {
         }
         optional_json(&metadata, keys::PROVENANCE, true)?;
         optional_json(&metadata, keys::REPORT, false)?;
-        let model = ModelInfo::from_json(required(&metadata, keys::MODEL)?)?;
+        let model = metadata.get(keys::MODEL).map(|json| ModelInfo::from_json(json)).transpose()?;
+        let autoencoder = metadata.get(keys::AUTOENCODER).map(|json| AutoencoderInfo::from_json(json, model.as_ref())).transpose()?;
         let plan = plan_from_json(required(&metadata, keys::PLAN)?)?;
-        Ok(Self { path: path.to_path_buf(), map, data_start, metadata, tensors, plan, model })
+        Ok(Self { path: path.to_path_buf(), map, data_start, metadata, tensors, plan, model, autoencoder })
     }
 
     /// Where a tensor's bytes are in the file.
@@ -88,9 +90,14 @@ impl Artifact {
         &self.plan
     }
 
-    /// The model's description, validated.
-    pub fn model(&self) -> &ModelInfo {
-        &self.model
+    /// The denoiser's description, validated; `None` if there is no denoiser.
+    pub fn model(&self) -> Option<&ModelInfo> {
+        self.model.as_ref()
+    }
+
+    /// The autoencoder's description, validated; `None` if there is none.
+    pub fn autoencoder(&self) -> Option<&AutoencoderInfo> {
+        self.autoencoder.as_ref()
     }
 
     /// The value of a metadata key, see [`keys`]. `fcdm.provenance` and `fcdm.report` are known to be JSON.

@@ -33,25 +33,26 @@ pub(super) fn contents() -> ArtifactContents {
         arena_lower_bound: 0,
         steps: vec![step],
     };
+    let model = ModelInfo {
+        prediction: Prediction::EpsVariance,
+        in_channels: 4,
+        out_channels: 8,
+        num_classes: 2,
+        null_class: true,
+        class_names: vec!["cat \"é\u{1}\"".into(), "dog".into()],
+        hidden: 8,
+        depths: vec![1, 1, 2, 1, 1],
+        mlp_ratio: 3.0,
+        height: 8,
+        width: 12,
+        sampling: None,
+    };
     ArtifactContents {
-        plan: Plan { version: crate::plan::VERSION, entries: vec![entry] },
-        model: ModelInfo {
-            prediction: Prediction::EpsVariance,
-            in_channels: 4,
-            out_channels: 8,
-            num_classes: 2,
-            null_class: true,
-            class_names: vec!["cat \"é\u{1}\"".into(), "dog".into()],
-            hidden: 8,
-            depths: vec![1, 1, 2, 1, 1],
-            mlp_ratio: 3.0,
-            height: 8,
-            width: 12,
-        },
+        autoencoder: Some(AutoencoderInfo { family: "TAESD".into(), latent_channels: 4, factor: 8 }),
         ir: Some("fn @denoise() {\n}\n".into()),
         provenance: Some(json!({"source": "ckpt.pt"})),
-        report: None,
         license: Some("CC0".into()),
+        ..ArtifactContents::new(Plan { version: crate::plan::VERSION, entries: vec![entry] }, Some(model))
     }
 }
 
@@ -89,7 +90,7 @@ fn round_trip() {
     let artifact = Artifact::open(&path).unwrap();
     let expected = contents();
     assert_eq!(artifact.plan(), &expected.plan);
-    assert_eq!(artifact.model(), &expected.model);
+    assert_eq!((artifact.model(), artifact.autoencoder()), (expected.model.as_ref(), expected.autoencoder.as_ref()));
     assert_eq!(artifact.metadata(keys::IR), expected.ir.as_deref());
     assert_eq!(artifact.metadata(keys::PROVENANCE), Some(r#"{"source":"ckpt.pt"}"#));
     assert_eq!(artifact.metadata(keys::REPORT), None);
@@ -140,13 +141,13 @@ fn writer_names_what_is_wrong_and_leaves_the_old_file() {
     assert_eq!(refused(&contents(), vec![failing]), "cannot write: disk on fire");
 
     let mut bad = contents();
-    bad.model.out_channels = 4;
+    bad.model.as_mut().unwrap().out_channels = 4;
     assert_eq!(refused(&bad, vec![]), "fcdm.model.out_channels: expected 8 to 8, found 4");
     bad = contents();
-    bad.model.class_names.pop();
+    bad.model.as_mut().unwrap().class_names.pop();
     assert_eq!(refused(&bad, vec![]), "fcdm.model.class_names: expected none or 2 names, found 1");
     bad = contents();
-    bad.model.width = 10;
+    bad.model.as_mut().unwrap().width = 10;
     assert_eq!(refused(&bad, vec![]), "fcdm.model.width: expected a multiple of 4, found 10");
     bad = contents();
     bad.plan.entries[0].steps[0].kernel = Kernel::Fill { value: f32::INFINITY };

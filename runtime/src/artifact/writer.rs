@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::error::{Fault, WriteError, one_line};
 use super::header::{self, Extents, HEADER_LIMIT, Strings, Table, TensorEntry, byte_length};
-use super::model::ModelInfo;
+use super::model::{AutoencoderInfo, ModelInfo};
 use super::reader::plan_from_json;
 use super::{VERSION, checksum, keys};
 use crate::file::{FileError, WRITE_BUFFER, replace_file};
@@ -24,8 +24,10 @@ use crate::plan::{ALIGN, Element, Plan};
 pub struct ArtifactContents {
     /// The plan.
     pub plan: Plan,
-    /// The model's description.
-    pub model: ModelInfo,
+    /// The denoiser's description, if there is one.
+    pub model: Option<ModelInfo>,
+    /// The autoencoder's description, if there is one.
+    pub autoencoder: Option<AutoencoderInfo>,
     /// Text of the IR.
     pub ir: Option<String>,
     /// A JSON object on where the artifact comes from. Whoever wants equal files from equal inputs puts no dates here.
@@ -34,6 +36,13 @@ pub struct ArtifactContents {
     pub report: Option<Value>,
     /// Licence of the weights.
     pub license: Option<String>,
+}
+
+impl ArtifactContents {
+    /// A plan and a denoiser's description, and nothing else.
+    pub fn new(plan: Plan, model: Option<ModelInfo>) -> ArtifactContents {
+        ArtifactContents { plan, model, autoencoder: None, ir: None, provenance: None, report: None, license: None }
+    }
 }
 
 /// Makes the bytes of a tensor.
@@ -140,7 +149,8 @@ fn json(value: &impl serde::Serialize) -> String {
 
 /// The metadata but for the checksums.
 fn describe(contents: &ArtifactContents) -> Result<Strings, Fault> {
-    contents.model.validate()?;
+    contents.model.as_ref().map_or(Ok(()), ModelInfo::validate)?;
+    contents.autoencoder.as_ref().map_or(Ok(()), |a| a.validate(contents.model.as_ref()))?;
     let plan = json(&contents.plan);
     // JSON has no infinities: an attribute that is one would be lost here and found by the reader only.
     if plan_from_json(&plan)? != contents.plan {
@@ -149,12 +159,10 @@ fn describe(contents: &ArtifactContents) -> Result<Strings, Fault> {
     if let Some(other) = contents.provenance.as_ref().filter(|v| !v.is_object()) {
         return Err(Fault::field(keys::PROVENANCE, "a JSON object", one_line(&other.to_string())));
     }
-    let mut metadata = BTreeMap::from([
-        (keys::VERSION.to_string(), VERSION.to_string()),
-        (keys::PLAN.to_string(), plan),
-        (keys::MODEL.to_string(), json(&contents.model)),
-    ]);
+    let mut metadata = BTreeMap::from([(keys::VERSION.to_string(), VERSION.to_string()), (keys::PLAN.to_string(), plan)]);
     let optional = [
+        (keys::MODEL, contents.model.as_ref().map(|m| json(m))),
+        (keys::AUTOENCODER, contents.autoencoder.as_ref().map(|a| json(a))),
         (keys::IR, contents.ir.clone()),
         (keys::PROVENANCE, contents.provenance.as_ref().map(json)),
         (keys::REPORT, contents.report.as_ref().map(json)),

@@ -1,0 +1,124 @@
+//! The entry points of an autoencoder: `decode` at the size of the latents and at that of tiles, `encode`.
+//!
+//! A decoder of tiles makes pictures of any size in bounded memory, and memory is known when the plan is made: with
+//! `max_memory`, decoders that would take more are left out, and if none is left the compilation is refused.
+
+use fcdm_compiler::assemble::EntryPoint;
+use fcdm_ir::Module;
+use fcdm_passes::PassError;
+use fcdm_runtime::artifact::AutoencoderInfo;
+use fcdm_runtime::autoencoder::{DECODERS, decoding_bytes, is_decoder};
+use fcdm_runtime::check::MAX_COUNT;
+use fcdm_runtime::plan::{Entry, Plan};
+
+use super::Autoencoder;
+use crate::compile::{AfterPass, CompileError, Compiled, Options, optimised};
+
+/// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
+const TILES: [usize; 3] = [64, 32, 16];
+
+/// Threads whose scratch memory is counted when memory is bounded: an artifact does not depend on the machine that makes it.
+/// What is loaded with more threads counts anew.
+const THREADS: usize = 4;
+
+impl Autoencoder {
+    /// What the artifact says of it.
+    pub(crate) fn info(&self) -> AutoencoderInfo {
+        AutoencoderInfo { family: self.family().to_owned(), latent_channels: self.latent_channels(), factor: self.factor() }
+    }
+}
+
+/// Sizes of decoders: all of the latents, then tiles that are smaller.
+fn sizes(height: usize, width: usize) -> Vec<[usize; 2]> {
+    let mut sizes = vec![[height, width]];
+    sizes.extend(TILES.map(|t| [height.min(t), width.min(t)]));
+    sizes.dedup();
+    sizes
+}
+
+/// Adds decoders under `name`: that of all of the latents, and, as `NAME.HxW`, those of tiles.
+///
+/// # Errors
+/// [`PassError`] if a pass has a bug.
+pub(crate) fn decoders(
+    a: &Autoencoder,
+    name: &str,
+    options: &Options,
+    all: &mut Compiled,
+    observe: AfterPass<'_>,
+) -> Result<(), PassError> {
+    for (i, [h, w]) in sizes(options.height, options.width).into_iter().enumerate() {
+        let function = a.decode(h, w).expect("checked to have a decoder");
+        let name = if i == 0 { name.to_owned() } else { format!("{name}.{h}x{w}") };
+        add(function.renamed(&name), &name, options, all, observe)?;
+    }
+    Ok(())
+}
+
+/// Adds the encoder.
+///
+/// # Errors
+/// As [`decoders`].
+pub(crate) fn encoder(a: &Autoencoder, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+    let function = a.encode(options.height, options.width).expect("checked to have an encoder");
+    add(function, "encode", options, all, observe)
+}
+
+fn add(f: fcdm_ir::Function, name: &str, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+    let watch = all.report.is_none();
+    let (m, report) = optimised(f, options, &mut |p, m| {
+        if watch {
+            observe(p, m);
+        }
+    })?;
+    all.report.get_or_insert(report);
+    all.weights.extend(m.function(Module::WEIGHTS).cloned());
+    let function = m.function(name).expect("no pass splits a function without a condition").clone();
+    all.entries.push(EntryPoint { function, rows: 1 });
+    Ok(())
+}
+
+/// Whether an autoencoder can be compiled so, for a denoiser of that many channels.
+pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options) -> Result<(), CompileError> {
+    let wrong = |text: String| Err(CompileError::Option(text));
+    let (channels, factor) = (a.latent_channels(), a.factor());
+    if let Some(n) = denoiser.filter(|&n| n != channels) {
+        return wrong(format!(
+            "vae: expected latents of {n} channels, as the FCDM has, found {channels} of the autoencoder ({})",
+            a.family()
+        ));
+    }
+    for (what, value) in [("height", options.height), ("width", options.width)] {
+        if value == 0 || value.saturating_mul(factor) > 1 << 14 {
+            return wrong(format!("size: {what} of the latents must be 1 to {}, found {value}", (1 << 14) / factor));
+        }
+    }
+    if (options.height * options.width).checked_mul(a.widest()).is_none_or(|n| n > MAX_COUNT) {
+        let (h, w, widest) = (options.height, options.width, a.widest());
+        return wrong(format!(
+            "size: expected values inside of the autoencoder of at most {MAX_COUNT} elements, found {h} x {w} x {widest}"
+        ));
+    }
+    if a.decode(1, 1).is_none() {
+        return wrong("vae: the decoder is missing".into());
+    }
+    if options.encoder && a.encode(1, 1).is_none() {
+        return wrong("encoder: the autoencoder's files have none".into());
+    }
+    Ok(())
+}
+
+/// For every entry point whether it may stay: decoders may if they take at most `most` bytes.
+///
+/// # Errors
+/// When a kind of decoder (`decode`, `preview`) would have none left: with the bytes that its smallest takes.
+pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, CompileError> {
+    let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], THREADS);
+    for name in DECODERS {
+        let least = plan.entries.iter().filter(|e| is_decoder(e, name)).map(need).min();
+        if let Some(least) = least.filter(|&n| n > most) {
+            return Err(CompileError::Option(format!("max-memory: `{name}` takes at least {least} bytes, found {most}")));
+        }
+    }
+    Ok(plan.entries.iter().map(|e| !DECODERS.iter().any(|name| is_decoder(e, name)) || need(e) <= most).collect())
+}

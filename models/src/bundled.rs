@@ -1,0 +1,60 @@
+//! The model in the box: a small FCDM of photographs of clothes and the autoencoder of its latents, so that pictures can be made
+//! before anything is downloaded. Where they come from and their licences stand in `models/weights/README.md`.
+
+use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_runtime::artifact::Sampling;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::autoencoder::{Autoencoder, PREFIX, taesd};
+use crate::compile::Options;
+use crate::fcdm::Import;
+use crate::import::ImportError;
+
+const FCDM: &[u8] = include_bytes!("../weights/clothing/clothing-latent.safetensors");
+const ENCODER: &[u8] = include_bytes!("../weights/taef2/taef2_encoder.pth");
+const DECODER: &[u8] = include_bytes!("../weights/taef2/taef2_decoder.pth");
+
+/// What people call it.
+pub const NAME: &str = "clothing";
+
+/// Its classes, in order.
+pub const CLASSES: [&str; 10] = ["dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt"];
+
+/// Height and width of its latents: pictures of 128 pixels.
+const SIZE: usize = 16;
+
+/// A number that changes with the weights and with the compiler's version.
+pub fn fingerprint() -> u64 {
+    let mut hash = Xxh3::new();
+    [FCDM, ENCODER, DECODER, env!("CARGO_PKG_VERSION").as_bytes()].iter().for_each(|bytes| hash.update(bytes));
+    hash.digest()
+}
+
+/// Its FCDM and its autoencoder.
+///
+/// # Errors
+/// None that a test would not have found.
+pub fn networks() -> Result<(Import, Autoencoder), ImportError> {
+    let import = Import::new(Checkpoint::from_bytes("clothing-latent", FCDM.to_vec(), Weights::Auto)?, true)?;
+    Ok((import, autoencoder()?))
+}
+
+/// The autoencoder alone.
+///
+/// # Errors
+/// As [`networks`].
+pub fn autoencoder() -> Result<Autoencoder, ImportError> {
+    let open = |name: &str, bytes: &[u8]| Checkpoint::from_bytes(name, bytes.to_vec(), Weights::Auto);
+    taesd(Some(open("taef2_encoder", ENCODER)?), Some(open("taef2_decoder", DECODER)?), PREFIX)
+}
+
+/// How to compile it.
+pub fn options() -> Options {
+    Options {
+        class_names: CLASSES.map(str::to_owned).to_vec(),
+        encoder: true,
+        license: Some("CC0-1.0 (FCDM), MIT (autoencoder TAEF2, Ollin Boer Bohan)".to_owned()),
+        sampling: Some(Sampling { steps: 50, cfg_scale: 2.0, all_channels: true }),
+        ..Options::new(SIZE, SIZE)
+    }
+}

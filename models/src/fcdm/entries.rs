@@ -1,0 +1,85 @@
+//! The entry points of an FCDM: what they are, whether options fit them, how the artifact describes them.
+
+use fcdm_compiler::assemble::EntryPoint;
+use fcdm_ir::Module;
+use fcdm_passes::{Pass, PassError};
+use fcdm_runtime::artifact::{ModelInfo, Prediction};
+use fcdm_runtime::check::MAX_COUNT;
+
+use super::config::Config;
+use super::network::{Size, network};
+use crate::compile::{AfterPass, CompileError, Compiled, Options, optimised};
+
+/// Rows of the condition's entry point: the steps of a schedule are evaluated in batches of this many, so that the
+/// weights are read once per batch and not once per step.
+pub const CONDITION_ROWS: usize = 64;
+
+/// Builds and optimises `condition` at [`CONDITION_ROWS`] and `denoise` at every batch size; no weights are needed.
+///
+/// # Errors
+/// [`PassError`] if a pass has a bug.
+///
+/// # Panics
+/// If `batches` is empty, or a size is not one the network can have.
+pub fn functions(cfg: &Config, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
+    let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
+    let take = |m: &Module, name: &str| m.function(name).expect("hoisting splits every FCDM").clone();
+    let (wide, _) = optimised(at(CONDITION_ROWS), options, &mut |_, _| {})?;
+    let condition = EntryPoint { function: take(&wide, "condition"), rows: CONDITION_ROWS };
+    let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
+    let mut compiled = Compiled { entries: vec![condition], weights, report: None };
+    for &batch in &options.batches {
+        let mut unwatched = |_: &'static Pass, _: &Module| {};
+        let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
+        let (m, report) = optimised(at(batch), options, watch)?;
+        compiled.report.get_or_insert(report);
+        compiled.entries.push(EntryPoint { function: take(&m, "denoise"), rows: batch });
+    }
+    Ok(compiled)
+}
+
+/// Whether a network of these sizes can be compiled so.
+pub(crate) fn check(cfg: &Config, options: &Options) -> Result<(), CompileError> {
+    let wrong = |text: String| Err(CompileError::Option(text));
+    for (what, value) in [("height", options.height), ("width", options.width)] {
+        if value == 0 || value % 4 != 0 || value > 1 << 14 {
+            return wrong(format!("size: {what} must be a multiple of 4 up to 16384, found {value}"));
+        }
+    }
+    if options.batches.is_empty() || options.batches.iter().any(|&b| b == 0 || b > 1024) {
+        return wrong(format!("batch: expected sizes of 1 to 1024, found {:?}", options.batches));
+    }
+    // The widest value inside of the network, per position of the input; levels 1 and 2 have a quarter and a sixteenth of those.
+    let widest = cfg.expanded.iter().enumerate().map(|(l, e)| e.div_ceil(1 << (2 * l))).max().unwrap_or(0);
+    let widest = widest.max(2 * cfg.hidden).max(cfg.in_channels).max(cfg.out_channels());
+    let largest = options.batches.iter().max().expect("there is one") * options.height * options.width;
+    if largest.checked_mul(widest).is_none_or(|n| n > MAX_COUNT) {
+        let (h, w) = (options.height, options.width);
+        return wrong(format!(
+            "size and batch: expected values inside of the network of at most {MAX_COUNT} elements, found {largest} x {widest} for {h}x{w}"
+        ));
+    }
+    let names = options.class_names.len();
+    if names != 0 && names != cfg.num_classes {
+        return wrong(format!("class names: the checkpoint has {} classes, found {names} names", cfg.num_classes));
+    }
+    Ok(())
+}
+
+/// What the artifact says of it.
+pub(crate) fn model_info(cfg: &Config, options: &Options) -> ModelInfo {
+    ModelInfo {
+        prediction: if cfg.learn_sigma { Prediction::EpsVariance } else { Prediction::Velocity },
+        in_channels: cfg.in_channels,
+        out_channels: cfg.out_channels(),
+        num_classes: cfg.num_classes,
+        null_class: cfg.null_class,
+        class_names: options.class_names.clone(),
+        hidden: cfg.hidden,
+        depths: cfg.depths.to_vec(),
+        mlp_ratio: cfg.mlp_ratio(),
+        height: options.height,
+        width: options.width,
+        sampling: options.sampling,
+    }
+}

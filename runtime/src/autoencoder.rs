@@ -1,0 +1,347 @@
+//! An artifact's autoencoder: latents to pictures, whole or in tiles, and pictures to latents.
+//!
+//! Entry points, one row each: `decode(latent [1,h,w,C]) -> picture [1,fh,fw,P]` for latents of one size, and as
+//! `decode.HxW` for tiles; `encode(picture) -> mean [1,h,w,C]`, and `std` where the posterior has one. Pictures are in [-1,1].
+//! `preview` is a second, cheaper decoder.
+//!
+//! A tile sees nothing of what is around it, so neighbours overlap by a quarter and are blended linearly there. What looks at
+//! the whole image (attention, the statistics of group norms) looks at a tile: results are close to those of the whole,
+//! not equal.
+
+use std::sync::Arc;
+
+use crate::artifact::Artifact;
+use crate::executor::{Executor, Input, Program, memory_of};
+use crate::network::NetworkError;
+use crate::plan::{Element, Entry, Place, Plan};
+
+/// Names of decoders: the artifact's own, and the one for previews.
+pub const DECODERS: [&str; 2] = ["decode", "preview"];
+
+/// Share of a tile by which it overlaps the next.
+const OVERLAP: usize = 4;
+
+/// True for the entry point of that name, and for those of its tiles.
+pub fn is_decoder(entry: &Entry, name: &str) -> bool {
+    entry.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Extents of an image `[1,H,W,C]`.
+type Image = [usize; 3];
+
+/// The image at a port.
+fn image(shape: &[usize]) -> Option<Image> {
+    match *shape {
+        [1, h, w, c] => Some([h, w, c]),
+        _ => None,
+    }
+}
+
+/// Bytes that decoding latents of height and width `size` by an entry point takes on `threads` threads: arena, scratch, its
+/// weights, latents and picture, and for a tile its own latents and picture.
+pub fn decoding_bytes(entry: &Entry, size: [usize; 2], threads: usize) -> u64 {
+    let (arena, scratch) = memory_of(entry, threads);
+    let mut weights: Vec<(&str, usize)> = Vec::new();
+    for operand in entry.steps.iter().flat_map(|s| &s.inputs) {
+        if let Place::Weight(name) = &operand.at {
+            weights.push((name, operand.bytes()));
+        }
+    }
+    weights.sort_unstable();
+    weights.dedup();
+    let weights: u64 = weights.iter().map(|&(_, bytes)| bytes as u64).sum();
+    let ports = entry.inputs.iter().chain(&entry.outputs).filter_map(|p| image(&p.shape));
+    let own: u64 = ports.map(|image| 4 * image.iter().map(|&d| d as u64).product::<u64>()).sum();
+    let whole = entry.inputs.first().and_then(|p| image(&p.shape)).map_or(0, |[h, w, _]| {
+        // Latents and picture grow alike.
+        let times = (size[0] as u64 * size[1] as u64).div_ceil((h as u64 * w as u64).max(1));
+        if [h, w] == size { 0 } else { own.saturating_mul(times) }
+    });
+    [arena as u64, scratch as u64, weights, own, whole].into_iter().fold(0, u64::saturating_add)
+}
+
+/// A decoder, ready for latents of one size.
+pub struct Decoder {
+    executor: Executor,
+    /// Latents, of which a tile is a part.
+    latent: Image,
+    picture: Image,
+    rows: Vec<Tile>,
+    columns: Vec<Tile>,
+    tile_latent: Vec<f32>,
+    tile_picture: Vec<f32>,
+    bytes: u64,
+}
+
+/// Where a tile lies along one axis, and how much of every pixel there comes from it.
+struct Tile {
+    /// First latent.
+    start: usize,
+    /// A share for every pixel; those of all tiles at a pixel sum to 1.
+    shares: Vec<f32>,
+}
+
+impl Decoder {
+    /// Chooses among an artifact's decoders of that name (see [`DECODERS`]) the one for latents of height and width `size`: the
+    /// one of that size, or the largest tile, that takes at most `max_memory` bytes.
+    ///
+    /// # Errors
+    /// When there is none of that name, none for that size, none in that memory, or one that is not sound.
+    pub fn new(
+        artifact: &Arc<Artifact>,
+        name: &'static str,
+        size: [usize; 2],
+        threads: usize,
+        max_memory: Option<u64>,
+    ) -> Result<Decoder, NetworkError> {
+        let file = artifact.path().display().to_string();
+        let wrong = |message: String| NetworkError::Entries { file: file.clone(), message };
+        let found: Vec<&Entry> = artifact.plan().entries.iter().filter(|e| is_decoder(e, name)).collect();
+        let (Some(info), false) = (artifact.autoencoder(), found.is_empty()) else {
+            let expected = if name == DECODERS[0] { "a decoder" } else { "a decoder for previews" };
+            return Err(NetworkError::Lacks { file, expected });
+        };
+        let mut fitting = Vec::new();
+        for entry in found {
+            let (latent, picture) = ports(entry, info.latent_channels, info.factor).map_err(wrong)?;
+            if latent[..2] == size || latent[0] <= size[0] && latent[1] <= size[1] {
+                fitting.push((entry.clone(), latent, picture));
+            }
+        }
+        // The whole before tiles, large tiles before small ones.
+        fitting.sort_by_key(|(_, latent, _)| std::cmp::Reverse(latent[0] * latent[1]));
+        if fitting.is_empty() {
+            return Err(wrong(format!("`{name}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
+        }
+        let plan = |entry: &Entry| Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
+        let mut least = u64::MAX;
+        for (entry, latent, picture) in fitting {
+            // Checked before its memory is asked about.
+            let loaded = Program::load(plan(&entry), artifact.clone());
+            let program = loaded.map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+            let bytes = decoding_bytes(&entry, size, threads);
+            least = least.min(bytes);
+            if max_memory.is_none_or(|most| bytes <= most) {
+                let executor = Executor::new(Arc::new(program), threads)?;
+                return Ok(Decoder::tiled(executor, latent, picture, size, bytes));
+            }
+        }
+        let size = format!("{}x{}", size[0], size[1]);
+        Err(NetworkError::Memory { file, size, needed: least, allowed: max_memory.unwrap_or(u64::MAX) })
+    }
+
+    fn tiled(executor: Executor, tile: Image, tile_picture: Image, size: [usize; 2], bytes: u64) -> Decoder {
+        let factor = tile_picture[0] / tile[0];
+        let [rows, columns] = [0, 1].map(|axis| tiles(size[axis], tile[axis], factor));
+        let buffer = |image: Image| vec![0.0; if rows.len() * columns.len() > 1 { image.iter().product() } else { 0 }];
+        Decoder {
+            tile_latent: buffer(tile),
+            tile_picture: buffer(tile_picture),
+            executor,
+            latent: [size[0], size[1], tile[2]],
+            picture: [size[0] * factor, size[1] * factor, tile_picture[2]],
+            rows,
+            columns,
+            bytes,
+        }
+    }
+
+    /// Height, width and channels of pictures.
+    pub fn picture(&self) -> [usize; 3] {
+        self.picture
+    }
+
+    /// Number of tiles that a picture is made of, 1 for the whole.
+    pub fn tiles(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// Bytes that decoding takes, as [`decoding_bytes`] counts them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Decodes latents `[h,w,C]` into a picture `[H,W,P]` in [-1,1], nominally. Allocates nothing.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn decode(&mut self, latent: &[f32], picture: &mut [f32]) {
+        assert_eq!(latent.len(), self.latent.iter().product::<usize>(), "values of the latents");
+        assert_eq!(picture.len(), self.picture.iter().product::<usize>(), "values of the picture");
+        if self.tiles() == 1 {
+            self.executor.run(0, &[Input::F32(latent)], &mut [picture]);
+            return;
+        }
+        picture.fill(0.0);
+        for r in 0..self.rows.len() {
+            for c in 0..self.columns.len() {
+                self.take(latent, r, c);
+                self.executor.run(0, &[Input::F32(&self.tile_latent)], &mut [&mut self.tile_picture]);
+                self.blend(picture, r, c);
+            }
+        }
+    }
+
+    /// Latents of a tile into its buffer.
+    fn take(&mut self, latent: &[f32], r: usize, c: usize) {
+        let [_, w, channels] = self.latent;
+        let factor = self.picture[0] / self.latent[0];
+        let (top, left) = (self.rows[r].start, self.columns[c].start);
+        let row = self.columns[c].shares.len() / factor * channels;
+        for (y, to) in self.tile_latent.chunks_exact_mut(row).enumerate() {
+            to.copy_from_slice(&latent[((top + y) * w + left) * channels..][..row]);
+        }
+    }
+
+    /// Adds a tile's picture, each pixel by its share.
+    fn blend(&self, picture: &mut [f32], r: usize, c: usize) {
+        let [_, w, channels] = self.picture;
+        let factor = self.picture[0] / self.latent[0];
+        let (rows, columns) = (&self.rows[r], &self.columns[c]);
+        let tile = self.tile_picture.chunks_exact(columns.shares.len() * channels);
+        for ((y, share), from) in rows.shares.iter().enumerate().zip(tile) {
+            let to = &mut picture[((rows.start * factor + y) * w + columns.start * factor) * channels..][..from.len()];
+            for ((to, from), column) in to.chunks_exact_mut(channels).zip(from.chunks_exact(channels)).zip(&columns.shares) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += share * column * from);
+            }
+        }
+    }
+}
+
+/// Latents and picture of a decoder's entry point.
+fn ports(entry: &Entry, channels: usize, factor: usize) -> Result<(Image, Image), String> {
+    let name = &entry.name;
+    let one = |ports: &[crate::plan::Port], what: &str| match ports {
+        [port] if port.dtype == Element::F32 && image(&port.shape).is_some() => Ok(image(&port.shape).expect("just seen")),
+        _ => Err(format!("`{name}`: expected one {what} f32[1,H,W,C], found {ports:?}")),
+    };
+    let (latent, picture) = (one(&entry.inputs, "input")?, one(&entry.outputs, "output")?);
+    let expected = [Some(latent[0]), Some(latent[1])].map(|d| d.and_then(|d: usize| d.checked_mul(factor)));
+    if latent[2] != channels || expected != [Some(picture[0]), Some(picture[1])] {
+        return Err(format!(
+            "`{name}`: expected latents of {channels} channels and a picture {factor} times as large, found {latent:?} and {picture:?}"
+        ));
+    }
+    Ok((latent, picture))
+}
+
+/// Tiles of `tile` latents over `extent` of them, and the shares of their pixels, which fall linearly where tiles overlap.
+fn tiles(extent: usize, tile: usize, factor: usize) -> Vec<Tile> {
+    let step = tile - tile / OVERLAP;
+    let last = extent - tile;
+    let starts: Vec<usize> = (0..last.div_ceil(step)).map(|i| i * step).chain([last]).collect();
+    let pixels = tile * factor;
+    let ramp = (tile / OVERLAP * factor).max(1) as f32;
+    // From 1 inside of the tile down towards its sides, but for those at the image's.
+    let weight = |start: usize, pixel: usize| {
+        let before = if start == 0 { ramp } else { pixel as f32 + 0.5 };
+        let after = if start == last { ramp } else { (pixels - pixel) as f32 - 0.5 };
+        (before.min(after) / ramp).min(1.0)
+    };
+    let mut sums = vec![0.0f32; extent * factor];
+    for &start in &starts {
+        (0..pixels).for_each(|pixel| sums[start * factor + pixel] += weight(start, pixel));
+    }
+    let shares = |start: usize| (0..pixels).map(|pixel| weight(start, pixel) / sums[start * factor + pixel]).collect();
+    starts.iter().map(|&start| Tile { start, shares: shares(start) }).collect()
+}
+
+/// An encoder of pictures of one size.
+pub struct Encoder {
+    executor: Executor,
+    picture: Image,
+    latent: Image,
+    has_deviation: bool,
+}
+
+impl Encoder {
+    /// The artifact's encoder.
+    ///
+    /// # Errors
+    /// When there is none, or one that is not sound.
+    pub fn new(artifact: &Arc<Artifact>, threads: usize) -> Result<Encoder, NetworkError> {
+        let file = artifact.path().display().to_string();
+        let found = artifact.plan().entries.iter().find(|e| e.name == "encode");
+        let (Some(info), Some(entry)) = (artifact.autoencoder(), found) else {
+            return Err(NetworkError::Lacks { file, expected: "an encoder (compile --encoder)" });
+        };
+        let names: Vec<&str> = entry.outputs.iter().map(|p| p.name.as_str()).collect();
+        let images: Vec<Option<Image>> = entry.inputs.iter().chain(&entry.outputs).map(|p| image(&p.shape)).collect();
+        let sound = match images[..] {
+            [Some(picture), Some(latent)] | [Some(picture), Some(latent), Some(_)] => {
+                let scaled = [latent[0], latent[1]].map(|d| d.checked_mul(info.factor)) == [Some(picture[0]), Some(picture[1])];
+                let same = entry.outputs.iter().all(|p| image(&p.shape) == Some(latent) && p.dtype == Element::F32);
+                scaled && same && latent[2] == info.latent_channels && entry.inputs[0].dtype == Element::F32
+            }
+            _ => false,
+        };
+        if !(sound && entry.inputs.len() == 1 && matches!(names[..], ["mean"] | ["mean", "std"])) {
+            let message =
+                format!("`encode`: expected picture -> mean, or mean and std, of latents, found {:?} -> {:?}", entry.inputs, entry.outputs);
+            return Err(NetworkError::Entries { file, message });
+        }
+        let (picture, latent) = (images[0].expect("just seen"), images[1].expect("just seen"));
+        let has_deviation = names.len() == 2;
+        let plan = Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
+        let program = Program::load(plan, artifact.clone()).map_err(|source| NetworkError::Plan { file, source })?;
+        Ok(Encoder { executor: Executor::new(Arc::new(program), threads)?, picture, latent, has_deviation })
+    }
+
+    /// Height, width and channels of pictures.
+    pub fn picture(&self) -> [usize; 3] {
+        self.picture
+    }
+
+    /// Height, width and channels of latents.
+    pub fn latent(&self) -> [usize; 3] {
+        self.latent
+    }
+
+    /// Whether the posterior has a standard deviation; else it is a point.
+    pub fn has_deviation(&self) -> bool {
+        self.has_deviation
+    }
+
+    /// Encodes a picture `[H,W,P]` in [-1,1]: mean and standard deviation of the latents `[h,w,C]`. Allocates nothing. A posterior
+    /// that is a point has deviation 0.
+    ///
+    /// # Panics
+    /// If a length is another.
+    pub fn encode(&mut self, picture: &[f32], mean: &mut [f32], deviation: &mut [f32]) {
+        if self.has_deviation {
+            self.executor.run(0, &[Input::F32(picture)], &mut [mean, deviation]);
+        } else {
+            deviation.fill(0.0);
+            self.executor.run(0, &[Input::F32(picture)], &mut [mean]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_and_their_shares_are_whole() {
+        for (extent, tile, factor) in [(16, 16, 8), (17, 16, 8), (64, 32, 8), (100, 16, 2), (5, 1, 4), (7, 3, 1)] {
+            let tiles = tiles(extent, tile, factor);
+            let mut sums = vec![0.0f32; extent * factor];
+            for t in &tiles {
+                assert_eq!(t.shares.len(), tile * factor);
+                t.shares.iter().enumerate().for_each(|(i, s)| sums[t.start * factor + i] += s);
+            }
+            assert!(sums.iter().all(|s| (s - 1.0).abs() < 1e-6), "{extent} {tile} {factor}: {sums:?}");
+            assert_eq!(tiles.len() == 1, extent == tile);
+        }
+    }
+
+    /// Where one tile alone is far from the other's sides it alone counts; between, shares change by equal steps.
+    #[test]
+    fn shares_fall_linearly_over_the_overlap() {
+        let tiles = tiles(28, 16, 1);
+        assert_eq!(tiles.iter().map(|t| t.start).collect::<Vec<_>>(), [0, 12]);
+        assert_eq!(tiles[0].shares[..12], [1.0; 12]);
+        assert_eq!(tiles[0].shares[12..], [0.875, 0.625, 0.375, 0.125]);
+        assert_eq!(tiles[1].shares[..4], [0.125, 0.375, 0.625, 0.875]);
+    }
+}

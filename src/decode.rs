@@ -1,0 +1,83 @@
+//! `fcdm decode`: latents that were saved become pictures.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use fcdm_models::pictures::Picture;
+use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_runtime::autoencoder::Decoder;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::model::{self, Size};
+use crate::pictures::{self, Pictures, shown};
+use crate::progress;
+use crate::say::sayln;
+
+/// Decode latents into pictures.
+#[derive(Args)]
+pub struct Arguments {
+    /// A safetensors file with `latents [n,C,h,w]`, as `generate --save-latents` writes it.
+    latents: PathBuf,
+    /// The autoencoder: an artifact compiled with --vae, or the weights (see `compile --vae`) [default: the one in the box].
+    #[arg(long, alias = "model", value_name = "PATH")]
+    vae: Option<PathBuf>,
+    /// Memory that decoding may take, such as 200MB; large pictures are then decoded in tiles.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
+    max_memory: Option<u64>,
+    /// Threads [default: as many as the machine runs at once].
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    #[command(flatten)]
+    pictures: pictures::Arguments,
+    /// Print a summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(a: &Arguments) -> Result<(), Failure> {
+    progress::stop_on_interrupt();
+    let file = TensorFile::open(&a.latents)?;
+    let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
+    let (shape, values) = file.floats("latents", &any)?;
+    let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
+    let artifact = model::autoencoder(a.vae.as_deref(), Size::Latents([image[1], image[2]]), false, a.json)?;
+    if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
+        let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
+        return Err(Failure::usage(format!("{file}: expected latents of {expected} channels, as the autoencoder has, found {found}")));
+    }
+    let verification = artifact.verify_in_background();
+    let threads = crate::generate::threads(a.threads);
+    let mut decoder = Decoder::new(&artifact, "decode", [image[1], image[2]], threads, a.max_memory)?;
+    let [h, w, c] = decoder.picture();
+    let started = Instant::now();
+    let mut pictures = Pictures::new(&a.pictures, a.pictures.grid)?;
+    let bar = progress::steps(n as u64, a.json).with_message("decoding");
+    let mut picture = vec![0.0; h * w * c];
+    let mut verification = Some(verification);
+    for (i, latent) in channels_last(&values, image).chunks_exact(image.iter().product()).enumerate() {
+        decoder.decode(latent, &mut picture);
+        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
+        if !verified || progress::stopped() {
+            bar.finish_and_clear();
+            return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
+        }
+        pictures.add(&format!("{i:06}"), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
+        bar.set_position(i as u64 + 1);
+    }
+    bar.finish_and_clear();
+    pictures.finish([h, w, c])?;
+    let seconds = started.elapsed().as_secs_f64();
+    if a.json {
+        let files: Vec<String> = pictures.files().iter().map(shown).collect();
+        let summary = json!({ "pictures": files, "tiles": decoder.tiles(), "bytes": decoder.bytes(), "seconds": seconds });
+        sayln!("{summary:#}");
+    } else {
+        let tiles = if decoder.tiles() > 1 { format!(" in {} tiles", decoder.tiles()) } else { String::new() };
+        let each = seconds * 1e3 / n as f64;
+        sayln!("decoded {n} pictures of {w} x {h}{tiles} to {}, {each:.1} ms each", a.pictures.output.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Which artifact a command works with: the one named, or the model in the box, which is compiled into the user's cache when it is
+//! first used; and autoencoders that are named by their weights.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fcdm_models::autoencoder::{self, Autoencoder};
+use fcdm_models::bundled;
+use fcdm_models::compile::{CompileError, Networks, Observer, Options, compile};
+use fcdm_passes::Pass;
+use fcdm_runtime::artifact::{Artifact, Fault};
+use indicatif::ProgressBar;
+
+use crate::failure::Failure;
+use crate::progress;
+
+/// The artifact at `path`, its weights not verified yet, or the model in the box.
+pub fn open(path: Option<&Path>, json: bool) -> Result<Arc<Artifact>, Failure> {
+    match path {
+        Some(path) => Ok(Arc::new(Artifact::open_unverified(path)?)),
+        None => bundled_artifact(json),
+    }
+}
+
+/// The model in the box, compiled if it is not there or not what this version would make.
+fn bundled_artifact(json: bool) -> Result<Arc<Artifact>, Failure> {
+    let folder = cache_folder();
+    let path = folder.join(format!("{}-{:016x}.fcdm", bundled::NAME, bundled::fingerprint()));
+    if let Ok(artifact) = Artifact::open_unverified(&path) {
+        return Ok(Arc::new(artifact));
+    }
+    std::fs::create_dir_all(&folder).map_err(|e| Failure::new(1, format!("{}: cannot make the folder: {e}", folder.display())))?;
+    let (import, autoencoder) = bundled::networks().map_err(CompileError::from)?;
+    let networks = Networks { fcdm: Some(&import), autoencoder: Some(&autoencoder), preview: None };
+    if !json {
+        eprintln!("compiling the model in the box to {} (once)", path.display());
+    }
+    compile(networks, &bundled::options(), &path, &mut Watcher::new(json))?;
+    Ok(Arc::new(Artifact::open_unverified(&path)?))
+}
+
+/// Where the system keeps what can be made again.
+fn cache_folder() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || named("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
+    named("XDG_CACHE_HOME").or_else(|| named("LOCALAPPDATA")).or_else(home).unwrap_or_else(std::env::temp_dir).join("fcdm")
+}
+
+/// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and
+/// width `size` into a file that goes away again; without a path it is the one in the box.
+pub fn autoencoder(path: Option<&Path>, size: Size, encoder: bool, json: bool) -> Result<Arc<Artifact>, Failure> {
+    let weights = match path {
+        None => bundled::autoencoder(),
+        Some(path) if path.is_dir() => autoencoder::open(path, autoencoder::PREFIX),
+        Some(path) => match Artifact::open_unverified(path) {
+            Ok(artifact) => return Ok(Arc::new(artifact)),
+            Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) => autoencoder::open(path, autoencoder::PREFIX),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let weights = weights.map_err(CompileError::from)?;
+    let [height, width] = size.latents(&weights)?;
+    let file = tempfile::Builder::new().prefix("fcdm-").suffix(".fcdm").tempfile();
+    let file = file.map_err(|e| Failure::new(1, format!("cannot create a temporary file: {e}")))?;
+    let networks = Networks { autoencoder: Some(&weights), ..Networks::default() };
+    let options = Options { encoder, ..Options::new(height, width) };
+    compile(networks, &options, file.path(), &mut Watcher::new(json))?;
+    // The open map keeps the contents when the file is gone.
+    Ok(Arc::new(Artifact::open_unverified(file.path())?))
+}
+
+/// A size that an autoencoder is asked for.
+#[derive(Clone, Copy)]
+pub enum Size {
+    /// Height and width of latents.
+    Latents([usize; 2]),
+    /// The side of a square picture.
+    Square(usize),
+}
+
+impl Size {
+    fn latents(self, a: &Autoencoder) -> Result<[usize; 2], Failure> {
+        match self {
+            Size::Latents(size) => Ok(size),
+            Size::Square(side) if side.is_multiple_of(a.factor()) && side > 0 => Ok([side / a.factor(); 2]),
+            Size::Square(side) => Err(Failure::usage(format!("size: expected a multiple of {}, found {side}", a.factor()))),
+        }
+    }
+}
+
+/// Shows how far a compilation is, and stops it on Ctrl-C.
+struct Watcher {
+    json: bool,
+    phase: &'static str,
+    bar: ProgressBar,
+}
+
+impl Watcher {
+    fn new(json: bool) -> Watcher {
+        Watcher { json, phase: "", bar: ProgressBar::hidden() }
+    }
+}
+
+impl Observer for Watcher {
+    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
+        if phase != self.phase {
+            self.bar.finish_and_clear();
+            self.bar = progress::bytes(total, self.json).with_message(phase);
+            self.phase = phase;
+        }
+        self.bar.set_position(done);
+        !progress::stopped()
+    }
+
+    fn pass(&mut self, _: &'static Pass, _: &fcdm_ir::Module) {}
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
