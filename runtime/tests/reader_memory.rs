@@ -89,8 +89,8 @@ fn opening_allocates_a_small_multiple_of_the_file() {
         metadata("fcdm.model", &format!(r#"{{"class_names":[{}]}}"#, many("\"\""))),
         metadata("fcdm.model", &format!(r#"{{"depths":[{}]}}"#, many("1"))),
         metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, many("{}"))),
-        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, many(ENTRY))),
-        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
+        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, many(ENTRY))),
+        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.fcdm");

@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn against_f64() {
         let silu = |v: f64| v / (1.0 + (-v).exp());
-        let activations: [(Activation, fn(f64) -> f64); 3] =
-            [(Activation::None, |v| v), (Activation::Relu, |v| v.max(0.0)), (Activation::Silu, silu)];
+        type F = fn(f64) -> f64;
+        let activations: [(Activation, F); 3] = [(Activation::None, |v| v), (Activation::Relu, |v| v.max(0.0)), (Activation::Silu, silu)];
         for (n, h, w, c, groups) in [(1, 1, 1, 2, 1), (2, 5, 4, 12, 3), (2, 40, 50, 6, 6), (1, 8, 8, 70, 2)] {
             let x: Vec<f32> = values(n * h * w * c, 1).iter().map(|v| v + 5.0).collect();
             let (gamma, beta) = (values(c, 2), values(c, 3));
