@@ -60,16 +60,22 @@ pub fn choose<'a>(functions: impl Iterator<Item = &'a Function>, which: Winograd
 
 /// True for a convolution that can run by Winograd and is meant to.
 fn suits(f: &Function, inst: &Inst, which: Winograd) -> bool {
-    let (stride, pad) = match &inst.op {
-        Op::Conv2d(o) => (o.stride, &o.pad),
-        Op::ConvPixelShuffle(o) => (o.stride, &o.pad),
-        Op::ConvPixelUnshuffle(o) => (o.stride, &o.pad),
+    let (stride, pad, upsample) = match &inst.op {
+        Op::Conv2d(o) => (o.stride, &o.pad, 1),
+        Op::ConvPixelShuffle(o) => (o.stride, &o.pad, 1),
+        Op::ConvPixelUnshuffle(o) => (o.stride, &o.pad, 1),
+        Op::ConvRelu(o) => (o.stride, &o.pad, 1),
+        Op::ConvAdd(o) => (o.stride, &o.pad, 1),
+        Op::ConvAddRelu(o) => (o.stride, &o.pad, 1),
+        Op::UpsampleConv(o) => (o.stride, &o.pad, o.factor),
         _ => return false,
     };
     let (x, w) = (&f.ty(inst.operands[0]).shape, &f.ty(inst.operands[1]).shape);
     let possible = stride == 1 && w[1..3] == [3, 3];
     // Not the result's extents, which may be those of a shuffled image.
-    let faster = || Convolution { h: x[1] + pad[0] + pad[2] - 2, w: x[2] + pad[1] + pad[3] - 2, i: w[3], o: w[0] }.is_faster_by_winograd();
+    let (height, width) = (x[1] * upsample, x[2] * upsample);
+    let faster =
+        || Convolution { h: height + pad[0] + pad[2] - 2, w: width + pad[1] + pad[3] - 2, i: w[3], o: w[0] }.is_faster_by_winograd();
     possible && (which == Winograd::Always || which == Winograd::WhereFaster && faster())
 }
 
@@ -114,7 +120,7 @@ impl Convolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fcdm_ir::ops::{Conv2d, Tanh};
+    use fcdm_ir::ops::{Conv2d, ConvAdd, ConvAddRelu, ConvRelu, Tanh, UpsampleConv};
     use fcdm_ir::{Builder, Type};
 
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
@@ -137,6 +143,43 @@ mod tests {
         assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd());
         assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd());
         assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd());
+    }
+
+    /// Of SD's decoder and of TAESD's at 256 px: all but those to and from a few channels.
+    #[test]
+    fn decoders_win() {
+        let wide = [(32, 512, 512), (64, 512, 512), (128, 512, 256), (128, 256, 256), (256, 256, 128), (256, 128, 128)];
+        let narrow = [16, 32, 64, 128, 256].map(|side| (side, 64, 64));
+        for (side, i, o) in wide.into_iter().chain(narrow) {
+            assert!(Convolution { h: side, w: side, i, o }.is_faster_by_winograd(), "{side} {i} {o}");
+        }
+        for (side, i, o) in [(32, 4, 512), (256, 128, 3), (256, 64, 3)] {
+            assert!(!Convolution { h: side, w: side, i, o }.is_faster_by_winograd(), "{side} {i} {o}");
+        }
+    }
+
+    /// The size that counts is that of the result, be it of an image that was never enlarged.
+    #[test]
+    fn fused_convolutions_are_convolutions() {
+        let of = |side: usize, op: Op, residual: bool| {
+            let mut b = Builder::new("f");
+            let x = b.input("x", Type::f32([1, side, side, 128]));
+            let r = b.input("r", Type::f32([1, 8, 8, 128]));
+            let w = b.weight("w", Type::f32([128, 3, 3, 128]));
+            let y = b.one(op, &[&[x, w][..], &[r][..usize::from(residual)]].concat());
+            let f = b.finish(vec![("y".into(), y)]);
+            (!choose(std::iter::once(&f), Winograd::Always).is_empty(), !choose(std::iter::once(&f), Winograd::WhereFaster).is_empty())
+        };
+        let pad = vec![1; 4];
+        assert_eq!(
+            of(8, ConvRelu { stride: 1, pad: pad.clone() }.into(), false),
+            of(8, Conv2d { stride: 1, pad: pad.clone() }.into(), false)
+        );
+        assert!(of(8, ConvAdd { stride: 1, pad: pad.clone() }.into(), true).0);
+        assert!(of(8, ConvAddRelu { stride: 1, pad: pad.clone() }.into(), true).0);
+        assert!(!of(16, ConvAdd { stride: 2, pad: pad.clone() }.into(), true).0);
+        let upsampled = |factor| of(4, UpsampleConv { factor, stride: 1, pad: pad.clone() }.into(), false);
+        assert_eq!([upsampled(1), upsampled(8)], [(true, false), (true, true)]);
     }
 
     /// A function of one convolution whose weight `w` may be used otherwise too.

@@ -13,12 +13,16 @@ pub mod rewrite;
 mod eliminate_dead_code;
 mod fold_grn_bias;
 mod fold_weights;
+mod fuse_attention;
 mod fuse_concat_linear;
+mod fuse_conv_add_relu;
 mod fuse_conv_shuffle;
 mod fuse_dwconv_norm_modulate;
+mod fuse_group_norm_activation;
 mod fuse_linear_gelu_sumsq;
 mod fuse_norm_modulate;
 mod fuse_scale_linear_gated_add;
+mod fuse_upsample_conv;
 mod hoist_condition;
 mod simplify;
 

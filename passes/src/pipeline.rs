@@ -6,12 +6,16 @@ use fcdm_ir::{Function, Module};
 use crate::eliminate_dead_code::eliminate_dead_code;
 use crate::fold_grn_bias::fold_grn_bias;
 use crate::fold_weights::fold_weights;
+use crate::fuse_attention::fuse_attention;
 use crate::fuse_concat_linear::fuse_concat_linear;
+use crate::fuse_conv_add_relu::fuse_conv_add_relu;
 use crate::fuse_conv_shuffle::fuse_conv_shuffle;
 use crate::fuse_dwconv_norm_modulate::fuse_dwconv_norm_modulate;
+use crate::fuse_group_norm_activation::fuse_group_norm_activation;
 use crate::fuse_linear_gelu_sumsq::fuse_linear_gelu_sumsq;
 use crate::fuse_norm_modulate::fuse_norm_modulate;
 use crate::fuse_scale_linear_gated_add::fuse_scale_linear_gated_add;
+use crate::fuse_upsample_conv::fuse_upsample_conv;
 use crate::hoist_condition::hoist_condition;
 use crate::simplify::simplify;
 
@@ -79,6 +83,22 @@ pub const PASSES: &[Pass] = &[
         about: "convolution and pixel shuffle as one kernel that writes to the shuffled places",
         body: Body::Function(fuse_conv_shuffle),
     },
+    Pass {
+        name: "fuse_upsample_conv",
+        about: "upsampling and convolution as one kernel that reads the small image",
+        body: Body::Function(fuse_upsample_conv),
+    },
+    Pass {
+        name: "fuse_conv_add_relu",
+        about: "convolution or linear layer, residual and ReLU as one kernel",
+        body: Body::Function(fuse_conv_add_relu),
+    },
+    Pass {
+        name: "fuse_group_norm_activation",
+        about: "group norm and activation as one kernel",
+        body: Body::Function(fuse_group_norm_activation),
+    },
+    Pass { name: "fuse_attention", about: "attention as one kernel, without its matrix of scores", body: Body::Function(fuse_attention) },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
     Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },
 ];
@@ -99,6 +119,11 @@ pub const OPTIMISED: &[&str] = &[
     // After the fusions of linear layers: an epilogue saves more than a concatenation.
     "fuse_concat_linear",
     "fuse_conv_shuffle",
+    // Before the epilogues: an enlarged image that is not written saves more than a sum that is not.
+    "fuse_upsample_conv",
+    "fuse_conv_add_relu",
+    "fuse_group_norm_activation",
+    "fuse_attention",
     // Before hoisting: what needs no input at all must not become an input of the denoiser.
     "fold_weights",
     "hoist_condition",

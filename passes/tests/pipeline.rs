@@ -123,6 +123,59 @@ fn the_optimised_condition_has_every_projection_and_the_weights_the_folded_bias(
     assert!(!used.contains(&"pw2.b") && !used.contains(&"beta"), "{m}");
 }
 
+/// Attention, a residual block and an upsampling, as in a decoder: nothing is left between the products and the norms.
+#[test]
+fn an_optimised_decoder_is_its_products_and_norms() {
+    let text = "\
+weight @g : f32[4]
+weight @l : f32[4,4]
+weight @w1 : f32[4,3,3,4]
+weight @w2 : f32[4,3,3,4]
+weight @up : f32[4,3,3,4]
+weight @skip : f32[4,1,1,4]
+
+fn @decode(%z: f32[1,2,3,4]) {
+  %n = group_norm %z, @g, @g {groups=2, eps=1e-6} : f32[1,2,3,4]
+  %s = reshape %n {shape=[1,6,4]} : f32[1,6,4]
+  %q = linear %s, @l, @g : f32[1,6,4]
+  %t = transpose %q {perm=[0,2,1]} : f32[1,4,6]
+  %m = matmul %s, %t : f32[1,6,6]
+  %c = scale %m {by=0.5} : f32[1,6,6]
+  %p = softmax %c : f32[1,6,6]
+  %a = matmul %p, %s : f32[1,6,4]
+  %i = reshape %a {shape=[1,2,3,4]} : f32[1,2,3,4]
+  %o = linear %i, @l, @g : f32[1,2,3,4]
+  %r = add %o, %z : f32[1,2,3,4]
+  %n1 = group_norm %r, @g, @g {groups=2, eps=1e-6} : f32[1,2,3,4]
+  %a1 = silu %n1 : f32[1,2,3,4]
+  %c1 = conv2d %a1, @w1, @g {stride=1, pad=[1,1,1,1]} : f32[1,2,3,4]
+  %n2 = group_norm %c1, @g, @g {groups=2, eps=1e-6} : f32[1,2,3,4]
+  %a2 = silu %n2 : f32[1,2,3,4]
+  %c2 = conv2d %a2, @w2, @g {stride=1, pad=[1,1,1,1]} : f32[1,2,3,4]
+  %k = conv2d %r, @skip {stride=1, pad=[0,0,0,0]} : f32[1,2,3,4]
+  %b = add %k, %c2 : f32[1,2,3,4]
+  %u = upsample_nearest %b {factor=2} : f32[1,4,6,4]
+  %y = conv2d %u, @up, @g {stride=1, pad=[1,1,1,1]} : f32[1,4,6,4]
+  return %y
+}
+";
+    let (m, _) = parse_module("decoder", text).unwrap();
+    let (m, _) = quietly(OPTIMISED, m);
+    let found = ops(m.function("decode").unwrap());
+    let want = [
+        ("conv2d", 2),
+        ("fused.attention", 1),
+        ("fused.conv_add", 1),
+        ("fused.group_norm_silu", 2),
+        ("fused.linear_add", 1),
+        ("fused.upsample_conv", 1),
+        ("group_norm", 1),
+        ("linear", 1),
+        ("reshape", 2),
+    ];
+    assert_eq!(found, want.into_iter().collect());
+}
+
 #[test]
 fn the_plain_pipeline_only_splits() {
     let (m, report) = quietly(PLAIN, network());
@@ -136,7 +189,8 @@ fn the_plain_pipeline_only_splits() {
 fn every_pass_of_the_optimised_pipeline_finds_its_pattern_or_says_that_it_did_not() {
     let (m, report) = quietly(OPTIMISED, network());
     let fired: Vec<&str> = report.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
-    let idle = ["simplify", "eliminate_dead_code"];
+    let of_autoencoders = ["fuse_upsample_conv", "fuse_conv_add_relu", "fuse_group_norm_activation", "fuse_attention"];
+    let idle = [&["simplify", "eliminate_dead_code"], &of_autoencoders[..]].concat();
     assert_eq!(fired, OPTIMISED.iter().copied().filter(|p| !idle.contains(p)).collect::<Vec<_>>());
     for pair in report.runs.windows(2) {
         assert_eq!(pair[0].after, pair[1].before);

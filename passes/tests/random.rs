@@ -87,7 +87,7 @@ impl Random {
         let ty = self.b.ty(x).clone();
         let per_channel = Type::f32([ty.shape[0], ty.channels()]);
         let (axis, by) = (usize::from(n) % ty.rank(), [1.0, 0.5, 2.0, -1.0][usize::from(n) % 4]);
-        match op % 32 {
+        match op % 34 {
             0 => self.emit(Neg {}, &[x]),
             1 => self.emit(Scale { by }, &[x]),
             2 => self.emit(Offset { by: by - 1.0 }, &[x]),
@@ -107,14 +107,14 @@ impl Random {
             13 => self.emit(PixelUnshuffle { factor: 1 + usize::from(n) % 2 }, &[x]),
             14..=17 => {
                 let other = self.of_type(&ty, c);
-                let op: Op = [Op::from(Add {}), Sub {}.into(), Mul {}.into(), Div {}.into()][usize::from(op % 32 - 14)].clone();
+                let op: Op = [Op::from(Add {}), Sub {}.into(), Mul {}.into(), Div {}.into()][usize::from(op % 34 - 14)].clone();
                 self.emit(op, &[x, other])
             }
             18..=20 => {
                 let value = f64::from(n % 2);
                 let k = self.b.one(Fill { value, dtype: DType::F32, shape: ty.shape }, &[]);
                 let operands = if c.is_multiple_of(2) { [x, k] } else { [k, x] };
-                let op: Op = [Op::from(Add {}), Sub {}.into(), Mul {}.into()][usize::from(op % 32 - 18)].clone();
+                let op: Op = [Op::from(Add {}), Sub {}.into(), Mul {}.into()][usize::from(op % 34 - 18)].clone();
                 self.emit(op, &operands)
             }
             21 => self.emit(LayerNorm { eps: [1e-2, 1e-3][usize::from(n) % 2] }, &[x]),
@@ -141,7 +141,9 @@ impl Random {
                 self.values.push(folded);
                 Some(folded)
             }
-            _ => self.half_block(x, c, n),
+            31 => self.half_block(x, c, n),
+            32 => self.conv(x, n),
+            _ => self.decoder_part(x, c, n),
         }
     }
 
@@ -167,6 +169,47 @@ impl Random {
             operands.push(self.weight(&[c]));
         }
         self.emit(DwConv2d { pad: 1 }, &operands)
+    }
+
+    fn conv(&mut self, x: Value, n: u8) -> Option<Value> {
+        let c = self.b.ty(x).channels();
+        let mut operands = vec![x, self.weight(&[C, 3, 3, c])];
+        if !n.is_multiple_of(4) {
+            operands.push(self.weight(&[C]));
+        }
+        self.emit(Conv2d { stride: 1, pad: vec![1; 4] }, &operands)
+    }
+
+    /// As [`Random::half_block`], of autoencoders.
+    fn decoder_part(&mut self, x: Value, c: u8, n: u8) -> Option<Value> {
+        let ty = self.b.ty(x).clone();
+        match c % 4 {
+            0 => {
+                let large = self.emit(UpsampleNearest { factor: 2 }, &[x])?;
+                self.conv(large, n)
+            }
+            1 => {
+                let operands = [x, self.weight(&[ty.channels()]), self.weight(&[ty.channels()])];
+                let h = self.emit(GroupNorm { groups: 2, eps: 1e-2 }, &operands)?;
+                self.emit([Op::from(Relu {}), Silu {}.into()][usize::from(n) % 2].clone(), &[h])
+            }
+            2 => {
+                let h = if n.is_multiple_of(3) { self.linear(x, n)? } else { self.conv(x, n)? };
+                let other = self.b.ty(h).clone();
+                let operands = [h, self.of_type(&other, c)];
+                let sum = self.emit(Add {}, &operands)?;
+                self.emit(Relu {}, &[sum])
+            }
+            _ => {
+                let rows = ty.shape[..ty.rank() - 1].iter().product();
+                let x = self.emit(Reshape { shape: vec![1, rows, ty.channels()] }, &[x])?;
+                let k = self.emit(Transpose { perm: vec![0, 2, 1] }, &[x])?;
+                let scores = self.emit(Matmul {}, &[x, k])?;
+                let scores = self.emit(Scale { by: 0.5 }, &[scores])?;
+                let shares = self.emit(Softmax {}, &[scores])?;
+                self.emit(Matmul {}, &[shares, x])
+            }
+        }
     }
 
     /// One of the patterns that the fusions look for, and nothing of it hidden: later steps may use any value of it.

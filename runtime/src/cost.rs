@@ -43,6 +43,7 @@ fn macs(step: &Step) -> u64 {
         // Transformed weights: [panels, 36, I, 16].
         Kernel::Conv2dWinograd { .. } => per_output(9 * x[1].shape[2]),
         Kernel::Matmul => per_output(x[0].shape[2]),
+        Kernel::Attention { .. } => pixels(&x[0]).saturating_mul(x[1].shape[1]).saturating_mul(x[0].shape[2] + x[2].shape[2]),
         // Every element of the kernel meets every pixel of the smaller side.
         Kernel::ConvTranspose2d { .. } => pixels(&x[0]).saturating_mul(x[1].count()),
         Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => per_output(pixels(&x[1])),
@@ -89,7 +90,7 @@ fn pixels(operand: &Operand) -> usize {
 mod tests {
     use super::*;
     use crate::kernels::testing::{packed, step};
-    use crate::plan::Rearrange;
+    use crate::plan::{Epilogue, Rearrange};
 
     fn check(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]], macs: u64, bytes: u64) {
         assert_eq!(Cost::of(&step(kernel.clone(), inputs, outputs)), Cost { macs, bytes }, "{kernel:?}");
@@ -100,9 +101,9 @@ mod tests {
         let w = packed(40, 24);
         check(Kernel::Linear, &[&[6, 24], &w, &[40]], &[&[6, 40]], 6 * 24 * 40, 4 * (6 * 24 + 48 * 24 + 40 + 6 * 40));
         let (x, y) = ([2, 5, 5, 3], [2, 5, 5, 40]);
-        let conv = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then: Rearrange::Keep };
+        let conv = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
         check(conv, &[&x, &packed(40, 27)], &[&y], 50 * 27 * 40, 4 * (150 + 48 * 27 + 2000));
-        let winograd = Kernel::Conv2dWinograd { pad: [1; 4], then: Rearrange::Keep };
+        let winograd = Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
         check(winograd, &[&x, &[3, 36, 3, 16]], &[&y], 50 * 27 * 40, 4 * (150 + 48 * 36 * 3 + 2000));
         // Stride 2: 9 taps for each of the 4 pixels of x, whatever the size of y.
         let transposed = Kernel::ConvTranspose2d { stride: 2, pad: [0; 4] };

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's format. A reader refuses every other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Output channels of one panel of a packed weight matrix, on every CPU.
 pub const PANEL: usize = 16;
@@ -175,6 +175,45 @@ pub enum Binary {
     DivNoNan,
 }
 
+/// A function of every element of a result, applied before it is stored; formulas as for the IR ops of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Activation {
+    /// `y = x`.
+    #[default]
+    None,
+    Relu,
+    Silu,
+}
+
+/// What follows a convolution and its bias: `y = activation(v + r)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epilogue {
+    /// Whether r, the residual, is there: the last input, with y's shape. Only where y is not rearranged.
+    #[serde(default)]
+    pub residual: bool,
+    /// Applied to the sum.
+    #[serde(default)]
+    pub activation: Activation,
+}
+
+impl Epilogue {
+    /// Nothing.
+    pub const NONE: Epilogue = Epilogue { residual: false, activation: Activation::None };
+
+    /// Of a convolution's inputs `x, w, b?, r?`, `count` in number, which are b and r.
+    pub fn operands(self, count: usize) -> (Option<usize>, Option<usize>) {
+        let rest = count - usize::from(self.residual);
+        ((rest > 2).then_some(2), self.residual.then_some(rest))
+    }
+}
+
+/// A factor that changes nothing.
+fn one() -> usize {
+    1
+}
+
 /// How a convolution's result is rearranged while it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -256,7 +295,12 @@ pub enum Kernel {
     ConcatLinear,
     /// `a [B,M,K], b [B,K,N] -> y [B,M,N]`.
     Matmul,
-    /// `x [N,H,W,I], W[O, KH*KW*I], b[O]? -> y [N,OH,OW,O]`; k runs over kh, kw, i (i fastest).
+    /// `q [B,M,K], k [B,S,K], v [B,S,N] -> y [B,M,N]`: `softmax(scale * q k^T) v`, the softmax over S.
+    Attention {
+        /// Factor on the products of q and k.
+        scale: f32,
+    },
+    /// `x [N,H,W,I], W[O, KH*KW*I], b[O]?, r? -> y [N,OH,OW,O]`; k runs over kh, kw, i (i fastest).
     Conv2d {
         /// Kernel height and width.
         kernel: [usize; 2],
@@ -264,17 +308,29 @@ pub enum Kernel {
         stride: usize,
         /// Top, left, bottom, right.
         pad: [usize; 4],
+        /// Every pixel of x stands for so many by so many: the convolution is of `[N, upsample * H, upsample * W, I]`.
+        #[serde(default = "one")]
+        upsample: usize,
+        /// What follows the bias.
+        #[serde(default)]
+        epilogue: Epilogue,
         /// Where the result's elements go. y has its extents after that.
         #[serde(default)]
         then: Rearrange,
     },
-    /// `x [N,H,W,I], U [ceil(O/16), 36, I, 16], b[O]? -> y [N,OH,OW,O]`: a convolution 3x3 of stride 1 by Winograd's
+    /// `x [N,H,W,I], U [ceil(O/16), 36, I, 16], b[O]?, r? -> y [N,OH,OW,O]`: a convolution 3x3 of stride 1 by Winograd's
     /// F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity. `U[o/16][6 r + c][i][o%16]` is element `(r, c)` of
     /// `G g G^T`, g being the kernel of output channel o and input channel i; zero where `o >= O`. G's row for
     /// point p is `[1, p, p^2]` over the product of `p - q` for the other finite points q, and `[0, 0, 1]` at infinity.
     Conv2dWinograd {
         /// Top, left, bottom, right.
         pad: [usize; 4],
+        /// As of [`Kernel::Conv2d`].
+        #[serde(default = "one")]
+        upsample: usize,
+        /// As of [`Kernel::Conv2d`].
+        #[serde(default)]
+        epilogue: Epilogue,
         /// Where the result's elements go. y has its extents after that.
         #[serde(default)]
         then: Rearrange,
@@ -328,6 +384,9 @@ pub enum Kernel {
         groups: usize,
         /// Added to the variance.
         eps: f32,
+        /// Applied to the normalised values.
+        #[serde(default)]
+        activation: Activation,
     },
     /// `x [N,..,C], shift [N,C], scale [N,C] -> x * (1 + scale) + shift`.
     Modulate,

@@ -48,7 +48,7 @@ const MODEL: &str = r#"{"prediction":"velocity","in_channels":4,"out_channels":4
 /// A header without tensors whose metadata are sound but for `key`, and whose checksum is right, computed from its
 /// documentation: an attacker can do that too.
 fn metadata(key: &str, value: &str) -> String {
-    let sound = [("fcdm.version", "1"), ("fcdm.model", MODEL), ("fcdm.plan", r#"{"version":2,"entries":[]}"#), ("fcdm.checksums", "{}")];
+    let sound = [("fcdm.version", "2"), ("fcdm.model", MODEL), ("fcdm.plan", r#"{"version":3,"entries":[]}"#), ("fcdm.checksums", "{}")];
     let mut map: BTreeMap<&str, String> = sound.into_iter().map(|(k, v)| (k, v.to_string())).collect();
     map.insert(key, value.to_string());
     let mut canonical = (map.len() as u64).to_le_bytes().to_vec();
@@ -88,9 +88,9 @@ fn opening_allocates_a_small_multiple_of_the_file() {
         metadata("fcdm.checksums", &format!("{{{}}}", many("\"a\":\"\""))),
         metadata("fcdm.model", &format!(r#"{{"class_names":[{}]}}"#, many("\"\""))),
         metadata("fcdm.model", &format!(r#"{{"depths":[{}]}}"#, many("1"))),
-        metadata("fcdm.plan", &format!(r#"{{"version":2,"entries":[{}]}}"#, many("{}"))),
-        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, many(ENTRY))),
-        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
+        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, many("{}"))),
+        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, many(ENTRY))),
+        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.fcdm");

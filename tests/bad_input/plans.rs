@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::process::{Folder, Tensors};
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, TensorSource, keys, write};
-use fcdm_runtime::plan::{Element, Kernel, Place, Plan, Rearrange};
+use fcdm_runtime::plan::{Activation, Element, Epilogue, Kernel, Place, Plan, Rearrange};
 
 /// Rewrites an artifact with a changed plan and description.
 fn tamper(from: &Path, to: &Path, change: impl Fn(&mut Plan, &mut ModelInfo)) {
@@ -106,18 +106,28 @@ fn kernels_that_cannot_be() {
         s.inputs = vec![s.inputs[0].clone(); 1000];
     });
     refused(&f, "another kernel", |p, _| p.entries[1].steps[0].kernel = Kernel::Softmax);
-    refused(&f, "division by zero", |p, _| p.entries[1].steps[0].kernel = Kernel::GroupNorm { groups: 0, eps: 0.0 });
+    refused(&f, "division by zero", |p, _| {
+        p.entries[1].steps[0].kernel = Kernel::GroupNorm { groups: 0, eps: 0.0, activation: Activation::None }
+    });
     refused(&f, "stride", |p, _| {
-        p.entries[1].steps[0].kernel = Kernel::Conv2d { kernel: [3, 3], stride: 0, pad: [1; 4], then: Rearrange::Keep }
+        p.entries[1].steps[0].kernel =
+            Kernel::Conv2d { kernel: [3, 3], stride: 0, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep }
     });
     refused(&f, "huge", |p, _| {
-        p.entries[1].steps[0].kernel =
-            Kernel::Conv2d { kernel: [usize::MAX; 2], stride: usize::MAX, pad: [usize::MAX; 4], then: Rearrange::Keep }
+        p.entries[1].steps[0].kernel = Kernel::Conv2d {
+            kernel: [usize::MAX; 2],
+            stride: usize::MAX,
+            pad: [usize::MAX; 4],
+            upsample: 1,
+            epilogue: Epilogue::NONE,
+            then: Rearrange::Keep,
+        }
     });
     for factor in [0, 1 << 32, usize::MAX] {
         for then in [Rearrange::Shuffle { factor }, Rearrange::Unshuffle { factor }] {
             refused(&f, "rearranged", |p, _| {
-                p.entries[1].steps[0].kernel = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then }
+                p.entries[1].steps[0].kernel =
+                    Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then }
             });
         }
     }

@@ -86,7 +86,7 @@ fn the_artifact_is_a_safetensors_file() {
         let bytes = f.bytes(&format!("{net}.fcdm"));
         let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         assert_eq!((length + 8) % 64, 0, "the data begin aligned");
-        assert_eq!(header.metadata().as_ref().unwrap()["fcdm.version"], "1");
+        assert_eq!(header.metadata().as_ref().unwrap()["fcdm.version"], "2");
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(tensors.len() as u64, f.json(&format!("inspect {net}.fcdm"))["tensors"].as_u64().unwrap());
     }

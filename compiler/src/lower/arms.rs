@@ -1,10 +1,30 @@
 //! One arm for every op: the kernel that computes it.
 
 use fcdm_ir::{Def, Inst, Op, Value};
-use fcdm_runtime::plan::{Binary, Kernel, Rearrange, Unary};
+use fcdm_runtime::plan::{Activation, Binary, Epilogue, Kernel, Rearrange, Unary};
 
 use super::{LowerError, Lowering, View, shares_buffer};
 use crate::weights::Order;
+
+const RELU: Epilogue = Epilogue { residual: false, activation: Activation::Relu };
+const ADD: Epilogue = Epilogue { residual: true, activation: Activation::None };
+const ADD_RELU: Epilogue = Epilogue { residual: true, activation: Activation::Relu };
+
+/// What the ops that contain a convolution say of it.
+struct Convolution {
+    stride: usize,
+    pad: [usize; 4],
+    upsample: usize,
+    epilogue: Epilogue,
+    then: Rearrange,
+}
+
+impl Convolution {
+    /// Of the image as it is, stored as it comes.
+    fn new(stride: usize, pad: &[usize]) -> Convolution {
+        Convolution { stride, pad: four(pad), upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep }
+    }
+}
 
 impl Lowering<'_> {
     pub(super) fn instruction(&mut self, inst: &Inst) -> Result<(), LowerError> {
@@ -42,7 +62,9 @@ impl Lowering<'_> {
             Op::SumSquares(_) => self.kernel(inst, Kernel::SumSquares),
             Op::Softmax(_) => self.kernel(inst, Kernel::Softmax),
             Op::LayerNorm(o) => self.kernel(inst, Kernel::LayerNorm { eps: o.eps as f32 }),
-            Op::GroupNorm(o) => self.kernel(inst, Kernel::GroupNorm { groups: o.groups, eps: o.eps as f32 }),
+            Op::GroupNorm(o) => self.group_norm(inst, o.groups, o.eps, Activation::None),
+            Op::GroupNormRelu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Relu),
+            Op::GroupNormSilu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Silu),
             Op::Grn(o) => self.kernel(inst, Kernel::Grn { eps: o.eps as f32 }),
             Op::GrnScale(o) => self.kernel(inst, Kernel::GrnScale { eps: o.eps as f32 }),
             Op::Modulate(_) => self.kernel(inst, Kernel::Modulate),
@@ -54,10 +76,20 @@ impl Lowering<'_> {
             Op::LinearGeluSumsq(_) => self.packed(inst, 1, Kernel::LinearGeluSumsq),
             Op::ScaleLinearGatedAdd(_) => self.packed(inst, 2, Kernel::ScaleLinearGatedAdd),
             Op::ConcatLinear(_) => self.packed(inst, 2, Kernel::ConcatLinear),
-            Op::Matmul(_) => self.matmul(inst),
-            Op::Conv2d(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Keep),
-            Op::ConvPixelShuffle(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Shuffle { factor: o.factor }),
-            Op::ConvPixelUnshuffle(o) => self.conv(inst, o.stride, &o.pad, Rearrange::Unshuffle { factor: o.factor }),
+            Op::LinearAdd(_) => self.linear_add(inst),
+            Op::Matmul(_) => self.batched(inst, Kernel::Matmul),
+            Op::Attention(o) => self.batched(inst, Kernel::Attention { scale: o.scale as f32 }),
+            Op::Conv2d(o) => self.conv(inst, &Convolution::new(o.stride, &o.pad)),
+            Op::ConvPixelShuffle(o) => {
+                self.conv(inst, &Convolution { then: Rearrange::Shuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
+            }
+            Op::ConvPixelUnshuffle(o) => {
+                self.conv(inst, &Convolution { then: Rearrange::Unshuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
+            }
+            Op::UpsampleConv(o) => self.conv(inst, &Convolution { upsample: o.factor, ..Convolution::new(o.stride, &o.pad) }),
+            Op::ConvRelu(o) => self.conv(inst, &Convolution { epilogue: RELU, ..Convolution::new(o.stride, &o.pad) }),
+            Op::ConvAdd(o) => self.conv(inst, &Convolution { epilogue: ADD, ..Convolution::new(o.stride, &o.pad) }),
+            Op::ConvAddRelu(o) => self.conv(inst, &Convolution { epilogue: ADD_RELU, ..Convolution::new(o.stride, &o.pad) }),
             Op::ConvTranspose2d(o) => self.kernel(inst, Kernel::ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Kernel::Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
             Op::DwConv2d(o) => self.kernel(inst, Kernel::DwConv2d { pad: o.pad }),
@@ -100,23 +132,47 @@ impl Lowering<'_> {
         self.call(inst, kernel, inputs);
     }
 
+    fn group_norm(&mut self, inst: &Inst, groups: usize, eps: f64, activation: Activation) {
+        self.kernel(inst, Kernel::GroupNorm { groups, eps: eps as f32, activation });
+    }
+
     /// A convolution, directly, or by Winograd where that was chosen for the weight. Where its result is shuffled, weights and
-    /// bias have the order of the columns that it writes.
-    fn conv(&mut self, inst: &Inst, stride: usize, pad: &[usize], then: Rearrange) {
-        let (x, w, pad) = (&inst.operands, self.f.value(inst.operands[1]), four(pad));
+    /// bias have the order of the columns that it writes. The ops have a residual before the bias, which may be left out, the
+    /// kernels behind.
+    fn conv(&mut self, inst: &Inst, c: &Convolution) {
+        let (x, w) = (&inst.operands, self.f.value(inst.operands[1]));
+        let Convolution { stride, pad, upsample, epilogue, then } = *c;
         let order = match then {
             Rearrange::Shuffle { factor } => Order::Shuffled { factor },
             Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
         };
         let (kernel, weights) = if w.def == Def::Weight && self.winograd.contains(&w.name) {
-            (Kernel::Conv2dWinograd { pad, then }, self.transformed(x[1], order))
+            (Kernel::Conv2dWinograd { pad, upsample, epilogue, then }, self.transformed(x[1], order))
         } else {
             let kernel = [w.ty.shape[1], w.ty.shape[2]];
-            (Kernel::Conv2d { kernel, stride, pad, then }, self.panels(x[1], order))
+            (Kernel::Conv2d { kernel, stride, pad, upsample, epilogue, then }, self.panels(x[1], order))
         };
+        let (residual, bias) = if epilogue.residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
         let mut inputs = vec![self.view(x[0]), weights];
-        inputs.extend(x.get(2).map(|&bias| self.ordered(bias, order)));
+        inputs.extend(bias.map(|&bias| self.ordered(bias, order)));
+        inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, kernel, inputs);
+    }
+
+    /// A convolution 1x1 of an image of one line.
+    fn linear_add(&mut self, inst: &Inst) {
+        let x = &inst.operands;
+        let line = |mut v: View| {
+            let channels = v.shape.pop().expect("linear's operands have an axis");
+            v.shape = vec![1, 1, v.shape.iter().product(), channels];
+            v
+        };
+        let mut inputs = vec![line(self.view(x[0])), self.panels(x[1], Order::Given)];
+        inputs.extend(x.get(3).map(|&bias| self.view(bias)));
+        inputs.push(line(self.view(x[2])));
+        let y = line(self.define(inst.results[0]));
+        let kernel = Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0; 4], upsample: 1, epilogue: ADD, then: Rearrange::Keep };
+        self.step(inst.results[0], kernel, inputs, vec![y]);
     }
 
     fn call(&mut self, inst: &Inst, kernel: Kernel, inputs: Vec<View>) {
@@ -124,11 +180,11 @@ impl Lowering<'_> {
         self.step(inst.results[0], kernel, inputs, outputs);
     }
 
-    /// Leading axes become one.
-    fn matmul(&mut self, inst: &Inst) {
+    /// A kernel of matrices: leading axes become one.
+    fn batched(&mut self, inst: &Inst, kernel: Kernel) {
         let inputs = inst.operands.iter().map(|&v| batched(self.view(v))).collect();
         let y = batched(self.define(inst.results[0]));
-        self.step(inst.results[0], Kernel::Matmul, inputs, vec![y]);
+        self.step(inst.results[0], kernel, inputs, vec![y]);
     }
 
     /// The mean over tiles is a sum over two axes of a finer shape.

@@ -1,9 +1,10 @@
 //! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
 
 use super::{
-    Broadcast, Concat, ConcatLinear, Conv2d, ConvPixelShuffle, ConvPixelUnshuffle, Cost, Div, DwConv2d, DwConvNormModulate, FusedDef,
-    GatedAdd, Gelu, GrnScale, LayerNorm, Linear, LinearGeluSumsq, Modulate, Mul, NormModulate, Offset, PixelShuffle, PixelUnshuffle,
-    Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Sqrt, Sum, SumSquares,
+    Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, ConvAdd, ConvAddRelu, ConvPixelShuffle, ConvPixelUnshuffle, ConvRelu, Cost,
+    Div, DwConv2d, DwConvNormModulate, FusedDef, GatedAdd, Gelu, GrnScale, GroupNorm, GroupNormRelu, GroupNormSilu, LayerNorm, Linear,
+    LinearAdd, LinearGeluSumsq, Matmul, Modulate, Mul, NormModulate, Offset, PixelShuffle, PixelUnshuffle, Relu, Reshape, Scale,
+    ScaleChannels, ScaleLinearGatedAdd, Silu, Softmax, Sqrt, Sum, SumSquares, Transpose, UpsampleConv, UpsampleNearest,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -97,6 +98,87 @@ impl FusedDef for ConvPixelUnshuffle {
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
         b.try_emit(PixelUnshuffle { factor: self.factor }, &[h])
+    }
+}
+
+impl FusedDef for ConvRelu {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?;
+        b.try_emit(Relu {}, &h)
+    }
+}
+
+impl FusedDef for ConvAdd {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&x[..2], &x[3..]].concat())?[0];
+        b.try_emit(Add {}, &[h, x[2]])
+    }
+}
+
+impl FusedDef for ConvAddRelu {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let sum = ConvAdd { stride: self.stride, pad: self.pad.clone() }.expand(b, x)?;
+        b.try_emit(Relu {}, &sum)
+    }
+}
+
+impl FusedDef for LinearAdd {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(Linear {}, &[&x[..2], &x[3..]].concat())?[0];
+        b.try_emit(Add {}, &[h, x[2]])
+    }
+}
+
+impl FusedDef for UpsampleConv {
+    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let large = b.try_emit(UpsampleNearest { factor: self.factor }, &x[..1])?;
+        b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&large, &x[1..]].concat())
+    }
+}
+
+impl FusedDef for GroupNormRelu {
+    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
+        b.try_emit(Relu {}, &h)
+    }
+}
+
+impl FusedDef for GroupNormSilu {
+    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
+        b.try_emit(Silu {}, &h)
+    }
+}
+
+impl FusedDef for Attention {
+    const OPERANDS: &'static [&'static str] = &["q", "k", "v"];
+
+    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
+        let rank = b.ty(x[1]).rank();
+        // Without two axes there is nothing to transpose: matmul refuses the operands.
+        let mut perm: Vec<usize> = (0..rank).collect();
+        if let [.., rows, columns] = &mut perm[..] {
+            std::mem::swap(rows, columns);
+        }
+        let transposed = b.try_one(Transpose { perm }, x[1])?;
+        let scores = b.try_emit(Matmul {}, &[x[0], transposed])?[0];
+        let scaled = b.try_one(Scale { by: self.scale }, scores)?;
+        let shares = b.try_one(Softmax {}, scaled)?;
+        b.try_emit(Matmul {}, &[shares, x[2]])
     }
 }
 

@@ -350,6 +350,22 @@ ops! {
     "fused.conv_pixel_shuffle" = ConvPixelShuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
     /// `x`, `w`, `b` as of `conv2d`: `pixel_unshuffle(conv2d(x, w, b))`.
     "fused.conv_pixel_unshuffle" = ConvPixelUnshuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
+    /// `x`, `w`, `b` as of `conv2d`: `relu(conv2d(x, w, b))`.
+    "fused.conv_relu" = ConvRelu { stride: usize, pad: Vec<usize> } fused;
+    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `conv2d(x, w, b) + r`.
+    "fused.conv_add" = ConvAdd { stride: usize, pad: Vec<usize> } fused;
+    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `relu(conv2d(x, w, b) + r)`.
+    "fused.conv_add_relu" = ConvAddRelu { stride: usize, pad: Vec<usize> } fused;
+    /// `x`, `w`, `b` as of `linear`, `r` as its result: `linear(x, w, b) + r`.
+    "fused.linear_add" = LinearAdd {} fused;
+    /// `w`, `b` as of `conv2d`: `conv2d(upsample_nearest(x, factor), w, b)`.
+    "fused.upsample_conv" = UpsampleConv { factor: usize, stride: usize, pad: Vec<usize> } fused;
+    /// `x`, `gamma`, `beta` as of `group_norm`: `relu(group_norm(x, gamma, beta))`.
+    "fused.group_norm_relu" = GroupNormRelu { groups: usize, eps: f64 } fused;
+    /// `x`, `gamma`, `beta` as of `group_norm`: `silu(group_norm(x, gamma, beta))`.
+    "fused.group_norm_silu" = GroupNormSilu { groups: usize, eps: f64 } fused;
+    /// `q [..,M,K]`, `k [..,S,K]`, `v [..,S,N]`, equal leading axes: `softmax(scale * q k^T) v`, `[..,M,N]`.
+    "fused.attention" = Attention { scale: f64 } fused;
 }
 
 impl Op {

@@ -1,7 +1,7 @@
 //! Convolutions: the 3x3 ones of FCDM-S and FCDM-XL, and the depthwise ones of every width.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::{Kernel, Rearrange};
+use fcdm_runtime::plan::{Activation, Epilogue, Kernel, PANEL, POINTS, Rearrange};
 
 use crate::one_step::{bench, panels, value, weight};
 
@@ -24,9 +24,41 @@ const DEPTHWISE: [(usize, usize); 4] = [(32, 128), (32, 512), (16, 1024), (8, 20
 
 pub fn conv3x3(c: &mut Criterion) {
     for (side, i, o) in CONV3X3 {
-        let kernel = Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then: Rearrange::Keep };
+        let kernel =
+            Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
         let given = [value(&[1, side, side, i]), panels(o, 9 * i)];
         bench(c, "conv3x3", &format!("{side}x{side}x{i}x{o}"), kernel, &given, &[&[1, side, side, o]]);
+    }
+}
+
+/// Height (and width), channels in and out, of an autoencoder's decoder at 256 px: those of SD's, then of TAESD.
+const DECODER: [(usize, usize, usize); 9] = [
+    (32, 512, 512),
+    (64, 512, 512),
+    (128, 512, 256),
+    (128, 256, 256),
+    (256, 256, 128),
+    (256, 128, 128),
+    (32, 64, 64),
+    (128, 64, 64),
+    (256, 64, 64),
+];
+
+/// By Winograd with bias, residual and ReLU; of an image half as large; directly.
+pub fn decoder(c: &mut Criterion) {
+    let epilogue = Epilogue { residual: true, activation: Activation::Relu };
+    for (side, i, o) in DECODER {
+        let name = format!("{side}x{side}x{i}x{o}");
+        let (x, half, y) = ([1, side, side, i], [1, side / 2, side / 2, i], [1, side, side, o]);
+        let winograd = |upsample, epilogue| Kernel::Conv2dWinograd { pad: [1; 4], upsample, epilogue, then: Rearrange::Keep };
+        let transformed = || weight(&[o.div_ceil(PANEL), POINTS, i, PANEL]);
+        bench(c, "winograd", &name, winograd(1, Epilogue::NONE), &[value(&x), transformed(), weight(&[o])], &[&y]);
+        let given = [value(&x), transformed(), weight(&[o]), value(&y)];
+        bench(c, "winograd_add_relu", &name, winograd(1, epilogue), &given, &[&y]);
+        bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), transformed(), weight(&[o])], &[&y]);
+        let direct =
+            Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+        bench(c, "decoder_direct", &name, direct, &[value(&x), panels(o, 9 * i), weight(&[o])], &[&y]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kernels that do little with each element: activations, norms, GRN, copies.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::{Kernel, Unary};
+use fcdm_runtime::plan::{Activation, Kernel, Unary};
 
 use crate::one_step::{bench, value, weight};
 
@@ -21,6 +21,18 @@ pub fn norms(c: &mut Criterion) {
         bench(c, "layer_norm", &name, Kernel::LayerNorm { eps: 1e-6 }, &[value(&x)], &[&x]);
         let given = [value(&x), value(&vector), value(&vector)];
         bench(c, "norm_modulate", &name, Kernel::NormModulate { eps: 1e-6 }, &given, &[&x]);
+    }
+}
+
+/// Of SD's decoder at 256 px, whose groups are 32; and of TAESD's pool branch.
+pub fn group_norm(c: &mut Criterion) {
+    for (side, channels, groups) in [(32, 512, 32), (64, 512, 32), (128, 256, 32), (256, 128, 32), (32, 256, 4)] {
+        let x = [1, side, side, channels];
+        let given = [value(&x), weight(&[channels]), weight(&[channels])];
+        for (name, activation) in [("group_norm", Activation::None), ("group_norm_silu", Activation::Silu)] {
+            let kernel = Kernel::GroupNorm { groups, eps: 1e-6, activation };
+            bench(c, name, &format!("{side}x{side}x{channels}"), kernel, &given, &[&x]);
+        }
     }
 }
 

@@ -32,3 +32,12 @@ pub fn fused(c: &mut Criterion) {
         bench(c, "scale_linear_gated_add", &name, Kernel::ScaleLinearGatedAdd, &given, &[&x]);
     }
 }
+
+/// Attention over all positions of an image of 32x32 with 512 channels, as in SD's decoder at 256 px.
+pub fn attention(c: &mut Criterion) {
+    let (x, scores) = ([1, 1024, 512], [1, 1024, 1024]);
+    bench(c, "attention", "matmul 1024x512x1024", Kernel::Matmul, &[value(&x), value(&[1, 512, 1024])], &[&scores]);
+    bench(c, "attention", "matmul 1024x1024x512", Kernel::Matmul, &[value(&scores), value(&x)], &[&x]);
+    bench(c, "attention", "fused 1024x512", Kernel::Attention { scale: 0.05 }, &[value(&x), value(&x), value(&x)], &[&x]);
+    bench(c, "attention", "softmax 1024x1024", Kernel::Softmax, &[value(&scores)], &[&scores]);
+}

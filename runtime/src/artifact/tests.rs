@@ -221,10 +221,10 @@ fn hostile_and_foreign_files_are_named() {
     assert_eq!(said(&assembled("[]", b"")), "not a safetensors file: expected a header that is a JSON object padded with spaces");
     let plain = r#"{"x":{"dtype":"F16","shape":[3],"data_offsets":[0,6]}}"#;
     assert_eq!(said(&assembled(plain, &[0; 6])), "not an fcdm artifact: its metadata has no `fcdm.version`");
-    assert_eq!(said(&assembled(r#"{"__metadata__":{"fcdm.version":"2\n"}}"#, b"")), "fcdm.version: expected 1, found `2\\n`");
+    assert_eq!(said(&assembled(r#"{"__metadata__":{"fcdm.version":"9\n"}}"#, b"")), "fcdm.version: expected 2, found `9\\n`");
 
     let table =
-        |tensors: &str, data: usize| said(&assembled(&format!(r#"{{"__metadata__":{{"fcdm.version":"1"}},{tensors}}}"#), &vec![0; data]));
+        |tensors: &str, data: usize| said(&assembled(&format!(r#"{{"__metadata__":{{"fcdm.version":"2"}},{tensors}}}"#), &vec![0; data]));
     let x = |dtype: &str, shape: &str, offsets: &str| format!(r#""x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#);
     assert_eq!(table(&x("F64", "[8]", "[0,64]"), 64), "tensor `x`: expected dtype F32, BF16, F16 or I32, found F64");
     assert_eq!(table(&x("F32", "[15]", "[0,64]"), 64), "tensor `x`: expected data_offsets 60 bytes apart, found 0 and 64");

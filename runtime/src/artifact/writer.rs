@@ -161,8 +161,8 @@ fn describe(contents: &ArtifactContents) -> Result<Strings, Fault> {
     }
     let mut metadata = BTreeMap::from([(keys::VERSION.to_string(), VERSION.to_string()), (keys::PLAN.to_string(), plan)]);
     let optional = [
-        (keys::MODEL, contents.model.as_ref().map(|m| json(m))),
-        (keys::AUTOENCODER, contents.autoencoder.as_ref().map(|a| json(a))),
+        (keys::MODEL, contents.model.as_ref().map(json)),
+        (keys::AUTOENCODER, contents.autoencoder.as_ref().map(json)),
         (keys::IR, contents.ir.clone()),
         (keys::PROVENANCE, contents.provenance.as_ref().map(json)),
         (keys::REPORT, contents.report.as_ref().map(json)),

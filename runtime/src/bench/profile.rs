@@ -145,7 +145,7 @@ pub fn kernel_name(kernel: &Kernel) -> String {
 mod tests {
     use super::*;
     use crate::kernels::testing::step;
-    use crate::plan::{Rearrange, Unary};
+    use crate::plan::{Epilogue, Rearrange, Unary};
 
     #[test]
     fn names() {
@@ -153,7 +153,17 @@ mod tests {
         assert_eq!(kernel_name(&Kernel::Unary(Unary::Silu)), "unary silu");
         assert_eq!(kernel_name(&Kernel::Unary(Unary::Scale { by: 2.0 })), "unary scale");
         assert_eq!(kernel_name(&Kernel::LayerNorm { eps: 1e-6 }), "layer_norm");
-        assert_eq!(kernel_name(&Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], then: Rearrange::Keep }), "conv2d 3x3");
+        assert_eq!(
+            kernel_name(&Kernel::Conv2d {
+                kernel: [3, 3],
+                stride: 1,
+                pad: [1; 4],
+                upsample: 1,
+                epilogue: Epilogue::NONE,
+                then: Rearrange::Keep
+            }),
+            "conv2d 3x3"
+        );
     }
 
     #[test]

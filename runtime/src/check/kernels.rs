@@ -2,7 +2,7 @@
 
 use super::{Fault, count, ensure};
 use crate::kernels::MAX_AXES;
-use crate::plan::{Element, Kernel, Operand, PANEL, POINTS, Rearrange, Step};
+use crate::plan::{Element, Epilogue, Kernel, Operand, PANEL, POINTS, Rearrange, Step};
 
 /// Greatest kernel, stride or padding of a convolution; far above any in use, and no sum of a few overflows.
 const MAX_SPAN: usize = 1 << 16;
@@ -116,20 +116,28 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             shape("b", &x[1], &[b, k, n])?;
             shape("y", &y[0], &[b, m, n])
         }
-        Kernel::Conv2d { kernel: [kh, kw], stride, pad, then } => {
-            let ([n, h, w, i], image) = (rank("x", &x[0])?, rank("y", &y[0])?);
+        Kernel::Attention { scale } => {
+            ensure(scale.is_finite(), "a finite scale", scale)?;
+            let ([b, m, k], [_, s, n]) = (rank("q", &x[0])?, rank("v", &x[2])?);
+            shape("k", &x[1], &[b, s, k])?;
+            shape("v", &x[2], &[b, s, n])?;
+            shape("y", &y[0], &[b, m, n])
+        }
+        Kernel::Conv2d { kernel: [kh, kw], stride, pad, upsample, epilogue, then } => {
+            let ([n, h, w, i], image) = (upsampled(&x[0], *upsample)?, rank("y", &y[0])?);
             let own = [n, convolved(h, [pad[0], pad[2]], *kh, *stride)?, convolved(w, [pad[1], pad[3]], *kw, *stride)?];
             let o = rearranged(own, *then, image)?;
             // One more channel than there are, since bf16 weights may have that many.
             count(&[*kh, *kw, i + 1]).ok_or_else(|| ("a sane size of the kernel".into(), format!("{kh} x {kw} x {i}")))?;
-            weights(&x[1], x.get(2), o, kh * kw, i)
+            weights(&x[1], None, o, kh * kw, i)?;
+            after_product(step, *epilogue, *then, o)
         }
-        Kernel::Conv2dWinograd { pad, then } => {
-            let ([n, h, w, i], image) = (rank("x", &x[0])?, rank("y", &y[0])?);
+        Kernel::Conv2dWinograd { pad, upsample, epilogue, then } => {
+            let ([n, h, w, i], image) = (upsampled(&x[0], *upsample)?, rank("y", &y[0])?);
             let own = [n, convolved(h, [pad[0], pad[2]], 3, 1)?, convolved(w, [pad[1], pad[3]], 3, 1)?];
             let o = rearranged(own, *then, image)?;
             shape("transformed weights", &x[1], &[o.div_ceil(PANEL), POINTS, i, PANEL])?;
-            x.get(2).map_or(Ok(()), |b| shape("bias", b, &[o]))
+            after_product(step, *epilogue, *then, o)
         }
         Kernel::ConvTranspose2d { stride, pad } => {
             let ([n, h, w, i], [_, kh, kw, o], [_, oh, ow, _]) = (rank("x", &x[0])?, rank("w", &x[1])?, rank("y", &y[0])?);
@@ -171,7 +179,7 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             shape("a", &y[0], &x[0].shape)
         }
         Kernel::Grn { eps } => eps_of(*eps).and(affine(step)),
-        Kernel::GroupNorm { groups, eps } => {
+        Kernel::GroupNorm { groups, eps, .. } => {
             eps_of(*eps)?;
             affine(step)?;
             ensure(*groups > 0 && x[0].shape[3] % groups == 0, format!("groups that divide {} channels", x[0].shape[3]), groups)
@@ -220,9 +228,14 @@ fn operands(kernel: &Kernel) -> (usize, usize, usize) {
         Kernel::LayerNorm { .. } | Kernel::TimestepEmbedding | Kernel::OneHot => (1, 1, 1),
         Kernel::Binary(_) | Kernel::Matmul | Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => (2, 2, 1),
         Kernel::GrnScale { .. } | Kernel::ScaleChannels | Kernel::Embedding => (2, 2, 1),
-        Kernel::Linear | Kernel::Conv2d { .. } | Kernel::Conv2dWinograd { .. } => (2, 3, 1),
+        Kernel::Linear => (2, 3, 1),
+        Kernel::Conv2d { epilogue, .. } | Kernel::Conv2dWinograd { epilogue, .. } => {
+            let residual = usize::from(epilogue.residual);
+            (2 + residual, 3 + residual, 1)
+        }
         Kernel::ConvTranspose2d { .. } | Kernel::DwConv2d { .. } => (2, 3, 1),
         Kernel::Grn { .. } | Kernel::GroupNorm { .. } | Kernel::Modulate | Kernel::GatedAdd | Kernel::NormModulate { .. } => (3, 3, 1),
+        Kernel::Attention { .. } => (3, 3, 1),
         Kernel::LinearGeluSumsq => (3, 3, 2),
         Kernel::ConcatLinear => (3, 4, 1),
         Kernel::DwConvNormModulate { .. } => (5, 5, 1),
@@ -242,6 +255,24 @@ fn ends_or_one(x: &Operand) -> Result<(), Fault> {
 fn weights(w: &Operand, b: Option<&Operand>, o: usize, taps: usize, channels: usize) -> Result<(), Fault> {
     shape("packed weights", w, &w.dtype.packed(o, taps, channels))?;
     b.map_or(Ok(()), |b| shape("bias", b, &[o]))
+}
+
+/// Extents of an image every pixel of which stands for `by` x `by`.
+fn upsampled(x: &Operand, by: usize) -> Result<[usize; 4], Fault> {
+    let [n, h, w, i] = rank("x", x)?;
+    ensure((1..=MAX_SPAN).contains(&by), format!("an upsampling by 1 to {MAX_SPAN}"), by)?;
+    let large = count(&[h, by]).zip(count(&[w, by])).filter(|&(h, w)| count(&[n, h, w, i]).is_some());
+    let (h, w) = large.ok_or_else(|| (format!("a sane size upsampled by {by}"), format!("{:?}", x.shape)))?;
+    Ok([n, h, w, i])
+}
+
+/// Bias and residual of a convolution with `o` channels.
+fn after_product(step: &Step, epilogue: Epilogue, then: Rearrange, o: usize) -> Result<(), Fault> {
+    let (bias, residual) = epilogue.operands(step.inputs.len());
+    bias.map_or(Ok(()), |b| shape("bias", &step.inputs[b], &[o]))?;
+    let Some(r) = residual else { return Ok(()) };
+    ensure(then == Rearrange::Keep, "no residual where the result is rearranged", then)?;
+    shape("residual", &step.inputs[r], &step.outputs[0].shape)
 }
 
 /// The depthwise convolution's x, w and y; returns the channels.

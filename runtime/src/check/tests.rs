@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::kernels::testing::step;
-use crate::plan::{Kernel, Rearrange, Unary};
+use crate::plan::{Activation, Epilogue, Kernel, Rearrange, Unary};
 
 /// A plan of one step in an arena: inputs at 0, 8192, .., outputs behind them, 64 KB in all.
 fn plan(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]]) -> Plan {
@@ -50,7 +50,7 @@ fn broken(change: impl Fn(&mut Entry)) -> String {
 fn plans_and_entries() {
     let mut p = neg();
     p.version = 7;
-    assert_eq!(fault(&p), "plan, entry ``: expected version 2, found 7");
+    assert_eq!(fault(&p), "plan, entry ``: expected version 3, found 7");
     p = neg();
     p.entries.push(p.entries[0].clone());
     assert_eq!(fault(&p), "plan, entry `main`: expected an entry for every name and rows once, found 1");
@@ -118,11 +118,24 @@ fn copies() {
 #[test]
 fn kernels() {
     let pad = [1; 4];
-    let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad, then: Rearrange::Keep };
-    let winograd = |pad| Kernel::Conv2dWinograd { pad, then: Rearrange::Keep };
-    let winograd_shuffle = |factor| Kernel::Conv2dWinograd { pad, then: Rearrange::Shuffle { factor } };
-    let then = |then| Kernel::Conv2d { kernel: [3, 3], stride: 1, pad, then };
+    let conv = |kernel, stride, pad| Kernel::Conv2d { kernel, stride, pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+    let winograd = |pad| Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+    let winograd_shuffle =
+        |factor| Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Shuffle { factor } };
+    let then = |then| Kernel::Conv2d { kernel: [3, 3], stride: 1, pad, upsample: 1, epilogue: Epilogue::NONE, then };
     let (shuffle, unshuffle) = (|factor| then(Rearrange::Shuffle { factor }), |factor| then(Rearrange::Unshuffle { factor }));
+    let sum = Epilogue { residual: true, activation: Activation::Relu };
+    let epilogue = |residual| Kernel::Conv2d {
+        kernel: [3, 3],
+        stride: 1,
+        pad,
+        upsample: 1,
+        epilogue: Epilogue { residual, ..sum },
+        then: Rearrange::Keep,
+    };
+    let rearranged_sum =
+        Kernel::Conv2d { kernel: [3, 3], stride: 1, pad, upsample: 1, epilogue: sum, then: Rearrange::Shuffle { factor: 2 } };
+    let upsampled = |upsample| Kernel::Conv2dWinograd { pad, upsample, epilogue: Epilogue::NONE, then: Rearrange::Keep };
     let huge = usize::MAX;
     let cases: Vec<(Plan, &str)> = vec![
         (plan(Kernel::Linear, &[&[2, 3], &[1, 3, 16], &[6]], &[&[2, 5]]), "[5] for bias"),
@@ -142,6 +155,18 @@ fn kernels() {
         (plan(unshuffle(2), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 2, 6]]), "an image after Unshuffle"),
         (plan(unshuffle(huge), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 2, 20]]), "an image after Unshuffle"),
         (plan(unshuffle(2), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 2, 3, 20]]), "[1, 4, 4, 5] for y before Unshuffle"),
+        (plan(epilogue(false), &[&[1, 4, 4, 2], &[1, 18, 16], &[1, 4, 4, 5]], &[&[1, 4, 4, 5]]), "[5] for bias"),
+        (plan(epilogue(true), &[&[1, 4, 4, 2], &[1, 18, 16]], &[&[1, 4, 4, 5]]), "3 to 4 inputs"),
+        (plan(epilogue(true), &[&[1, 4, 4, 2], &[1, 18, 16], &[1, 4, 3, 5]], &[&[1, 4, 4, 5]]), "[1, 4, 4, 5] for residual"),
+        (plan(rearranged_sum, &[&[1, 4, 4, 2], &[2, 18, 16], &[1, 8, 8, 5]], &[&[1, 8, 8, 5]]), "no residual"),
+        (plan(upsampled(2), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "[1, 8, 8, 5] for y before Keep"),
+        (plan(upsampled(0), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "an upsampling by 1 to 65536"),
+        (plan(upsampled(huge), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "an upsampling by 1 to 65536"),
+        (plan(upsampled(1 << 16), &[&[1, 4, 8, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "a sane size upsampled by 65536"),
+        (plan(Kernel::Attention { scale: 1.0 }, &[&[1, 2, 3], &[1, 4, 5], &[1, 4, 6]], &[&[1, 2, 6]]), "[1, 4, 3] for k"),
+        (plan(Kernel::Attention { scale: 1.0 }, &[&[1, 2, 3], &[1, 4, 3], &[2, 4, 6]], &[&[1, 2, 6]]), "[1, 4, 6] for v"),
+        (plan(Kernel::Attention { scale: 1.0 }, &[&[1, 2, 3], &[1, 4, 3], &[1, 4, 6]], &[&[1, 4, 6]]), "[1, 2, 6] for y"),
+        (plan(Kernel::Attention { scale: f32::NAN }, &[&[1, 2, 3], &[1, 4, 3], &[1, 4, 6]], &[&[1, 2, 6]]), "a finite scale"),
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[3, 4], &[1, 7, 16]], &[&[2, 5]]), "[2] before b's last axis"),
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 3, 16]], &[&[2, 5]]), "[1, 7, 16] for packed weights"),
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 7, 16]], &[&[3, 5]]), "[2, 5] for y"),
@@ -163,8 +188,14 @@ fn kernels() {
         (plan(Kernel::Sum { axes: vec![0, 0], scale: 1.0 }, &[&[2, 3]], &[&[1, 3]]), "different axes below 2"),
         (plan(Kernel::Sum { axes: vec![0], scale: 1.0 }, &[&[2, 3]], &[&[2, 1]]), "[1, 3] for y"),
         (plan(Kernel::LayerNorm { eps: f32::NAN }, &[&[2, 3]], &[&[2, 3]]), "a finite eps"),
-        (plan(Kernel::GroupNorm { groups: 4, eps: 0.0 }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]), "groups that divide 6 channels"),
-        (plan(Kernel::GroupNorm { groups: 0, eps: 0.0 }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]), "groups that divide 6 channels"),
+        (
+            plan(Kernel::GroupNorm { groups: 4, eps: 0.0, activation: Activation::None }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]),
+            "groups that divide 6 channels",
+        ),
+        (
+            plan(Kernel::GroupNorm { groups: 0, eps: 0.0, activation: Activation::None }, &[&[1, 2, 2, 6], &[6], &[6]], &[&[1, 2, 2, 6]]),
+            "groups that divide 6 channels",
+        ),
         (plan(Kernel::Modulate, &[&[2, 3, 4], &[2, 4], &[3, 4]], &[&[2, 3, 4]]), "[2, 4] for a vector of the sample"),
         (plan(Kernel::TimestepEmbedding, &[&[2]], &[&[2, 3]]), "an even width"),
     ];

@@ -16,8 +16,17 @@ struct ConvTranspose {
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let Kernel::ConvTranspose2d { stride, pad } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
     let (x, w, y) = (&step.inputs[0].shape, &step.inputs[1].shape, &step.outputs[0].shape);
-    let window =
-        Window { height: x[1], width: x[2], channels: x[3], out_width: y[2], kernel: [w[1], w[2]], stride, top: pad[0], left: pad[1] };
+    let window = Window {
+        height: x[1],
+        width: x[2],
+        channels: x[3],
+        out_width: y[2],
+        kernel: [w[1], w[2]],
+        stride,
+        top: pad[0],
+        left: pad[1],
+        upsample: 1,
+    };
     let taps = w[1] * w[2];
     let gemm = Gemm::new(Taps::Adjoint(window), x[0], y[1] * y[2], x[3], y[3]);
     Box::new(ConvTranspose { gemm: Gemm { pixels: window.pixels(), ..gemm }, taps, channels: x[3] })

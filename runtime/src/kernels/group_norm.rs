@@ -1,10 +1,11 @@
-//! Group norm: `x [N,H,W,C], gamma [C], beta [C] -> (x - mean) / sqrt(var + eps) * gamma + beta`, statistics per
+//! Group norm: `x [N,H,W,C], gamma [C], beta [C] -> (x - mean) / sqrt(var + eps) * gamma + beta`, activated, statistics per
 //! sample and group of channels. Sums of x and x^2 are kept in f64, in which their difference loses nothing that
 //! f32 could show; they are added up in an order that the shape fixes.
 
+use super::gemm::epilogue::activate;
 use super::scratch::zeroed_f64;
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
+use crate::plan::{Activation, Kernel, Step};
 use crate::simd::{Simd, variants};
 
 /// Shared scratch: f64 sums `[samples][blocks][groups][2]`, then f32 mean and factor `[samples][2][channels]`.
@@ -14,15 +15,16 @@ struct GroupNorm {
     channels: usize,
     groups: usize,
     eps: f32,
+    activation: Activation,
 }
 
 /// Most partial sums of a group.
 const BLOCKS: usize = 64;
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::GroupNorm { groups, eps } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
+    let Kernel::GroupNorm { groups, eps, activation } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
     let x = &step.inputs[0].shape;
-    Box::new(GroupNorm { samples: x[0], pixels: x[1] * x[2], channels: x[3], groups, eps })
+    Box::new(GroupNorm { samples: x[0], pixels: x[1] * x[2], channels: x[3], groups, eps, activation })
 }
 
 impl GroupNorm {
@@ -102,7 +104,7 @@ impl Task for GroupNorm {
                     unsafe {
                         let (mean, factor) = (worker.shared.read(at..at + c), worker.shared.read(at + c..at + 2 * c));
                         let y = args.output_range(0, r * c..(r + 1) * c);
-                        apply(worker.isa, &x[r * c..(r + 1) * c], mean, factor, beta, y);
+                        apply(worker.isa, &x[r * c..(r + 1) * c], mean, factor, beta, self.activation, y);
                     }
                 }
             }
@@ -130,15 +132,16 @@ unsafe fn add_rows_body<S: Simd>(_: S, rows: &[f32], sum: &mut [f64], square: &m
 }
 
 variants! {
-    /// `y = (x - mean) * factor + beta`.
+    /// `y = activation((x - mean) * factor + beta)`.
     ///
     /// # Safety
     /// - All slices are equally long.
-    unsafe fn apply(x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], y: &mut [f32]) = apply_body
+    unsafe fn apply(x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], activation: Activation, y: &mut [f32]) = apply_body
 }
 
 #[inline(always)]
-unsafe fn apply_body<S: Simd>(s: S, x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], y: &mut [f32]) {
+#[allow(clippy::too_many_arguments)]
+unsafe fn apply_body<S: Simd>(s: S, x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], activation: Activation, y: &mut [f32]) {
     let c = y.len();
     let mut i = 0;
     while i < c {
@@ -150,7 +153,7 @@ unsafe fn apply_body<S: Simd>(s: S, x: &[f32], mean: &[f32], factor: &[f32], bet
                 s.load_n(factor.as_ptr().add(i), n),
                 s.load_n(beta.as_ptr().add(i), n),
             );
-            s.store_n(y.as_mut_ptr().add(i), v, n);
+            s.store_n(y.as_mut_ptr().add(i), activate(s, activation, v), n);
         }
         i += n;
     }
@@ -163,6 +166,9 @@ mod tests {
 
     #[test]
     fn against_f64() {
+        let silu = |v: f64| v / (1.0 + (-v).exp());
+        type F = fn(f64) -> f64;
+        let activations: [(Activation, F); 3] = [(Activation::None, |v| v), (Activation::Relu, |v| v.max(0.0)), (Activation::Silu, silu)];
         for (n, h, w, c, groups) in [(1, 1, 1, 2, 1), (2, 5, 4, 12, 3), (2, 40, 50, 6, 6), (1, 8, 8, 70, 2)] {
             let x: Vec<f32> = values(n * h * w * c, 1).iter().map(|v| v + 5.0).collect();
             let (gamma, beta) = (values(c, 2), values(c, 3));
@@ -180,8 +186,12 @@ mod tests {
                     (f64::from(v) - mean) / (var + f64::from(1e-5f32)).sqrt() * f64::from(gamma[i % c]) + f64::from(beta[i % c])
                 })
                 .collect();
-            let s = step(Kernel::GroupNorm { groups, eps: 1e-5 }, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
-            run_all(&s, &[&x, &gamma, &beta], |y, what| close(&y[0], &want, 2e-6, what));
+            for (activation, f) in activations {
+                let want: Vec<f64> = want.iter().map(|&v| f(v)).collect();
+                let kernel = Kernel::GroupNorm { groups, eps: 1e-5, activation };
+                let s = step(kernel, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
+                run_all(&s, &[&x, &gamma, &beta], |y, what| close(&y[0], &want, 2e-6, what));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Results do not depend on the number of threads: every sum has an order that follows from the shapes alone,
 //! and how work is parted moves only whole units that are computed alike.
 
+mod attention;
 mod channelwise;
 mod condition;
 mod conv_transpose;
@@ -169,6 +170,7 @@ pub(crate) fn task(step: &Step) -> Box<dyn Task> {
         Kernel::LinearGeluSumsq | Kernel::ScaleLinearGatedAdd => gemm::task(step),
         Kernel::Conv2dWinograd { .. } => winograd::task(step),
         Kernel::Matmul => matmul::task(step),
+        Kernel::Attention { .. } => attention::task(step),
         Kernel::ConvTranspose2d { .. } => conv_transpose::task(step),
         Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => weight_grad::task(step),
         Kernel::DwConv2d { .. } | Kernel::DwConvNormModulate { .. } => depthwise::task(step),

@@ -86,7 +86,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` and `y` are valid for `c` elements; they are equal or do not overlap.
-    unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) = softmax_row_body
+    pub(super) unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) = softmax_row_body
 }
 
 /// Visits the row as full vectors in turns of four, then the tail: `$i` the index, `$n` the lanes that exist, `$j`

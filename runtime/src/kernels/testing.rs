@@ -2,7 +2,7 @@
 
 use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Split, Worker, task};
 use crate::arena::Arena;
-use crate::plan::{Element, Kernel, Operand, PANEL, Place, Step};
+use crate::plan::{Activation, Element, Epilogue, Kernel, Operand, PANEL, Place, Step};
 use crate::simd::Isa;
 
 /// A step with operands of those shapes; where they are does not matter here.
@@ -58,6 +58,33 @@ pub fn convolve(
         sum
     };
     ((0..n * oh * ow * o).map(element).collect(), [oh, ow])
+}
+
+/// `[n, h, w, c]` with every pixel `f` by `f` times.
+pub fn upsampled(x: &[f32], [n, h, w, c]: [usize; 4], f: usize) -> Vec<f32> {
+    let element = |e: usize| {
+        let (ch, px, line) = (e % c, e / c % (w * f), e / c / (w * f));
+        x[((line / (h * f) * h + line % (h * f) / f) * w + px / f) * c + ch]
+    };
+    (0..n * h * f * w * f * c).map(element).collect()
+}
+
+/// The epilogues that a convolution may have, and what each makes of a sum and a residual.
+pub fn epilogues() -> Vec<(Epilogue, impl Fn(f64, f64) -> f64)> {
+    let both = [false, true].into_iter();
+    let all = both
+        .flat_map(|residual| [Activation::None, Activation::Relu, Activation::Silu].map(|activation| Epilogue { residual, activation }));
+    let meaning = |e: Epilogue| {
+        move |v: f64, r: f64| {
+            let sum = if e.residual { v + r } else { v };
+            match e.activation {
+                Activation::None => sum,
+                Activation::Relu => sum.max(0.0),
+                Activation::Silu => sum / (1.0 + (-sum).exp()),
+            }
+        }
+    };
+    all.map(|e| (e, meaning(e))).collect()
 }
 
 /// Elements of `[n, h, w, f f c]` as `[n, f h, f w, c]`.

@@ -26,8 +26,17 @@ struct Depthwise {
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let (x, dy, dw) = (&step.inputs[0].shape, &step.inputs[1].shape, &step.outputs[0].shape);
-    let window =
-        |kernel, stride, top, left| Window { height: x[1], width: x[2], channels: x[3], out_width: dy[2], kernel, stride, top, left };
+    let window = |kernel, stride, top, left| Window {
+        height: x[1],
+        width: x[2],
+        channels: x[3],
+        out_width: dy[2],
+        kernel,
+        stride,
+        top,
+        left,
+        upsample: 1,
+    };
     let (samples, pixels) = (x[0], dy[1] * dy[2]);
     match step.kernel {
         Kernel::Conv2dWeightGrad { stride, pad } => {

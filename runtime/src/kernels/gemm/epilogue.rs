@@ -1,8 +1,9 @@
-//! What happens to some rows of a product while they are in L1: bias; exact GELU with the sum of squares for GRN; gate
-//! and residual.
+//! What happens to some rows of a product while they are in L1: bias; residual and activation; exact GELU with the sum of
+//! squares for GRN; gate and residual.
 
 use super::destination::Destination;
 use super::micro::GROUP;
+use crate::plan::Activation;
 use crate::simd::{Simd, math};
 
 /// Where some rows of one sample, and columns of the product, go.
@@ -26,6 +27,11 @@ pub(super) struct Block {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
     Store,
+    /// `y = activation(v + residual)`; the residual, if it is not null, is laid out as y is, which is not rearranged.
+    Activate {
+        residual: *const f32,
+        activation: Activation,
+    },
     /// `y = gelu(v)`; the sums of y^2 over the block's rows go to `squares`.
     GeluSumsq {
         squares: *mut f32,
@@ -35,6 +41,16 @@ pub(super) enum Then {
         x: *const f32,
         gate: *const f32,
     },
+}
+
+/// The activation of every lane.
+#[inline(always)]
+pub(crate) fn activate<S: Simd>(s: S, activation: Activation, v: S::V) -> S::V {
+    match activation {
+        Activation::None => v,
+        Activation::Relu => s.max(s.splat(0.0), v),
+        Activation::Silu => math::silu(s, v),
+    }
 }
 
 /// Finishes the block whose product, in rows of [`GROUP`], is at `product`.
@@ -74,6 +90,13 @@ unsafe fn finish_columns<S: Simd, const ROWS: bool>(s: S, product: *const f32, b
                 Then::Store => {
                     for r in 0..block.rows {
                         store(r, value(r));
+                    }
+                }
+                Then::Activate { residual, activation } => {
+                    for r in 0..block.rows {
+                        let v = value(r);
+                        let sum = if residual.is_null() { v } else { s.add(v, s.load_n(residual.add(at(r)), n)) };
+                        store(r, activate(s, activation, sum));
                     }
                 }
                 Then::GeluSumsq { squares } => {

@@ -3,7 +3,7 @@
 
 use crate::kernels::gemm::{pack_pairs, pack_panels};
 use crate::kernels::testing::{close, run_on, step, values};
-use crate::plan::{Element, Kernel, Rearrange, Step};
+use crate::plan::{Element, Epilogue, Kernel, Rearrange, Step};
 use crate::simd::Isa;
 
 /// A matrix of `o` rows rounded to the type, and its panels; two halves an f32.
@@ -94,7 +94,8 @@ fn convolutions() {
                 };
                 vec![(0..2 * oh * ow * o).map(at).collect()]
             };
-            let kernel = Kernel::Conv2d { kernel: [3, 3], stride, pad: [1; 4], then: Rearrange::Keep };
+            let kernel =
+                Kernel::Conv2d { kernel: [3, 3], stride, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
             let s = step_with(kernel, &[&[2, h, w, i], &element.packed(o, 9, i), &[o]], &[&[2, oh, ow, o]], 1, element);
             check(&s, &[&x, &packed, &b], element, true, want);
         }

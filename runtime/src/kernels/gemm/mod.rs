@@ -6,7 +6,7 @@
 //! order when all units are done.
 
 pub(crate) mod destination;
-mod epilogue;
+pub(crate) mod epilogue;
 #[cfg(test)]
 mod half_tests;
 pub(crate) mod micro;
@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Element, Kernel, PANEL, Rearrange, Step};
+use crate::plan::{Activation, Element, Epilogue, Kernel, PANEL, Rearrange, Step};
 use crate::simd::Isa;
 use destination::Destination;
 use epilogue::{Block, Then};
@@ -53,6 +53,8 @@ const PARTS: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
     Store,
+    /// Residual and activation of a convolution.
+    Activate(Activation),
     GeluSumsq,
     GatedAdd,
 }
@@ -74,6 +76,9 @@ pub(super) struct Gemm {
     /// Elements from one sample's packed weights to the next's; 0 if they share them.
     pub weights_step: usize,
     pub finish: Finish,
+    /// Which inputs of a step are the bias and, but for [`Finish::GatedAdd`], the residual.
+    pub bias: Option<usize>,
+    pub residual: Option<usize>,
     /// Of the packed weights.
     pub element: Element,
     /// Where the CPU multiplies pairs of bf16, the input is rounded to them.
@@ -89,12 +94,16 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
     let per_sample = rows / y[0].min(rows);
     let by_sample = Gemm::new(Taps::One, y[0], per_sample, k, o);
     let gemm = match step.kernel {
-        Kernel::Linear => all,
-        Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, ..by_sample },
-        Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, ..by_sample },
-        Kernel::ConcatLinear => Gemm { channels: [k, *step.inputs[1].shape.last().expect("checked: as of x")], ..all },
-        Kernel::Conv2d { kernel, stride, pad, then } => {
-            convolution(image(x), then.source(image(y)).expect("checked"), kernel, stride, pad, then)
+        Kernel::Linear => Gemm { bias: Some(2), ..all },
+        Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, bias: Some(2), ..by_sample },
+        Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, bias: Some(3), ..by_sample },
+        Kernel::ConcatLinear => Gemm { channels: [k, *step.inputs[1].shape.last().expect("checked: as of x")], bias: Some(3), ..all },
+        Kernel::Conv2d { kernel, stride, pad, upsample, epilogue, then } => {
+            let window =
+                Window { height: x[1], width: x[2], channels: k, out_width: 0, kernel, stride, top: pad[0], left: pad[1], upsample };
+            let (bias, residual) = epilogue.operands(step.inputs.len());
+            let finish = if epilogue == Epilogue::NONE { Finish::Store } else { Finish::Activate(epilogue.activation) };
+            Gemm { bias, residual, finish, ..convolution(window, pad, then.source(image(y)).expect("checked"), then) }
         }
         _ => unreachable!("`kernels::task` sends no other kernel here"),
     };
@@ -107,15 +116,15 @@ fn image(shape: &[usize]) -> [usize; 4] {
     shape.try_into().expect("checked: images have four axes")
 }
 
-/// The convolution of image x whose own output, not yet rearranged, has the extents `product`.
-fn convolution(x: [usize; 4], product: [usize; 4], kernel: [usize; 2], stride: usize, pad: [usize; 4], then: Rearrange) -> Gemm {
-    let ([_, height, width, k], [n, out_height, out_width, o]) = (x, product);
-    let rows = out_height * out_width;
+/// A convolution whose own output, not yet rearranged, has the extents `product`.
+fn convolution(window: Window, pad: [usize; 4], product: [usize; 4], then: Rearrange) -> Gemm {
+    let [n, out_height, out_width, o] = product;
+    let (rows, k) = (out_height * out_width, window.channels);
     let destination = Destination::of(then, out_width, o);
-    if kernel == [1, 1] && stride == 1 && pad == [0; 4] {
+    if window.kernel == [1, 1] && window.stride == 1 && window.upsample == 1 && pad == [0; 4] {
         return Gemm { destination, ..Gemm::new(Taps::One, 1, n * rows, k, o) };
     }
-    let window = Window { height, width, channels: k, out_width, kernel, stride, top: pad[0], left: pad[1] };
+    let window = Window { out_width, ..window };
     Gemm { destination, pixels: window.pixels(), ..Gemm::new(Taps::Window(window), n, rows, k, o) }
 }
 
@@ -156,6 +165,8 @@ impl Gemm {
             scaled: false,
             weights_step: 0,
             finish: Finish::Store,
+            bias: None,
+            residual: None,
             element: Element::F32,
             rounds: false,
         }
@@ -395,6 +406,7 @@ impl Gemm {
                 let rows = self.first_row(unit)..self.first_row(unit + 1);
                 let then = match self.finish {
                     Finish::Store => Then::Store,
+                    Finish::Activate(activation) => Then::Activate { residual: operands.residual, activation },
                     Finish::GeluSumsq => Then::GeluSumsq { squares: squares.add(unit * self.o + column) },
                     Finish::GatedAdd => {
                         let gate = operands.gate.add(rows.start / self.rows * self.o + column);
@@ -434,14 +446,12 @@ impl Task for Gemm {
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
         let input = |i: usize| args.inputs[i].cast::<f32>();
-        let plain = Operands::new(input(0), input(1), input(2), args.output(0));
+        let optional = |i: Option<usize>| i.map_or(std::ptr::null(), input);
+        let plain =
+            Operands { residual: optional(self.residual), ..Operands::new(input(0), input(1), optional(self.bias), args.output(0)) };
         let operands = match self.finish {
-            Finish::GatedAdd => {
-                Operands { factors: input(1), weights: input(2), bias: input(3), gate: input(4), residual: input(5), ..plain }
-            }
-            _ if self.channels[1] > 0 => {
-                Operands { x: [input(0), input(1)], ..Operands::new(input(0), input(2), input(3), args.output(0)) }
-            }
+            Finish::GatedAdd => Operands { factors: input(1), weights: input(2), gate: input(4), residual: input(5), ..plain },
+            _ if self.channels[1] > 0 => Operands { x: [input(0), input(1)], weights: input(2), ..plain },
             _ => plain,
         };
         let pairs = self.pairs(worker.isa);

@@ -20,6 +20,8 @@ pub(crate) struct Window {
     pub stride: usize,
     pub top: usize,
     pub left: usize,
+    /// Every pixel of the image stands for so many by so many.
+    pub upsample: usize,
 }
 
 impl Window {
@@ -27,6 +29,8 @@ impl Window {
     pub fn pixel(&self, pixel: usize, tap: usize) -> Option<usize> {
         let y = (pixel / self.out_width * self.stride + tap / self.kernel[1]).wrapping_sub(self.top);
         let x = (pixel % self.out_width * self.stride + tap % self.kernel[1]).wrapping_sub(self.left);
+        // A pixel before the image is far beyond it, and stays so.
+        let (y, x) = if self.upsample == 1 { (y, x) } else { (y / self.upsample, x / self.upsample) };
         (y < self.height && x < self.width).then(|| y * self.width + x)
     }
 

@@ -1,8 +1,8 @@
 //! Linear layers, convolutions and the fused products against f64 loops.
 
 use crate::kernels::gemm::pack_panels;
-use crate::kernels::testing::{close, convolve, packed, run_all, shuffled, step, tiles_first, unshuffled, values};
-use crate::plan::{Kernel, Rearrange};
+use crate::kernels::testing::{close, convolve, epilogues, packed, run_all, shuffled, step, tiles_first, unshuffled, upsampled, values};
+use crate::plan::{Epilogue, Kernel, Rearrange};
 
 fn linear(x: &[f32], w: &[f32], b: Option<&[f32]>, k: usize, o: usize) -> Vec<f64> {
     let dot = |r: usize, c: usize| (0..k).map(|j| f64::from(x[r * k + j]) * f64::from(w[c * k + j])).sum::<f64>();
@@ -53,9 +53,53 @@ fn convolutions() {
         let k = kernel[0] * kernel[1] * i;
         let (x, weights, b) = (values(n * h * w * i, 1), values(o * k, 2), values(o, 3));
         let (want, [oh, ow]) = convolve(&x, [n, h, w, i], &weights, Some(&b), kernel, stride, pad);
-        let kernel = Kernel::Conv2d { kernel, stride, pad, then: Rearrange::Keep };
+        let kernel = Kernel::Conv2d { kernel, stride, pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
         let s = step(kernel, &[&[n, h, w, i], &packed(o, k), &[o]], &[&[n, oh, ow, o]]);
         run_all(&s, &[&x, &pack_panels(&weights, o, k), &b], |y, what| close(&y[0], &want, 4e-6, what));
+    }
+}
+
+/// With and without bias; a window, and a product of pixels.
+#[test]
+fn epilogues_of_convolutions() {
+    for (kernel, pad) in [([3, 3], [1; 4]), ([1, 1], [0; 4])] {
+        let (x, o) = ([2, 5, 7, 6], 35);
+        let (k, pixels) = (kernel[0] * kernel[1] * x[3], values(x.iter().product(), 1));
+        let (weights, b, r) = (values(o * k, 2), values(o, 3), values(2 * 5 * 7 * o, 4));
+        let p = pack_panels(&weights, o, k);
+        for bias in [None, Some(&b[..])] {
+            let own = convolve(&pixels, x, &weights, bias, kernel, 1, pad).0;
+            for (epilogue, f) in epilogues() {
+                let want: Vec<f64> = own.iter().zip(&r).map(|(&v, &r)| f(v, f64::from(r))).collect();
+                let (y, w) = ([2, 5, 7, o], packed(o, k));
+                let mut given: Vec<(&[usize], &[f32])> = vec![(&x, &pixels), (&w, &p)];
+                given.extend(bias.map(|b| (&[35][..], b)));
+                given.extend(epilogue.residual.then_some((&y[..], &r[..])));
+                let (shapes, inputs): (Vec<&[usize]>, Vec<&[f32]>) = given.into_iter().unzip();
+                let kernel = Kernel::Conv2d { kernel, stride: 1, pad, upsample: 1, epilogue, then: Rearrange::Keep };
+                run_all(&step(kernel, &shapes, &[&y]), &inputs, |y, what| close(&y[0], &want, 4e-6, what));
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_upsampled_images() {
+    // x, kernel, stride, pad, factor
+    let cases = [
+        ([2, 3, 4, 3], [3, 3], 1, [1; 4], 2),
+        ([1, 2, 3, 4], [1, 1], 1, [0; 4], 2),
+        ([1, 3, 2, 2], [3, 2], 2, [2, 1, 0, 1], 3),
+        ([2, 1, 1, 5], [3, 3], 1, [1; 4], 4),
+    ];
+    for (x, kernel, stride, pad, f) in cases {
+        let (o, k) = (20, kernel[0] * kernel[1] * x[3]);
+        let (pixels, weights) = (values(x.iter().product(), 1), values(o * k, 2));
+        let large = upsampled(&pixels, x, f);
+        let (want, [oh, ow]) = convolve(&large, [x[0], x[1] * f, x[2] * f, x[3]], &weights, None, kernel, stride, pad);
+        let kernel = Kernel::Conv2d { kernel, stride, pad, upsample: f, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+        let s = step(kernel, &[&x, &packed(o, k)], &[&[x[0], oh, ow, o]]);
+        run_all(&s, &[&pixels, &pack_panels(&weights, o, k)], |y, what| close(&y[0], &want, 4e-6, what));
     }
 }
 
@@ -74,7 +118,7 @@ fn shuffles_behind_convolutions() {
         let (o, k) = (c * f * f, kernel[0] * kernel[1] * i);
         let (x, weights, bias) = (values(n * h * w * i, 1), values(o * k, 2), values(o, 3));
         let panels = pack_panels(&tiles_first(&weights, o, f * f), o, k);
-        let kernel_of = |then| Kernel::Conv2d { kernel, stride: 1, pad, then };
+        let kernel_of = |then| Kernel::Conv2d { kernel, stride: 1, pad, upsample: 1, epilogue: Epilogue::NONE, then };
         for bias in [None, Some(&bias[..])] {
             let want = shuffled(&convolve(&x, [n, h, w, i], &weights, bias, kernel, 1, pad).0, [h, w, c], f);
             let bias = bias.map(|b| tiles_first(b, o, f * f));
@@ -101,7 +145,8 @@ fn unshuffles_behind_convolutions() {
         let image = [n, h * f, w * f, i];
         let (x, weights, b) = (values(image.iter().product(), 1), values(o * k, 2), values(o, 3));
         let want = unshuffled(&convolve(&x, image, &weights, Some(&b), kernel, 1, pad).0, [h, w, o], f);
-        let kernel = Kernel::Conv2d { kernel, stride: 1, pad, then: Rearrange::Unshuffle { factor: f } };
+        let kernel =
+            Kernel::Conv2d { kernel, stride: 1, pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Unshuffle { factor: f } };
         let s = step(kernel, &[&image, &packed(o, k), &[o]], &[&[n, h, w, o * f * f]]);
         run_all(&s, &[&x, &pack_panels(&weights, o, k), &b], |y, what| close(&y[0], &want, 4e-6, what));
     }

@@ -17,7 +17,7 @@ use super::gemm::destination::Destination;
 use super::gemm::micro::{Ahead, GROUP, Left, Right, multiply_add, stretches};
 use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, POINTS, Step};
+use crate::plan::{Activation, Kernel, PANEL, POINTS, Step};
 use crate::simd::Isa;
 pub use transform::winograd_panel;
 use transform::{EDGE, Outputs, Pixels, STEP, input_tile, output_tile};
@@ -55,13 +55,21 @@ struct Winograd {
     out_channels: usize,
     top: usize,
     left: usize,
+    upsample: usize,
+    /// Which inputs are bias and residual.
+    bias: Option<usize>,
+    residual: Option<usize>,
+    activation: Activation,
     destination: Destination,
 }
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::Conv2dWinograd { pad, then } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
+    let Kernel::Conv2dWinograd { pad, upsample, epilogue, then } = step.kernel else {
+        unreachable!("`kernels::task` sends no other kernel here")
+    };
     let x = &step.inputs[0].shape;
     let y = step.outputs[0].shape.as_slice().try_into().ok().and_then(|y| then.source(y)).expect("checked: y is an image after that");
+    let (bias, residual) = epilogue.operands(step.inputs.len());
     Box::new(Winograd {
         samples: y[0],
         height: x[1],
@@ -72,6 +80,10 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         out_channels: y[3],
         top: pad[0],
         left: pad[1],
+        upsample,
+        bias,
+        residual,
+        activation: epilogue.activation,
         destination: Destination::of(then, y[2], y[3]),
     })
 }
@@ -132,7 +144,9 @@ impl Winograd {
     unsafe fn pixels(&self, x: *const f32, tile: usize) -> Pixels {
         let (sample, row, column) = self.place(tile);
         std::array::from_fn(|p| {
-            let (y, x_) = ((row + p / EDGE).wrapping_sub(self.top), (column + p % EDGE).wrapping_sub(self.left));
+            // A pixel before the image is far beyond it, and stays so.
+            let y = (row + p / EDGE).wrapping_sub(self.top) / self.upsample;
+            let x_ = (column + p % EDGE).wrapping_sub(self.left) / self.upsample;
             if y < self.height && x_ < self.width {
                 // SAFETY: a pixel of the image.
                 unsafe { x.add(((sample * self.height + y) * self.width + x_) * self.channels) }
@@ -210,16 +224,14 @@ impl Winograd {
         }
     }
 
-    /// # Safety
-    /// - The tile and the group of columns exist; `args` are the step's.
-    unsafe fn outputs(&self, tile: usize, group: usize, args: &Args) -> Outputs {
+    /// Where the outputs of a tile and a group of columns go, and what becomes of them.
+    fn outputs(&self, tile: usize, group: usize, args: &Args) -> Outputs {
         let (sample, row, column) = self.place(tile);
-        let (channel, bias) = (group * GROUP, args.inputs[2].cast::<f32>());
+        let channel = group * GROUP;
         let pixel = (sample * self.out_height + row) * self.out_width + column;
-        // SAFETY: the step has an output, and the group's first channel exists.
-        let (y, bias) = unsafe { (args.output(0), if bias.is_null() { bias } else { bias.add(channel) }) };
+        let bias = self.bias.map_or(std::ptr::null(), |i| args.inputs[i].cast::<f32>().wrapping_add(channel));
         Outputs {
-            y,
+            y: args.output(0),
             destination: self.destination,
             at: std::array::from_fn(|i| self.destination.at(pixel + i / STEP * self.out_width + i % STEP, 0)),
             height: STEP.min(self.out_height - row),
@@ -227,6 +239,8 @@ impl Winograd {
             channel,
             channels: GROUP.min(self.out_channels - channel),
             bias,
+            residual: self.residual.map_or(std::ptr::null(), |i| args.inputs[i].cast()),
+            activation: self.activation,
         }
     }
 }

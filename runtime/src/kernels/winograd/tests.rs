@@ -1,8 +1,8 @@
 //! Winograd convolutions against f64 loops, over every tail: tiles, channels, pads, batches, groups.
 
 use super::winograd_panel;
-use crate::kernels::testing::{close, convolve, run_all, shuffled, step, tiles_first, unshuffled, values};
-use crate::plan::{Kernel, PANEL, POINTS, Rearrange};
+use crate::kernels::testing::{close, convolve, epilogues, run_all, shuffled, step, tiles_first, unshuffled, upsampled, values};
+use crate::plan::{Epilogue, Kernel, PANEL, POINTS, Rearrange};
 
 /// Weights `[O,3,3,I]` as the kernel reads them.
 fn packed(w: &[f32], o: usize, i: usize) -> Vec<f32> {
@@ -23,7 +23,7 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let y = [x[0], oh, ow, o];
     let u = packed(&w, o, i);
     let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
-    let kernel = Kernel::Conv2dWinograd { pad, then: Rearrange::Keep };
+    let kernel = Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
     let check = |y: &[Vec<f32>], what: &str| close(&y[0], &want, 1.2e-5, what);
     if with_bias {
         run_all(&step(kernel, &[&x, &weights, &[o]], &[&y]), &[&pixels, &u, &b], check);
@@ -51,8 +51,34 @@ fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
     };
     let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
     let u = packed(&w, o, i);
-    let s = step(Kernel::Conv2dWinograd { pad, then }, &[&x, &weights, &[o]], &[&y]);
+    let s = step(Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then }, &[&x, &weights, &[o]], &[&y]);
     run_all(&s, &[&pixels, &u, &b], |y, what| close(&y[0], &want, 1.2e-5, what));
+}
+
+/// Tiles that reach over the image's edges, and groups that channels do not fill.
+#[test]
+fn epilogues_and_upsampled_images() {
+    for (f, o) in [(1, 41), (2, 16), (3, 7)] {
+        let x = [2, 4, 3, 5];
+        let large = [x[0], x[1] * f, x[2] * f, x[3]];
+        let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * x[3], 2), values(o, 3));
+        let u = packed(&w, o, x[3]);
+        let y = [large[0], large[1], large[2], o];
+        let r = values(y.iter().product(), 4);
+        for bias in [None, Some(&b[..])] {
+            let own = convolve(&upsampled(&pixels, x, f), large, &w, bias, [3, 3], 1, [1; 4]).0;
+            for (epilogue, e) in epilogues() {
+                let want: Vec<f64> = own.iter().zip(&r).map(|(&v, &r)| e(v, f64::from(r))).collect();
+                let (weights, of_bias) = ([o.div_ceil(PANEL), POINTS, x[3], PANEL], [o]);
+                let mut given: Vec<(&[usize], &[f32])> = vec![(&x, &pixels), (&weights, &u)];
+                given.extend(bias.map(|b| (&of_bias[..], b)));
+                given.extend(epilogue.residual.then_some((&y[..], &r[..])));
+                let (shapes, inputs): (Vec<&[usize]>, Vec<&[f32]>) = given.into_iter().unzip();
+                let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: f, epilogue, then: Rearrange::Keep };
+                run_all(&step(kernel, &shapes, &[&y]), &inputs, |y, what| close(&y[0], &want, 1.2e-5, what));
+            }
+        }
+    }
 }
 
 /// Runs of channels shorter than a vector, across vectors and groups, and in step with them.
@@ -113,7 +139,8 @@ fn blocks_and_groups() {
 #[test]
 fn a_batch_is_its_samples() {
     let (x, w) = (values(2 * 6 * 6 * 5, 1), values(9 * 9 * 5, 2));
-    let (u, kernel) = (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4], then: Rearrange::Keep });
+    let (u, kernel) =
+        (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep });
     let s = |n: usize| step(kernel.clone(), &[&[n, 6, 6, 5], &[1, POINTS, 5, PANEL]], &[&[n, 6, 6, 9]]);
     let isa = crate::simd::Isa::best();
     let both = crate::kernels::testing::run(&s(2), &[&x, &u], isa, 2);

@@ -8,7 +8,8 @@
 //! their even and odd parts.
 
 use crate::kernels::gemm::destination::Destination;
-use crate::plan::{PANEL, POINTS};
+use crate::kernels::gemm::epilogue::activate;
+use crate::plan::{Activation, PANEL, POINTS};
 use crate::simd::{Simd, variants};
 
 /// The inner pair of points is `A` and `-A`.
@@ -148,10 +149,14 @@ pub(super) struct Outputs {
     pub channels: usize,
     /// Bias of the group's first channel, or null.
     pub bias: *const f32,
+    /// What is added, laid out as y is, which is then not rearranged; or null.
+    pub residual: *const f32,
+    /// After that.
+    pub activation: Activation,
 }
 
 variants! {
-    /// `A^T m A` plus bias of a group's channels of a tile; point `p` is at `m[p * step]`, 32 channels.
+    /// `A^T m A` plus bias and residual, activated, of a group's channels of a tile; point `p` is at `m[p * step]`, 32 channels.
     ///
     /// # Safety
     /// - `m` and the outputs' addresses are valid for their extents, `m` for 16 elements more behind every point's; nobody
@@ -178,8 +183,13 @@ unsafe fn output_tile_body<S: Simd>(s: S, m: *const f32, step: usize, out: &Outp
         let bias = if out.bias.is_null() { s.splat(0.0) } else { unsafe { s.load_n(out.bias.add(j), n) } };
         for y in 0..out.height {
             for (x, value) in output_row(s, columns.map(|c| c[y])).into_iter().enumerate().take(out.width) {
+                let at = out.at[y * STEP + x] + first;
                 // SAFETY: an output inside of the image, its channels j .. j + n.
-                unsafe { out.destination.store(s, out.y.add(out.at[y * STEP + x] + first), s.add(value, bias), n) };
+                unsafe {
+                    let v = s.add(value, bias);
+                    let v = if out.residual.is_null() { v } else { s.add(v, s.load_n(out.residual.add(at), n)) };
+                    out.destination.store(s, out.y.add(at), activate(s, out.activation, v), n);
+                }
             }
         }
         j += n;
