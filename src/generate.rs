@@ -3,24 +3,26 @@
 mod job;
 mod method;
 mod output;
+mod start;
+mod work;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use fcdm_models::tensors::{Extent, TensorFile, channels_last};
-use fcdm_runtime::artifact::{Artifact, ModelInfo, Verification};
+use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::autoencoder::Decoder;
-use fcdm_runtime::generate::{Request, layout, sample};
-use fcdm_runtime::network::{Class, Network, check_guidance};
-use fcdm_runtime::sampler::{GivenNoise, Guidance, GuidedChannels, Method, PictureNoise, Sampler, StepNoise, initial_state};
+use fcdm_runtime::generate::layout;
+use fcdm_runtime::network::{Network, check_guidance};
+use fcdm_runtime::sampler::{Guidance, GuidedChannels, Sampler};
 
 use crate::failure::Failure;
 use crate::progress;
 use job::Job;
 use output::{Output, Preview};
+use start::{Init, Noise};
+use work::Work;
 
 /// Guidance scale of the official sampler.
 const DEFAULT_SCALE: f64 = 1.5;
@@ -68,6 +70,11 @@ pub struct Arguments {
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     preview: Option<u32>,
     #[command(flatten)]
+    init: start::Arguments,
+    /// Also the way from each picture asked for to the next, in this many steps: noise on the sphere, classes in a straight line.
+    #[arg(long, value_name = "STEPS", conflicts_with = "noise", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    interpolate: Option<u32>,
+    #[command(flatten)]
     output: output::Arguments,
     /// Start from `noise [n,C,H,W]` of a safetensors file; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
     #[arg(long, value_name = "FILE")]
@@ -109,19 +116,20 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
     let noise_steps = Sampler::new(method, layout(&network, 1)).map_err(Failure::usage)?.noise_steps();
     let noise = a.noise.as_deref().map(|path| Noise::open(path, &model, jobs.len(), noise_steps)).transpose()?;
+    let init = a.init.open(&artifact, &model, threads(a.threads))?;
     let decoder = decoder(&artifact, &model, "decode", a)?;
     enough_memory(&network, jobs.len().min(a.batch as usize), jobs.len())?;
     let preview = preview(&artifact, &model, a)?;
     // Whoever names no model wants to see something.
     let grid = a.model.is_none().then_some(0);
     let mut output = Output::new(&a.output, &model, decoder, grid, jobs.len())?.with_given_noise(noise.is_some());
-    let description = method::Description { method, guidance, model: &model, checksum: &checksum };
+    let description = method::Description { method, guidance, init: init.as_ref().map(Init::text), model: &model, checksum: &checksum };
     let remaining = output.remaining(&jobs, &description);
 
     let started = Instant::now();
-    let work = Work { a, method, guidance, noise, total: jobs.len() };
+    let work = Work { a, method, guidance, noise, init, total: jobs.len() };
     let mut evaluated = 0;
-    let mut add = |batch: &[Job], states: &[f32]| output.add(batch, states, &description);
+    let mut add = |batch: &[Job], states: &[f32]| output.add(batch, states, work.init.as_ref(), &description);
     work.all(&mut network, &remaining, verification, preview, &mut evaluated, &mut add)?;
     let seconds = started.elapsed().as_secs_f64();
     output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &description)
@@ -154,76 +162,6 @@ fn preview(artifact: &Arc<Artifact>, model: &ModelInfo, a: &Arguments) -> Result
     Preview::new(decoder, model, a.output.folder()).map(Some).ok_or_else(|| Failure::usage(line()))
 }
 
-/// Sampling, a batch after the other.
-struct Work<'a> {
-    a: &'a Arguments,
-    method: Method,
-    guidance: Guidance,
-    noise: Option<Noise>,
-    /// Pictures in all.
-    total: usize,
-}
-
-impl Work<'_> {
-    /// Samples the jobs; `add` takes every batch of final states.
-    fn all(
-        &self,
-        network: &mut Network,
-        jobs: &[Job],
-        verification: Verification,
-        mut preview: Option<Preview>,
-        evaluated: &mut u64,
-        add: &mut dyn FnMut(&[Job], &[f32]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let (mut verification, batch_size) = (Some(verification), self.a.batch as usize);
-        let mut bar = progress::steps(0, self.a.json);
-        let state_len = network.state_len();
-        let mut states = vec![0.0; jobs.len().min(batch_size) * state_len];
-        for (i, batch) in jobs.chunks(batch_size).enumerate() {
-            let classes: Vec<Class> = batch.iter().map(|j| j.label.into()).collect();
-            let states = &mut states[..batch.len() * state_len];
-            let mut step_noise = start(&self.noise, batch, states);
-            let mut failed = None;
-            let mut after = |k: usize, steps: usize, states: &[f32]| {
-                if k == 0 && i == 0 {
-                    bar = progress::steps((steps * jobs.len().div_ceil(batch_size)) as u64, self.a.json);
-                }
-                *evaluated += 1;
-                bar.set_message(self.message(batch));
-                bar.set_position(*evaluated);
-                let due = self.a.preview.is_some_and(|every| (k + 1) % every as usize == 0);
-                if let Some(preview) = preview.as_mut().filter(|_| due) {
-                    failed = preview.show(states, state_len).err();
-                }
-                let damaged = verification.as_ref().is_some_and(Verification::found_damage);
-                if progress::stopped() || damaged || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            };
-            let request = Request::new(self.method, self.guidance, &classes);
-            let done = sample(network, &request, states, step_noise.as_mut(), &mut after);
-            let done = done.map_err(Failure::usage)?;
-            if let Some(failure) = failed {
-                return Err(failure);
-            }
-            // Nothing is written that damaged weights may have made.
-            let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
-            if !(done && verified) {
-                bar.finish_and_clear();
-                let finished = self.total - jobs.len() + i * batch_size;
-                return Err(Failure::cancelled(format!("stopped; {finished} of {} pictures are finished", self.total)));
-            }
-            add(batch, states)?;
-        }
-        bar.finish_and_clear();
-        Ok(())
-    }
-
-    fn message(&self, batch: &[Job]) -> String {
-        let (first, last) = (batch[0].index + 1, batch[batch.len() - 1].index + 1);
-        let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {first}-{last}") };
-        format!("{which} of {}", self.total)
-    }
-}
-
 /// Asks the system once for all that `batch` states of `pictures` will take, and gives it back: a refusal now is a message, later
 /// it would end the process.
 fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(), Failure> {
@@ -237,58 +175,9 @@ fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(),
     if had { Ok(()) } else { Err(Failure::new(1, line())) }
 }
 
-/// Starting noise of a batch into `states`, and the noise of its steps.
-fn start(noise: &Option<Noise>, batch: &[Job], states: &mut [f32]) -> Box<dyn StepNoise> {
-    let seeds: Vec<u64> = batch.iter().map(|j| j.seed).collect();
-    let Some(given) = noise else {
-        initial_state(&seeds, states);
-        return Box::new(PictureNoise::new(seeds));
-    };
-    let state = states.len() / batch.len();
-    for (job, to) in batch.iter().zip(states.chunks_exact_mut(state)) {
-        to.copy_from_slice(&given.start[job.index * state..][..state]);
-    }
-    match given.steps(batch) {
-        Some(steps) => Box::new(GivenNoise::new(steps)),
-        None => Box::new(PictureNoise::new(seeds)),
-    }
-}
-
-/// Noise given by the user, channels last.
-struct Noise {
-    start: Vec<f32>,
-    /// `[steps, n, H, W, C]` and the number of steps.
-    steps: Option<(Vec<f32>, usize)>,
-    pictures: usize,
-}
-
-impl Noise {
-    fn open(path: &std::path::Path, model: &ModelInfo, pictures: usize, noise_steps: usize) -> Result<Noise, Failure> {
-        let file = TensorFile::open(path)?;
-        let image = [model.in_channels, model.height, model.width];
-        let state = [Extent::Is(pictures), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];
-        let (_, start) = file.floats("noise", &state)?;
-        let mut steps = None;
-        if noise_steps > 0 && file.has("step_noise") {
-            let expected = [&[Extent::AtLeast(noise_steps)], &state[..]].concat();
-            let (shape, values) = file.floats("step_noise", &expected)?;
-            steps = Some((channels_last(&values, image), shape[0]));
-        }
-        Ok(Noise { start: channels_last(&start, image), steps, pictures })
-    }
-
-    /// The steps' noise of a batch.
-    fn steps(&self, batch: &[Job]) -> Option<Vec<f32>> {
-        let (values, steps) = self.steps.as_ref()?;
-        let state = values.len() / (steps * self.pictures);
-        let of = |k: usize, job: &Job| &values[(k * self.pictures + job.index) * state..][..state];
-        Some((0..*steps).flat_map(|k| batch.iter().flat_map(move |job| of(k, job))).copied().collect())
-    }
-}
-
-/// A job's class as people call it.
-pub fn class_name(job: &Job, model: &ModelInfo) -> String {
-    let index = job.label as usize;
+/// A class as people call it.
+pub fn class_name(label: i32, model: &ModelInfo) -> String {
+    let index = label as usize;
     match model.class_names.get(index) {
         Some(name) => name.clone(),
         None if index == model.num_classes => "null".to_owned(),

@@ -23,8 +23,8 @@ use fcdm_passes::{OPTIMISED, Pass, run};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
 use fcdm_runtime::executor::Input;
-use fcdm_runtime::generate::sample;
-use fcdm_runtime::network::Network;
+use fcdm_runtime::generate::{Progress, Request, sample};
+use fcdm_runtime::network::{Class, Network};
 use fcdm_runtime::sampler::{Guidance, GuidedChannels, Method, NoNoise, Solver};
 use loaded::executor;
 use oracle::{File, Golden, channels_first, golden};
@@ -232,17 +232,16 @@ fn trajectory(import: &Import, vae: &Autoencoder, file: &File, variants: &[&str]
     let artifact = artifact(networks, &Options { batches: vec![1, 2, 8], ..Options::new(16, 16) }, folder.path());
     let mut network = Network::new(artifact.clone(), 2).unwrap();
     let mut decoder = Decoder::new(&artifact, "decode", [16, 16], 2, None).unwrap();
-    let y = file.get("y").i32();
+    let classes = Class::all(&file.get("y").i32());
     let mut least = f64::INFINITY;
     for variant in variants {
         let channels = if *variant == "all" { GuidedChannels::AllEps } else { GuidedChannels::First3 };
         let guidance = Guidance { scale: 2.0, channels, interval: None };
         let mut states = file.get("noise").channels_last().f32();
         let euler = Method::Ode { steps: 50, solver: Solver::Euler };
-        assert!(
-            sample(&mut network, euler, guidance, &y, &mut states, &mut NoNoise, &mut |_, _, _| std::ops::ControlFlow::Continue(()))
-                .unwrap()
-        );
+        let request = Request::new(euler, guidance, &classes);
+        let mut go_on = |_: &Progress<'_>| std::ops::ControlFlow::Continue(());
+        assert!(sample(&mut network, &request, &mut states, &mut NoNoise, &mut go_on).unwrap());
         let expected: &Golden = file.get(&format!("cfg2.{variant}.picture_u8"));
         let expected = expected.channels_last().values;
         for (i, state) in states.chunks_exact(16 * 16 * 32).enumerate() {

@@ -182,8 +182,8 @@ fn every_trajectory() {
                 let mut noise = GivenNoise::new(file.get("noise").channels_last().f32());
                 let classes = Class::all(&file.get("y").i32());
                 let request = Request::new(method, guidance, &classes);
-                let done = sample(&mut network, &request, &mut states, &mut noise, &mut |_, _, s| {
-                    trajectory.extend(channels_first(&wide(s), &shape));
+                let done = sample(&mut network, &request, &mut states, &mut noise, &mut |p| {
+                    trajectory.extend(channels_first(&wide(p.states), &shape));
                     ControlFlow::Continue(())
                 });
                 assert!(done.unwrap());
@@ -219,7 +219,7 @@ fn the_clothing_checkpoint() {
         let request = Request::new(method, Guidance { scale, ..Guidance::default() }, &classes);
         let mut given = GivenNoise::new(reference["step_noise"].channels_last().f32());
         let noise: &mut dyn fcdm_runtime::sampler::StepNoise = if name.starts_with("ddpm") { &mut given } else { &mut NoNoise };
-        assert!(sample(&mut network, &request, &mut states, noise, &mut |_, _, _| ControlFlow::Continue(())).unwrap());
+        assert!(sample(&mut network, &request, &mut states, noise, &mut |_| ControlFlow::Continue(())).unwrap());
         let got = channels_first(&wide(&states), &[8, 32, 32, 3]);
         let distance = oracle::relative(&got, &reference[name].values);
         println!("clothing-pixel: {name}: {distance:.2e}");

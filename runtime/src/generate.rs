@@ -5,9 +5,31 @@ use std::ops::ControlFlow;
 use crate::network::{Class, Guided, Network};
 use crate::sampler::{Guidance, Keep, Layout, Method, Sampler, StepNoise};
 
-/// Called after every step with its number in this run, counted from 0, the number of steps that run, and the states; may
-/// break off.
-pub type AfterStep<'a> = &'a mut dyn FnMut(usize, usize, &[f32]) -> ControlFlow<()>;
+/// Where a run is, after a step.
+pub struct Progress<'a> {
+    /// The step, counted from 0 in this run.
+    pub step: usize,
+    /// Steps that run.
+    pub steps: usize,
+    /// The states after it, `[n,H,W,C]`.
+    pub states: &'a [f32],
+    sampler: &'a Sampler,
+    /// The next step, in the count of a whole run.
+    next: usize,
+}
+
+impl Progress<'_> {
+    /// What the states are on the way to, as far as the network knows by now, [`Sampler::estimate`].
+    ///
+    /// # Panics
+    /// When `clean` is not as long as the states.
+    pub fn estimate(&self, clean: &mut [f32]) {
+        self.sampler.estimate(self.next, self.states, clean);
+    }
+}
+
+/// Called after every step; may break off.
+pub type AfterStep<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
 
 /// What to sample.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +129,8 @@ pub fn sample(
         if let Some(keep) = &keep {
             sampler.keep(k + 1, keep, states);
         }
-        if after(k - first, sampler.steps() - first, states).is_break() {
+        let progress = Progress { step: k - first, steps: sampler.steps() - first, states, sampler: &sampler, next: k + 1 };
+        if after(&progress).is_break() {
             return Ok(false);
         }
     }

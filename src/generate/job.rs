@@ -1,11 +1,12 @@
 //! Which pictures are asked for.
 
 use fcdm_runtime::artifact::ModelInfo;
+use fcdm_runtime::network::Class;
 
 use super::Arguments;
 
 /// One picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Job {
     /// Its number, from 0.
     pub index: usize,
@@ -13,6 +14,15 @@ pub struct Job {
     pub label: i32,
     /// Its seed.
     pub seed: u64,
+    /// On the way to another one: its class, its seed, and how much of the way is gone, 0 to 1.
+    pub towards: Option<(i32, u64, f64)>,
+}
+
+impl Job {
+    /// What it is conditioned on.
+    pub fn class(&self) -> Class {
+        Class { label: self.label, towards: self.towards.map(|(label, _, weight)| (label, weight)).filter(|(l, _)| *l != self.label) }
+    }
 }
 
 /// With fewer classes than this, the default is one picture of each.
@@ -21,8 +31,23 @@ const FEW: usize = 20;
 /// More pictures than this are a mistake.
 const MOST: u64 = 10_000_000;
 
-/// The pictures in order: class by class as asked for, seed by seed.
+/// The pictures in order: class by class as asked for, seed by seed; with `--interpolate`, the ways from each to the next.
 pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
+    let ends = asked(a, model)?;
+    let Some(frames) = a.interpolate.map(|n| n as usize) else { return Ok(ends) };
+    if ends.len() < 2 {
+        return Err(format!("interpolate: expected at least two pictures (classes or seeds) to go between, found {}", ends.len()));
+    }
+    if (ends.len() as u64).saturating_mul(frames as u64) > MOST {
+        return Err(format!("interpolate: at most {MOST} pictures can be asked for, found {} times {frames}", ends.len()));
+    }
+    let between = ends.windows(2).flat_map(|pair| (0..frames).map(move |k| (pair[0], pair[1], k as f64 / frames as f64)));
+    let way = |(from, to, weight): (Job, Job, f64)| Job { towards: (weight > 0.0).then_some((to.label, to.seed, weight)), ..from };
+    let all = between.map(way).chain(ends.last().copied());
+    Ok(all.enumerate().map(|(index, job)| Job { index, ..job }).collect())
+}
+
+fn asked(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
     let labels = labels(&a.class_labels, model)?;
     let per_label = match &a.seeds {
         Some(text) => seeds(text)?,
@@ -34,10 +59,10 @@ pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
     }
     if a.seeds.is_some() {
         let pairs = labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| (label, seed)));
-        return Ok(pairs.enumerate().map(|(index, (label, seed))| Job { index, label, seed }).collect());
+        return Ok(pairs.enumerate().map(|(index, (label, seed))| Job { index, label, seed, towards: None }).collect());
     }
     let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
-    Ok((0..total).map(|i| Job { index: i as usize, label: label(i), seed: a.seed.wrapping_add(i) }).collect())
+    Ok((0..total).map(|i| Job { index: i as usize, label: label(i), seed: a.seed.wrapping_add(i), towards: None }).collect())
 }
 
 fn labels(asked: &[String], model: &ModelInfo) -> Result<Vec<i32>, String> {

@@ -124,6 +124,8 @@ pub struct Description<'a> {
     pub method: Method,
     /// Guidance.
     pub guidance: Guidance,
+    /// What it began from, as text for the end of the line, if not from noise alone.
+    pub init: Option<String>,
     /// The model.
     pub model: &'a ModelInfo,
     /// Checksum of the artifact.
@@ -157,7 +159,7 @@ impl Description<'_> {
     pub fn text(&self, job: &Job, given_noise: bool) -> String {
         let (sampler, steps) = self.sampler();
         let g = self.guidance;
-        let class = super::class_name(job, self.model);
+        let class = super::class_name(job.label, self.model);
         let seed = if given_noise { "none (noise given)".to_owned() } else { job.seed.to_string() };
         let mut text = format!(
             "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {} ({class}), Artifact: {}",
@@ -169,6 +171,10 @@ impl Description<'_> {
         if let Some((lo, hi)) = g.interval {
             text.push_str(&format!(", CFG interval: {lo}-{hi}"));
         }
+        if let Some((label, seed, weight)) = job.towards {
+            text.push_str(&format!(", Towards: {label} ({}), seed {seed}, by {weight}", super::class_name(label, self.model)));
+        }
+        text.push_str(self.init.as_deref().unwrap_or_default());
         text.push_str(concat!(", Version: fcdm ", env!("CARGO_PKG_VERSION")));
         text
     }

@@ -7,10 +7,12 @@ use fcdm_models::pictures::{Picture, grid, read_text, write_png};
 use fcdm_models::tensors::{channels_first, write_tensor};
 use fcdm_runtime::artifact::ModelInfo;
 use fcdm_runtime::autoencoder::Decoder;
+use fcdm_runtime::generate::Progress;
 use serde_json::json;
 
 use super::job::Job;
 use super::method::Description;
+use super::start::Init;
 use crate::failure::Failure;
 use crate::pictures::{self, Pictures, shown, writable};
 use crate::say::sayln;
@@ -94,9 +96,13 @@ impl<'a> Output<'a> {
 
     /// Number and name of a picture.
     fn name(&self, job: &Job, model: &ModelInfo) -> String {
-        let seed = if self.given_noise { String::new() } else { format!("-seed{}", job.seed) };
-        let class: String = super::class_name(job, model).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
-        format!("{:06}-{class}{seed}", job.index)
+        let name = |label: i32, seed: u64| {
+            let class: String =
+                super::class_name(label, model).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+            if self.given_noise { class } else { format!("{class}-seed{seed}") }
+        };
+        let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| format!("-to-{}-{weight:.3}", name(label, seed)));
+        format!("{:06}-{}{towards}", job.index, name(job.label, job.seed))
     }
 
     /// The jobs that are left to do: with `--resume` those whose pictures are not there, or were made in another way.
@@ -116,13 +122,16 @@ impl<'a> Output<'a> {
     }
 
     /// Writes a batch of finished states `[n,H,W,C]`.
-    pub fn add(&mut self, batch: &[Job], states: &[f32], how: &Description<'_>) -> Result<(), Failure> {
+    pub fn add(&mut self, batch: &[Job], states: &[f32], init: Option<&Init>, how: &Description<'_>) -> Result<(), Failure> {
         if self.latents_to.is_some() {
             self.latents.extend(channels_first(states, self.state));
         }
         let Some([h, w, c]) = self.shape else { return Ok(()) };
         for (job, state) in batch.iter().zip(states.chunks_exact(self.state.iter().product())) {
-            let picture = picture(self.decoder.as_mut(), [h, w, c], &mut self.values, state);
+            let mut picture = picture(self.decoder.as_mut(), [h, w, c], &mut self.values, state);
+            if let Some(init) = init {
+                init.restore(&mut picture);
+            }
             let texts = [(PARAMETERS, &*how.text(job, self.given_noise)), ("Software", "fcdm")];
             self.pictures.add(&self.name(job, how.model), &picture, &texts)?;
         }
@@ -194,6 +203,8 @@ pub struct Preview {
     decoder: Option<Decoder>,
     shape: [usize; 3],
     values: Vec<f32>,
+    /// Estimates of the final states.
+    clean: Vec<f32>,
     path: PathBuf,
 }
 
@@ -203,12 +214,14 @@ impl Preview {
         let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
         let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are)?;
         let values = vec![0.0; shape.iter().product()];
-        Some(Preview { decoder, shape, values, path: folder.join("preview.png") })
+        Some(Preview { decoder, shape, values, clean: Vec::new(), path: folder.join("preview.png") })
     }
 
-    /// Writes what the states `[n,H,W,C]` look like.
-    pub fn show(&mut self, states: &[f32], state_len: usize) -> Result<(), Failure> {
-        let all = states.chunks_exact(state_len);
+    /// Writes what the states are on the way to.
+    pub fn show(&mut self, progress: &Progress<'_>, state_len: usize) -> Result<(), Failure> {
+        self.clean.resize(progress.states.len(), 0.0);
+        progress.estimate(&mut self.clean);
+        let all = self.clean.chunks_exact(state_len);
         let pictures: Vec<Picture> = all.map(|s| picture(self.decoder.as_mut(), self.shape, &mut self.values, s)).collect();
         write_png(&self.path, &grid(&pictures, pictures::columns_of(pictures.len()), pictures::GAP), &[("Software", "fcdm")])?;
         Ok(())

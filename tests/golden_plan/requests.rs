@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use fcdm_runtime::generate::{Known, Request, Start, layout, sample};
+use fcdm_runtime::generate::{Known, Progress, Request, Start, layout, sample};
 use fcdm_runtime::network::{Class, Guided, Network};
 use fcdm_runtime::sampler::{Guidance, Method, PictureNoise, Sampler, Solver, initial_state, initial_state_between};
 use fcdm_runtime::schedule::Spacing;
@@ -39,10 +39,10 @@ fn made(network: &mut Network, request: &Request<'_>) -> (Vec<f32>, usize) {
     let mut states = vec![0.0; seeds.len() * network.state_len()];
     initial_state(seeds, &mut states);
     let mut counted = 0;
-    let mut after = |k: usize, steps: usize, _: &[f32]| {
-        assert_eq!(k, counted);
+    let mut after = |p: &Progress<'_>| {
+        assert_eq!(p.step, counted);
         counted += 1;
-        assert!(counted <= steps);
+        assert!(counted <= p.steps);
         ControlFlow::Continue(())
     };
     assert!(sample(network, request, &mut states, &mut PictureNoise::new(seeds), &mut after).unwrap());
@@ -137,7 +137,7 @@ fn refusals() {
     let mut message = |request: Request<'_>| {
         let mut states = vec![0.0; state];
         initial_state_between(&[(1, 2, 0.5)], &mut states);
-        let mut after = |_: usize, _: usize, _: &[f32]| panic!("nothing runs");
+        let mut after = |_: &Progress<'_>| panic!("nothing runs");
         sample(&mut network, &request, &mut states, &mut PictureNoise::new([1]), &mut after).unwrap_err()
     };
     let start = |clean, strength| Request { start: Some(Start { clean, strength }), ..plain };

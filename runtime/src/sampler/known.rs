@@ -69,6 +69,25 @@ impl Sampler {
         }
     }
 
+    /// What the network, when it was asked last, thought that a state at the beginning of step `k` comes from: the inverse of
+    /// [`Self::noised`], with the noise that it predicted. For looking at; after the last step, the state itself.
+    ///
+    /// # Panics
+    /// When `k` is above [`Self::steps`] or the lengths differ.
+    pub fn estimate(&self, k: usize, state: &[f32], clean: &mut [f32]) {
+        assert_eq!((state.len(), clean.len()), (self.layout.state_len(), self.layout.state_len()), "elements of the state");
+        let ((a, b), layout) = (self.level(k), self.layout);
+        let diffusion = self.schedule().is_some();
+        let rows = state.chunks_exact(layout.channels).zip(clean.chunks_exact_mut(layout.channels));
+        for ((state, clean), output) in rows.zip(self.buffers.output.chunks_exact(layout.out_channels)) {
+            for ((to, &x), &out) in clean.iter_mut().zip(state).zip(output) {
+                let (x, out) = (f64::from(x), f64::from(out));
+                // eps is the noise; velocity leads from here to the end.
+                *to = if diffusion { (x - b * out) / a } else { x + b * out } as f32;
+            }
+        }
+    }
+
     /// Puts what is known into a state at the beginning of step `k`, or at the end: to be done before the first step of a run
     /// and after every step. What the mask keeps ends as `keep.clean`, bit by bit. Multistep methods go on undisturbed: their
     /// history of an element is of use to that element alone, and what is kept does not ask for any.
