@@ -23,7 +23,10 @@ const BUSY: f64 = 0.05;
 pub struct Arguments {
     /// The artifact.
     model: PathBuf,
-    /// Batch size of the denoiser, one of those it was compiled for [default: the smallest].
+    /// Entry point: denoise, decode, encode, .. [default: denoise, or decode in an artifact without a denoiser].
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+    /// Its batch size, one of those it was compiled for [default: the smallest].
     #[arg(short, long, value_name = "N")]
     batch: Option<usize>,
     /// Threads [default: as many as the machine runs at once].
@@ -59,6 +62,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     let time = Duration::from_secs_f64(a.seconds);
     let options = Options {
+        entry: a.entry.clone(),
         batch: a.batch,
         threads: crate::generate::threads(a.threads),
         repeat: Repeat { warmup: a.warmup as usize, runs: a.runs as usize, time },
@@ -86,9 +90,11 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 fn summary(a: &Arguments, r: &Report) {
     let [height, width] = r.size;
     sayln!("{}: batch {}, {height}x{width}, {} threads, {}", a.model.display(), r.batch, r.threads, r.isa);
-    let of_ceiling = 100.0 * r.denoise.gflops / r.ceiling.gflops;
-    sayln!("denoise: {}, {of_ceiling:.1} % of the ceiling", whole(&r.denoise));
-    sayln!("condition: {}", whole(&r.condition));
+    let of_ceiling = 100.0 * r.evaluation.gflops / r.ceiling.gflops;
+    sayln!("{}: {}, {of_ceiling:.1} % of the ceiling", r.entry, whole(&r.evaluation));
+    if let Some(condition) = &r.condition {
+        sayln!("condition: {}", whole(condition));
+    }
     sayln!("ceiling, measured: {:.1} GFLOP/s on registers, {:.1} GB/s read from memory", r.ceiling.gflops, r.ceiling.read_gb_s);
     if let Some(others) = r.others_share {
         let busy = if others > BUSY { ": too busy a machine for figures worth keeping" } else { "" };
@@ -145,7 +151,7 @@ fn rate(r: &Rate) -> String {
 }
 
 fn kernels(r: &Report) {
-    sayln!("\nkernels of denoise, with a clock between the steps");
+    sayln!("\nkernels of {}, with a clock between the steps", r.entry);
     sayln!("{RATES}  steps  kernel");
     for k in &r.kernels {
         sayln!("{} {:>6}  {}", rate(&k.rate), k.steps, k.kernel);

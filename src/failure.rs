@@ -92,7 +92,7 @@ impl From<NetworkError> for Failure {
 impl From<BenchError> for Failure {
     fn from(e: BenchError) -> Failure {
         match e {
-            BenchError::Batch { .. } => Failure::usage(e),
+            BenchError::Batch { .. } | BenchError::Entry { .. } => Failure::usage(e),
             BenchError::Artifact(e) => e.into(),
             BenchError::Network(e) => e.into(),
         }

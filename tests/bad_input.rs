@@ -15,6 +15,8 @@ mod ir;
 mod options;
 #[path = "bad_input/outputs.rs"]
 mod outputs;
+#[path = "bad_input/pictures.rs"]
+mod pictures;
 #[path = "bad_input/plans.rs"]
 mod plans;
 mod process;

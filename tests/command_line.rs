@@ -14,4 +14,6 @@ mod measuring;
 #[path = "command_line/numbers.rs"]
 mod numbers;
 mod oracle;
+#[path = "command_line/pictures.rs"]
+mod pictures;
 mod process;

@@ -32,7 +32,7 @@ OUR_GENERATE = "{fcdm} generate {model} --class-labels {labels} -b {n} --steps {
 
 def our_decode_seconds(report):
     """Median of one evaluation of the entry point in the JSON of OUR_DECODE."""
-    return report["decode"]["median_s"]
+    return report["evaluation"]["median_s"]
 
 
 DATA = SHARED / "data"

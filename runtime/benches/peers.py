@@ -98,8 +98,8 @@ def ours(a, model, batch):
     finally:
         common.urgent(False)
     condition = r["condition"]["median_s"] * batch / r["condition"]["rows"]
-    seconds = r["denoise"]["median_s"] + condition
-    macs = r["denoise"]["macs"] + r["condition"]["macs"] * batch / r["condition"]["rows"]
+    seconds = r["evaluation"]["median_s"] + condition
+    macs = r["evaluation"]["macs"] + r["condition"]["macs"] * batch / r["condition"]["rows"]
     peak = (r["memory"]["peak_bytes"] or 0) / MIB
     return dict(ms=seconds * 1e3, gflops=2 * macs / seconds / 1e9, others=r["others_share"] or 0.0, rss=peak, setup_rss=peak,
                 setup_s=r["start"]["total_s"], note=f"{r['isa']}, condition {condition * 1e3:.2f} ms", ceiling=r["ceiling"])

@@ -59,7 +59,7 @@ fn json_has_everything() {
         assert!(all["isa"].is_string() && all["isas"].is_null(), "{all}");
         assert!(number(&all["ceiling"]["gflops"]) > 0.0 && number(&all["ceiling"]["read_gb_s"]) > 0.0, "{all}");
         assert!(all.as_object().unwrap().contains_key("others_share"), "{all}");
-        for entry in ["denoise", "condition"] {
+        for entry in ["evaluation", "condition"] {
             let whole = &all[entry];
             assert_eq!(whole["runs"], 1, "{all}");
             assert!(number(&whole["median_s"]) > 0.0 && number(&whole["minimum_s"]) > 0.0 && number(&whole["gflops"]) > 0.0, "{all}");
@@ -82,7 +82,7 @@ fn json_has_everything() {
             let whole = if field == "steps" { steps.len() as f64 } else { sum(steps, field) };
             assert_eq!(sum(kernels, field), whole, "{field}: {all}");
         }
-        assert_eq!(sum(steps, "macs"), number(&all["denoise"]["macs"]), "{all}");
+        assert_eq!(sum(steps, "macs"), number(&all["evaluation"]["macs"]), "{all}");
         assert!((sum(steps, "time_share") - 1.0).abs() < 1e-6 && (sum(kernels, "time_share") - 1.0).abs() < 1e-6, "{all}");
         for field in ["seconds", "gflops", "gflops_share", "gb_s"] {
             assert!(steps.iter().chain(kernels).all(|s| number(&s[field]) >= 0.0), "{field}: {all}");
@@ -97,7 +97,7 @@ fn the_plan_does_the_networks_work() {
     let about = f.json("inspect a.fcdm");
     let stages = about["report"]["macs"].as_array().unwrap();
     let macs: f64 = stages.iter().filter(|s| s[0] != "condition").map(|s| number(&s[1])).sum();
-    assert_eq!(number(&f.json(ONCE)["denoise"]["macs"]), macs);
+    assert_eq!(number(&f.json(ONCE)["evaluation"]["macs"]), macs);
 }
 
 #[test]

@@ -4,10 +4,18 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value as Json;
+
+/// Where commands keep the model in the box: empty when the tests begin.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cache-{}", env!("CARGO_CRATE_NAME")));
+    let _ = std::fs::remove_dir_all(&path);
+    path
+});
 
 /// A temporary folder, in which commands run.
 pub struct Folder(tempfile::TempDir);
@@ -63,6 +71,7 @@ impl Folder {
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_fcdm"));
         command.args(line.split_whitespace().map(argument)).current_dir(self.0.path()).env_remove("FCDM_ISA").stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", &*CACHE);
         command
     }
 

@@ -1,5 +1,5 @@
-//! Measures an artifact on this machine: the denoiser as a whole and step by step against what the machine can do, the
-//! condition, memory, and the time from opening the file to the first result.
+//! Measures an entry point of an artifact on this machine: as a whole and step by step against what the machine can do, with a
+//! denoiser its condition, memory, and the time from opening the file to the first result.
 //!
 //! Whole evaluations are timed without the clock between the steps; the profile comes from runs of its own. Memory is
 //! read before anything is made that a user of the network would not have. The ceiling is measured before and after, for
@@ -30,15 +30,17 @@ pub use timing::{Repeat, Times};
 use crate::arena::ArenaError;
 use crate::artifact::{Artifact, ArtifactError};
 use crate::cost::Cost;
-use crate::executor::{ExecutorError, Program};
+use crate::executor::{Executor, ExecutorError, Program};
 use crate::network::{Network, NetworkError};
 use crate::threads::Pool;
 use others::Others;
 
 /// What to measure, and how long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// Batch size of the denoiser; its smallest if `None`.
+    /// Which entry point; `None` is the denoiser, or, in an artifact without one, the decoder.
+    pub entry: Option<String>,
+    /// Its batch size; its smallest if `None`.
     pub batch: Option<usize>,
     /// Number of threads.
     pub threads: usize,
@@ -51,7 +53,15 @@ pub struct Options {
 /// What cannot be measured.
 #[derive(Debug, Error)]
 pub enum BenchError {
-    /// The artifact has no denoiser of that batch size.
+    /// The artifact has no entry point of that name.
+    #[error("entry: expected one of {}, found `{found}`", expected.join(", "))]
+    Entry {
+        /// Those it has.
+        expected: Vec<String>,
+        /// What was asked for.
+        found: String,
+    },
+    /// The artifact has no such entry point of that batch size.
     #[error("batch: expected one of {expected:?}, found {found}")]
     Batch {
         /// Those it has.
@@ -82,9 +92,11 @@ impl From<ArenaError> for BenchError {
 /// What was found. Times are in seconds, memory in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Rows of the denoiser.
+    /// The entry point.
+    pub entry: String,
+    /// Its rows.
     pub batch: usize,
-    /// Height and width of the network's input.
+    /// Height and width of its input image; 0 if it has none.
     pub size: [usize; 2],
     /// Number of threads.
     pub threads: usize,
@@ -92,16 +104,16 @@ pub struct Report {
     pub isa: &'static str,
     /// What this machine reaches on that instruction set and those threads.
     pub ceiling: Ceiling,
-    /// Share of the processors' time that other processes took while the denoiser as a whole was timed, 0 to 1; above
+    /// Share of the processors' time that other processes took while it was timed as a whole, 0 to 1; above
     /// a few hundredths the figures are worth little. `None` where the system does not say, or not for so short a time.
     pub others_share: Option<f64>,
-    /// The denoiser as a whole.
-    pub denoise: Whole,
-    /// The condition for all rows of its batch.
-    pub condition: Whole,
-    /// The denoiser by kernel, the slowest first.
+    /// The entry point as a whole.
+    pub evaluation: Whole,
+    /// A denoiser's condition, for all rows of its batch.
+    pub condition: Option<Whole>,
+    /// By kernel, the slowest first.
     pub kernels: Vec<KernelProfile>,
-    /// The denoiser by step, in the plan's order.
+    /// By step, in the plan's order.
     pub steps: Vec<StepProfile>,
     /// What it occupies.
     pub memory: Memory,
@@ -146,12 +158,27 @@ pub struct Start {
     pub open_s: f64,
     /// Checking the plan, starting threads, reserving memory.
     pub load_s: f64,
-    /// The first batch of the condition.
+    /// The first batch of the condition; 0 where there is none.
     pub condition_s: f64,
-    /// The first evaluation of the denoiser.
+    /// The first evaluation.
     pub evaluation_s: f64,
     /// All of it.
     pub total_s: f64,
+}
+
+/// What runs the entry point that is measured.
+enum Held {
+    Network(Box<Network>),
+    Alone(Executor),
+}
+
+impl Held {
+    fn executor(&mut self) -> &mut Executor {
+        match self {
+            Held::Network(network) => network.executor(),
+            Held::Alone(executor) => executor,
+        }
+    }
 }
 
 /// Measures the artifact at `path`.
@@ -163,22 +190,29 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let artifact = Artifact::open(path)?;
     let open_s = start.elapsed().as_secs_f64();
     let weight_bytes = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
-    let mut network = Network::new(artifact, options.threads)?;
-    let size = [network.model().height, network.model().width];
-    let executor = network.executor();
-    let program = Arc::clone(executor.program());
-    let (condition, denoise) = (first(&program, "condition"), denoiser(&program, options.batch)?);
+    let name = options.entry.clone().unwrap_or_else(|| if artifact.model().is_some() { DENOISER } else { "decode" }.to_owned());
+    let mut held = load(artifact, &name, options)?;
+    let program = Arc::clone(held.executor().program());
+    let index = find(&program, &name, options.batch)?;
     let loaded_s = start.elapsed().as_secs_f64();
 
-    let mut conditions = Evaluation::new(&program, condition, None);
-    conditions.run(executor);
-    let condition_s = start.elapsed().as_secs_f64() - loaded_s;
     let repeat = options.repeat;
-    let condition_times = Times::of(&repeat.times(|| conditions.run(executor)));
-    // As in sampling, where the condition comes once and first.
-    network.release_condition();
-    let executor = network.executor();
-    let mut evaluation = Evaluation::new(&program, denoise, Some((&conditions, &program.entries()[condition].outputs)));
+    let (conditions, condition) = match &mut held {
+        Held::Network(network) => {
+            let entry = program.entries().iter().position(|e| e.name == "condition").expect("a network has a condition");
+            let mut evaluation = Evaluation::new(&program, entry, None);
+            evaluation.run(network.executor());
+            let first_s = start.elapsed().as_secs_f64() - loaded_s;
+            let times = Times::of(&repeat.times(|| evaluation.run(network.executor())));
+            // As in sampling, where the condition comes once and first.
+            network.release_condition();
+            (Some((evaluation, entry)), Some((Whole::new(&program, entry, times), first_s)))
+        }
+        Held::Alone(_) => (None, None),
+    };
+    let given = conditions.as_ref().map(|(evaluation, entry)| (evaluation, &*program.entries()[*entry].outputs));
+    let mut evaluation = Evaluation::new(&program, index, given);
+    let executor = held.executor();
     let begin = Instant::now();
     evaluation.run(executor);
     let evaluation_s = begin.elapsed().as_secs_f64();
@@ -194,17 +228,20 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
 
     let gflops = gflops.max(ceiling::gflops(&mut pool, isa));
     let ceiling = Ceiling { gflops, read_gb_s: ceiling::read_gb_s(&mut pool, isa)? };
-    let steps = profile::by_step(&program.entries()[denoise].steps, &seconds, ceiling);
+    let entry = &program.entries()[index];
+    let steps = profile::by_step(&entry.steps, &seconds, ceiling);
     let (arena_bytes, scratch_bytes) = executor.memory();
+    let condition_s = condition.map_or(0.0, |(_, s)| s);
     Ok(Report {
-        batch: program.entries()[denoise].rows,
-        size,
+        entry: name,
+        batch: entry.rows,
+        size: entry.inputs.iter().find_map(|p| <[usize; 4]>::try_from(&*p.shape).ok()).map_or([0, 0], |[_, h, w, _]| [h, w]),
         threads,
         isa: isa.name(),
         ceiling,
         others_share,
-        denoise: Whole::new(&program, denoise, times),
-        condition: Whole::new(&program, condition, condition_times),
+        evaluation: Whole::new(&program, index, times),
+        condition: condition.map(|(whole, _)| whole),
         kernels: profile::by_kernel(&steps, ceiling),
         steps,
         memory: Memory { resident, arena_bytes, scratch_bytes, weight_bytes },
@@ -216,6 +253,26 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     })
 }
 
+/// Makes what its users would have: a network for the denoiser, the entry point alone for any other.
+fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, BenchError> {
+    if name == DENOISER {
+        return Ok(Held::Network(Box::new(Network::new(artifact, options.threads)?)));
+    }
+    let mut plan = artifact.plan().clone();
+    let mut expected: Vec<String> = plan.entries.iter().map(|e| e.name.clone()).collect();
+    plan.entries.retain(|e| e.name == name);
+    if plan.entries.is_empty() {
+        expected.dedup();
+        return Err(BenchError::Entry { expected, found: name.to_owned() });
+    }
+    let file = artifact.path().display().to_string();
+    let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file, source })?;
+    Ok(Held::Alone(Executor::new(Arc::new(program), options.threads)?))
+}
+
+/// The entry point that comes once for each step of a sampler.
+const DENOISER: &str = "denoise";
+
 impl Whole {
     fn new(program: &Program, entry: usize, times: Times) -> Whole {
         let entry = &program.entries()[entry];
@@ -224,15 +281,10 @@ impl Whole {
     }
 }
 
-/// The first entry of that name; [`Network::new`] has seen to it that there is one.
-fn first(program: &Program, name: &str) -> usize {
-    program.entries().iter().position(|e| e.name == name).expect("a network has a condition and a denoiser")
-}
-
-/// The denoiser of that batch size, or the smallest.
-fn denoiser(program: &Program, batch: Option<usize>) -> Result<usize, BenchError> {
+/// The entry point of that name and batch size, or the smallest.
+fn find(program: &Program, name: &str, batch: Option<usize>) -> Result<usize, BenchError> {
     let mut found: Vec<(usize, usize)> =
-        program.entries().iter().enumerate().filter(|(_, e)| e.name == "denoise").map(|(i, e)| (e.rows, i)).collect();
+        program.entries().iter().enumerate().filter(|(_, e)| e.name == name).map(|(i, e)| (e.rows, i)).collect();
     found.sort_unstable();
     let entry = match batch {
         None => found.first(),
