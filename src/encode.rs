@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use fcdm_models::latents::{Array, Contents, Encoded, Layout, PictureFile, Store, pictures};
-use fcdm_models::pictures::{Picture, centre_square, load};
+use fcdm_models::pictures::{Picture, centre_square, load, size};
 use fcdm_models::tensors::channels_first;
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::autoencoder::Encoder;
@@ -74,6 +74,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         let [h, w, _] = work.encoder.picture();
         return Err(Failure::usage(format!("size: the artifact encodes pictures of {w} x {h}, found {side} x {side}")));
     }
+    // A file that is no picture is better found now than after hours.
+    files.iter().try_for_each(|f| size(&f.path).map(drop))?;
     let mut store = work.store(&files, &artifact)?;
     let todo: Vec<usize> = (0..files.len()).filter(|&i| !store.has(i)).collect();
     let bar = progress::steps(todo.len() as u64, a.json).with_message("encoding");

@@ -123,7 +123,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     // Whoever names no model wants to see something.
     let grid = a.model.is_none().then_some(0);
     let mut output = Output::new(&a.output, &model, decoder, grid, jobs.len())?.with_given_noise(noise.is_some());
-    let description = method::Description { method, guidance, init: init.as_ref().map(Init::text), model: &model, checksum: &checksum };
+    let (init_text, size) = (init.as_ref().map(Init::text), output.size().unwrap_or([model.height, model.width]));
+    let description = method::Description { method, guidance, init: init_text, size, model: &model, checksum: &checksum };
     let remaining = output.remaining(&jobs, &description);
 
     let started = Instant::now();

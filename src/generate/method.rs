@@ -126,6 +126,8 @@ pub struct Description<'a> {
     pub guidance: Guidance,
     /// What it began from, as text for the end of the line, if not from noise alone.
     pub init: Option<String>,
+    /// Height and width of pictures.
+    pub size: [usize; 2],
     /// The model.
     pub model: &'a ModelInfo,
     /// Checksum of the artifact.
@@ -163,7 +165,7 @@ impl Description<'_> {
         let seed = if given_noise { "none (noise given)".to_owned() } else { job.seed.to_string() };
         let mut text = format!(
             "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {} ({class}), Artifact: {}",
-            g.scale, self.model.width, self.model.height, job.label, self.checksum
+            g.scale, self.size[1], self.size[0], job.label, self.checksum
         );
         if g.channels == GuidedChannels::AllEps {
             text.push_str(", CFG channels: all");

@@ -94,6 +94,11 @@ impl<'a> Output<'a> {
         self
     }
 
+    /// Height and width of pictures; `None` if states cannot be shown.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        self.shape.map(|[h, w, _]| [h, w])
+    }
+
     /// Number and name of a picture.
     fn name(&self, job: &Job, model: &ModelInfo) -> String {
         let name = |label: i32, seed: u64| {

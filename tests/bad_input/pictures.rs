@@ -53,9 +53,13 @@ fn autoencoders() {
     f.write("kl/config.json", config.replace("\"layers_per_block\": 2", "\"layers_per_block\": 3"));
     std::fs::copy(format!("{golden}/diffusion_pytorch_model.safetensors"), f.path("kl/diffusion_pytorch_model.safetensors")).unwrap();
     refused(3, "compile --vae kl -o a.fcdm", "tensors of this AutoencoderKL are missing, the first is `encoder.down_blocks.0.resnets.2.");
+    // An artifact without an autoencoder, and latents of another.
     f.ok("compile GOLDEN/eps8/0000003.pt --size 8x8 -o b.fcdm");
-    let line = f.fails(2, "decode l.safetensors --vae b.fcdm");
-    assert!(line.contains("l.safetensors"), "{line}");
+    f.ok("generate b.fcdm -c 1 --steps 1 -o o --save-latents l.safetensors");
+    let line = f.fails(2, "decode l.safetensors --vae b.fcdm -o n");
+    assert_eq!(line, "error: b.fcdm: expected an artifact with a decoder, found none in it");
+    let line = f.fails(2, "decode l.safetensors -o n");
+    assert_eq!(line, "error: l.safetensors: expected latents of 32 channels, as the autoencoder has, found 4");
 }
 
 #[test]

@@ -43,18 +43,30 @@ pub enum PictureError {
 /// # Errors
 /// When it cannot be read, or has a side of more than 2^15 pixels.
 pub fn load(path: &Path) -> Result<Picture, PictureError> {
-    let unreadable = |found: String| {
-        let line: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        PictureError::Unreadable { file: path.display().to_string(), found: line }
-    };
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
     let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut reader = opened.map_err(|e| unreadable(e.to_string()))?;
+    let mut reader = opened.map_err(|e| unreadable(path, &e.to_string()))?;
     reader.limits(limits);
-    let rgb = reader.decode().map_err(|e| unreadable(e.to_string()))?.into_rgb8();
+    let rgb = reader.decode().map_err(|e| unreadable(path, &e.to_string()))?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(Picture { width, height, channels: 3, pixels: rgb.into_raw() })
+}
+
+/// Height and width, without reading the pixels.
+///
+/// # Errors
+/// As [`load`], but for damage beyond the file's first bytes.
+pub fn size(path: &Path) -> Result<[usize; 2], PictureError> {
+    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let found = opened.map_err(|e| e.to_string()).and_then(|r| r.into_dimensions().map_err(|e| e.to_string()));
+    let (width, height) = found.map_err(|e| unreadable(path, &e))?;
+    Ok([height as usize, width as usize])
+}
+
+fn unreadable(path: &Path, found: &str) -> PictureError {
+    let line: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    PictureError::Unreadable { file: path.display().to_string(), found: line }
 }
 
 /// As [`load`], of a picture that has to have that height and width.
@@ -122,15 +134,11 @@ mod tests {
         assert_eq!(centre_square(&exact, 64), exact);
     }
 
+    /// Of the two pixels that 4 x 2 become, the first is the middle, as in the official scripts.
     #[test]
     fn halves_are_means() {
-        let two = Picture {
-            width: 4,
-            height: 2,
-            channels: 3,
-            pixels: [[10; 3], [20; 3], [30; 3], [50; 3], [20; 3], [30; 3], [40; 3], [60; 3]].concat(),
-        };
-        assert_eq!(centre_square(&two, 1).pixels, [32, 32, 32]);
+        let pixels = [10, 20, 30, 50, 20, 30, 40, 60].map(|v| [v; 3]).concat();
+        assert_eq!(centre_square(&Picture { width: 4, height: 2, channels: 3, pixels }, 1).pixels, [20; 3]);
     }
 
     #[test]

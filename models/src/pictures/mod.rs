@@ -7,7 +7,7 @@ mod npz;
 mod png;
 
 pub use grid::grid;
-pub use load::{PictureError, centre_square, load, load_exactly};
+pub use load::{PictureError, centre_square, load, load_exactly, size};
 pub use npz::write_npz;
 pub use png::{Text, read_png, read_text, write_png};
 
