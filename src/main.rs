@@ -7,6 +7,7 @@ mod failure;
 mod generate;
 mod init;
 mod inspect;
+mod onnx;
 mod opt;
 mod progress;
 mod run;

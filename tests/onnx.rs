@@ -11,41 +11,34 @@ mod ops;
 #[path = "onnx/real.rs"]
 mod real;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use fcdm_compiler::assemble::assemble;
-use fcdm_compiler::in_memory::InMemory;
-use fcdm_compiler::onnx::{Compiled, Onnx};
-use fcdm_compiler::winograd::Winograd;
-use fcdm_ir::DType;
-use fcdm_runtime::executor::{Executor, Input, Program};
-use fcdm_runtime::plan::Element;
+use fcdm_compiler::onnx::{Given, Onnx, OnnxError, Session, TractModel};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx")
 }
 
-/// A compiled model ready to run.
-fn executor(onnx: &Onnx, compiled: Compiled, winograd: Winograd) -> Executor {
-    let assembly = assemble(compiled.entries, compiled.weights.as_ref(), winograd, &|_| Element::F32).unwrap();
-    let weights = InMemory::new(&assembly, onnx).unwrap();
-    Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights)).unwrap()), 2).unwrap()
+/// What a model is given: the numbers, and whether they are integers.
+type Values = (bool, Vec<f32>);
+
+/// Calls `f` with values as the engines take them.
+fn with_given<T>(values: &[Values], f: impl FnOnce(&[Given<'_>]) -> T) -> T {
+    let integers: Vec<Vec<i64>> = values.iter().map(|(_, v)| v.iter().map(|&x| x as i64).collect()).collect();
+    let given = values.iter().zip(&integers).map(|((whole, v), i)| if *whole { Given::Integers(i) } else { Given::Floats(v) });
+    f(&given.collect::<Vec<_>>())
 }
 
-/// The outputs of the compiled model, in ONNX's order, for inputs in that order.
-fn run(onnx: &Onnx, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let mut ex = executor(onnx, onnx.whole().unwrap_or_else(|e| panic!("{e}")), Winograd::WhereFaster);
-    let floats: Vec<Vec<f32>> = onnx.inputs().iter().zip(inputs).map(|(p, v)| p.to_function(v)).collect();
-    let labels: Vec<Vec<i32>> = floats.iter().map(|v| v.iter().map(|&x| x as i32).collect()).collect();
-    let given = onnx.inputs().iter().enumerate().map(|(i, p)| match p.ty.dtype {
-        DType::I32 => Input::I32(&labels[i]),
-        _ => Input::F32(&floats[i]),
-    });
-    let mut outputs: Vec<Vec<f32>> = onnx.outputs().iter().map(|p| vec![f32::NAN; p.ty.count()]).collect();
-    let mut slots: Vec<&mut [f32]> = outputs.iter_mut().map(|v| &mut v[..]).collect();
-    ex.run(0, &given.collect::<Vec<_>>(), &mut slots);
-    onnx.outputs().iter().zip(&outputs).map(|(p, v)| p.to_model(v)).collect()
+/// The outputs of our plan.
+fn run(onnx: &Onnx, inputs: &[Values]) -> Vec<Vec<f32>> {
+    let mut session = Session::new(onnx, 2).unwrap_or_else(|e| panic!("{e}"));
+    with_given(inputs, |given| session.run(given)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The outputs of tract.
+fn by_tract(path: &Path, shapes: &[(String, Vec<usize>)], inputs: &[Values]) -> Result<Vec<Vec<f32>>, OnnxError> {
+    let model = TractModel::open(path, shapes)?;
+    with_given(inputs, |given| model.run(given))
 }
 
 /// Relative L2 distance.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::in_memory::InMemory;
-use fcdm_compiler::onnx::{Given, Onnx, TractModel};
+use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_models::fcdm::import::Import;
@@ -15,7 +15,7 @@ use fcdm_models::fcdm::{Size, network};
 use fcdm_runtime::executor::{Executor, Input, Program};
 use fcdm_runtime::plan::{Element, Step};
 
-use super::{distance, golden, run};
+use super::{by_tract, distance, golden, run};
 
 const CONDITION_ROWS: usize = 64;
 
@@ -78,11 +78,10 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
 fn an_exported_fcdm_computes_what_its_checkpoint_does() {
     let path = golden().join("fcdm.onnx");
     let onnx = Onnx::open(&path).unwrap_or_else(|e| panic!("{e}"));
-    let (x, t, y) = (noise(2 * 4 * 8 * 12), [437.0, 3.0], [1.0, 4.0]);
-    let whole = run(&onnx, &[x.clone(), t.to_vec(), y.to_vec()]).remove(0);
-    let (times, classes) = (t.map(|t| t as i64), y.map(|y| y as i64));
-    let given = [Given::Floats(&x), Given::Integers(&times), Given::Integers(&classes)];
-    let tract = TractModel::open(&path, &[]).unwrap().run(&given).unwrap().remove(0);
+    let (x, t, y) = (noise(2 * 4 * 8 * 12), [437.0f32, 3.0], [1.0f32, 4.0]);
+    let given = [(false, x.clone()), (true, t.to_vec()), (true, y.to_vec())];
+    let whole = run(&onnx, &given).remove(0);
+    let tract = by_tract(&path, &[], &given).unwrap_or_else(|e| panic!("{e}")).remove(0);
     assert!(distance(&whole, &tract) < 1e-5, "{:.1e} from tract", distance(&whole, &tract));
 
     let checkpoint = checkpoint();
@@ -94,7 +93,7 @@ fn an_exported_fcdm_computes_what_its_checkpoint_does() {
     let weights = InMemory::new(&assembly, &import).unwrap();
     let mut ex = Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights)).unwrap()), 2).unwrap();
     let mut out = vec![f32::NAN; whole.len()];
-    ex.run(0, &[Input::F32(&onnx.inputs()[0].to_function(&x)), Input::F32(&t), Input::I32(&classes.map(|c| c as i32))], &mut [&mut out]);
+    ex.run(0, &[Input::F32(&onnx.inputs()[0].to_function(&x)), Input::F32(&t), Input::I32(&y.map(|y| y as i32))], &mut [&mut out]);
     let native = onnx.outputs()[0].to_model(&out);
     assert!(distance(&whole, &native) < 1e-5, "{:.1e} from the checkpoint's own network", distance(&whole, &native));
 }

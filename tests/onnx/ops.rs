@@ -1,12 +1,11 @@
 //! One small model, or a few, for every op: written by `tests/reference/make_onnx.py` with what ONNX Runtime makes of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use fcdm_compiler::onnx::{Given, Onnx, TractModel};
+use fcdm_compiler::onnx::Onnx;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{distance, golden, run};
+use super::{Values, by_tract, distance, golden, run};
 
 /// f32 against f32.
 const TOLERANCE: f64 = 2e-6;
@@ -15,7 +14,7 @@ const TOLERANCE: f64 = 2e-6;
 const TRACT_REFUSES: [(&str, &str); 2] = [("pad", "negative amounts"), ("upsample", "no such op, which Resize replaced")];
 
 /// By name: numbers as f32, and whether they were integers.
-fn expected() -> BTreeMap<String, (bool, Vec<f32>)> {
+fn expected() -> BTreeMap<String, Values> {
     let bytes = std::fs::read(golden().join("ops/expected.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |name: &str| {
@@ -27,12 +26,6 @@ fn expected() -> BTreeMap<String, (bool, Vec<f32>)> {
         }
     };
     file.names().into_iter().map(|n| (n.to_owned(), numbers(n))).collect()
-}
-
-fn by_tract(path: &Path, inputs: &[(bool, Vec<f32>)]) -> Result<Vec<Vec<f32>>, fcdm_compiler::onnx::OnnxError> {
-    let integers: Vec<Vec<i64>> = inputs.iter().map(|(_, v)| v.iter().map(|&x| x as i64).collect()).collect();
-    let given = inputs.iter().zip(&integers).map(|((whole, v), i)| if *whole { Given::Integers(i) } else { Given::Floats(v) });
-    TractModel::open(path, &[])?.run(&given.collect::<Vec<_>>())
 }
 
 #[test]
@@ -52,9 +45,9 @@ fn every_op_against_onnx_runtime_and_tract() {
                 continue;
             }
         };
-        let inputs: Vec<(bool, Vec<f32>)> = onnx.inputs().iter().map(|p| expected[&format!("{name}/in/{}", p.name)].clone()).collect();
-        let ours = run(&onnx, &inputs.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>());
-        let tract = by_tract(&path, &inputs);
+        let inputs: Vec<Values> = onnx.inputs().iter().map(|p| expected[&format!("{name}/in/{}", p.name)].clone()).collect();
+        let ours = run(&onnx, &inputs);
+        let tract = by_tract(&path, &[], &inputs);
         if let Err(e) = &tract
             && TRACT_REFUSES.iter().all(|(n, _)| *n != name)
         {

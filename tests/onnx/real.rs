@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use fcdm_compiler::onnx::{Given, Onnx, TractModel};
+use fcdm_compiler::onnx::Onnx;
 
-use super::{distance, run};
+use super::{by_tract, distance, run};
 
 /// The model of that name, or a line that says what was not tested.
 fn model(name: &str) -> Option<PathBuf> {
@@ -27,9 +27,9 @@ fn check(name: &str, input: &str, shape: &[usize]) {
     let dynamic = Onnx::open(&path).err().unwrap().to_string();
     assert!(dynamic.contains(&format!("input `{input}`: expected static extents, found the symbolic dimension `batch_size`")), "{dynamic}");
     let onnx = Onnx::open_at(&path, &shapes).unwrap_or_else(|e| panic!("{e}"));
-    let x = noise(shape.iter().product());
-    let ours = run(&onnx, std::slice::from_ref(&x));
-    let tract = TractModel::open(&path, &shapes).unwrap_or_else(|e| panic!("{e}")).run(&[Given::Floats(&x)]).unwrap();
+    let x = [(false, noise(shape.iter().product()))];
+    let ours = run(&onnx, &x);
+    let tract = by_tract(&path, &shapes, &x).unwrap_or_else(|e| panic!("{e}"));
     for ((port, a), b) in onnx.outputs().iter().zip(&ours).zip(&tract) {
         println!("{name}: {} {:?}: {:.1e} from tract", port.name, port.dims, distance(a, b));
         assert!(distance(a, b) < 1e-5, "{name}: {}: {:.1e} from tract", port.name, distance(a, b));

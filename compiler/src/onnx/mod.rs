@@ -7,6 +7,7 @@
 //!
 //! - `source`: the file and its inputs; `constant`: tensors with values; `node`: attributes; `translate`: the walk;
 //! - `import`: what values have become, and the order of their axes; `shapes`: extents by ONNX's rules; `fold`: known nodes;
+//! - `compiled`: entry points; `session`: a model compiled and run in memory;
 //! - `conv`, `image`, `norm`, `product`, `elementwise`, `moves`, `timestep`: the ops, by kind.
 
 mod compiled;
@@ -21,6 +22,7 @@ mod moves;
 mod node;
 mod norm;
 mod product;
+mod session;
 mod shapes;
 mod source;
 mod timestep;
@@ -40,6 +42,7 @@ pub use compiled::Compiled;
 use constant::{permuted, read};
 pub use error::OnnxError;
 use import::{Import, Stored, Tensor, Val, legal, preferred};
+pub use session::{Session, SessionError};
 use source::{Declared, Source};
 pub use tract::{Given, TractModel};
 use translate::is_number;
