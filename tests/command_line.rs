@@ -13,5 +13,7 @@ mod looking;
 mod measuring;
 #[path = "command_line/numbers.rs"]
 mod numbers;
+#[path = "command_line/onnx.rs"]
+mod onnx;
 mod oracle;
 mod process;
