@@ -19,9 +19,9 @@ fn inputs() -> Vec<u8> {
 fn both_engines_run_a_model() {
     let f = Folder::new();
     f.write("in", inputs());
-    let said = f.json("run GOLDEN/onnx/fcdm.onnx --inputs in --outputs ours -t 2");
+    let said = f.json("run GOLDEN/onnx/fcdm2.onnx --inputs in --outputs ours -t 2");
     assert_eq!(said["shapes"]["out"], serde_json::json!([2, 8, 8, 12]));
-    let said = f.ok("run GOLDEN/onnx/fcdm.onnx --inputs in --outputs theirs --backend tract");
+    let said = f.ok("run GOLDEN/onnx/fcdm2.onnx --inputs in --outputs theirs --backend tract");
     assert_eq!(said, "wrote out [2, 8, 8, 12] to theirs\n");
     let ((shape, ours), (other, theirs)) = (floats(&f.bytes("ours"), "out"), floats(&f.bytes("theirs"), "out"));
     assert_eq!(shape, other);
@@ -59,13 +59,13 @@ fn extents_can_be_given() {
 fn what_does_not_fit_is_refused() {
     let f = Folder::new();
     f.write("in", inputs());
-    let run = "run GOLDEN/onnx/fcdm.onnx --outputs out --inputs";
+    let run = "run GOLDEN/onnx/fcdm2.onnx --outputs out --inputs";
     let tensors = || Tensors::default().f32("x", &[2, 4, 8, 12], &[0.5; 768]).i64("t", &[2], &[0, 1]);
     f.write("label", tensors().i64("y", &[2], &[1, 99]).bytes());
     let line = f.fails(3, &format!("{run} label"));
     assert!(line.starts_with("error: input `y`: expected labels from 0 to ") && line.ends_with(", found 99"), "{line}");
     f.write("rows", tensors().i64("y", &[3], &[1, 0, 1]).bytes());
-    assert!(f.fails(3, &format!("{run} rows")).ends_with("fcdm.onnx: `y`: expected extents [2], found [3]"));
+    assert!(f.fails(3, &format!("{run} rows")).ends_with("fcdm2.onnx: `y`: expected extents [2], found [3]"));
     f.write("fewer", tensors().bytes());
     assert!(f.fails(3, &format!("{run} fewer")).contains("`y`"));
     f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 8x12");

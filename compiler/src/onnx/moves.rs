@@ -56,7 +56,17 @@ fn in_place<'a>(groups: &'a [Group], solid: &[usize]) -> Option<Vec<&'a Group>> 
 fn completed(solid: &[usize], dims: &[usize]) -> Vec<usize> {
     let fits = |o: &Vec<usize>| o.iter().copied().filter(|&a| dims[a] != 1).eq(solid.iter().copied());
     let usual = [preferred(dims.len()), plain(dims.len())].into_iter().find(fits);
-    usual.unwrap_or_else(|| (0..dims.len()).filter(|&a| dims[a] == 1).chain(solid.iter().copied()).collect())
+    usual.unwrap_or_else(|| with_units(solid, dims))
+}
+
+/// The order with the axes of extent 1 added, each behind the axis before it, so that a single sample stays in front.
+fn with_units(solid: &[usize], dims: &[usize]) -> Vec<usize> {
+    let mut order = solid.to_vec();
+    for unit in (0..dims.len()).filter(|&a| dims[a] == 1) {
+        let place = order.iter().position(|&a| a + 1 == unit).map_or(0, |p| p + 1);
+        order.insert(place, unit);
+    }
+    order
 }
 
 impl Import {
@@ -69,8 +79,8 @@ impl Import {
             Some(sequence) => (t.v, sequence),
             None => {
                 let sequence = gathered(&groups, dims.len());
-                let unit = (0..old.len()).filter(|&a| old[a] == 1);
-                let order: Vec<usize> = sequence.iter().flat_map(|g| g.old.clone()).chain(unit).collect();
+                let solid: Vec<usize> = sequence.iter().flat_map(|g| g.old.clone()).collect();
+                let order = with_units(&solid, &old);
                 (self.arranged(t, &order)?, sequence)
             }
         };

@@ -90,7 +90,7 @@ impl Import {
             _ => usize::try_from(node.int_or("num_groups", 1)).unwrap_or(0),
         };
         let (a, b) = (self.constant(node, 1, "a scale")?, self.constant(node, 2, "a bias")?);
-        if groups == 0 || c % groups != 0 || ![groups, c].contains(&a.count()) || a.count() != b.count() {
+        if groups == 0 || !c.is_multiple_of(groups) || ![groups, c].contains(&a.count()) || a.count() != b.count() {
             return wrong(format!("{groups} groups with {} scales and {} biases for {dims:?}", a.count(), b.count()));
         }
         // Before opset 21 a group has one scale.

@@ -19,14 +19,13 @@ impl Import {
     pub fn graph(&mut self, source: &Source, graph: &GraphProto) -> Result<(), OnnxError> {
         for proto in &graph.node {
             let node = Node(proto);
-            let place = || (source.file.clone(), node.name().to_owned(), node.describe());
-            self.node(source, &node)?.or_else(|refusal| {
-                let (file, node, op) = place();
-                Err(match refusal {
+            self.node(source, &node)?.map_err(|refusal| {
+                let (file, node, op) = (source.file.clone(), node.name().to_owned(), node.describe());
+                match refusal {
                     Refusal::Op => OnnxError::Unsupported { file, node, op, reason: String::new() },
                     Refusal::Form(reason) => OnnxError::Unsupported { file, node, op, reason: format!(": {reason}") },
                     Refusal::Wrong(reason) => OnnxError::Node { file, node, op, reason },
-                })
+                }
             })?;
         }
         Ok(())
