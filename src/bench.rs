@@ -9,6 +9,7 @@ use fcdm_runtime::bench::{self, IsaProfile, Options, Rate, Repeat, Report, StepP
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::onnx::{self, Backend, Measure};
 use crate::progress::size;
 use crate::say::sayln;
 
@@ -21,8 +22,14 @@ const BUSY: f64 = 0.05;
 /// Measure an artifact on this machine: time of an evaluation, by kernel and by step, against what the machine can do; memory.
 #[derive(Args)]
 pub struct Arguments {
-    /// The artifact.
+    /// The artifact, or an ONNX model, of which whole evaluations are timed.
     model: PathBuf,
+    /// Who evaluates an ONNX model.
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// Extents of an input of an ONNX model, in its order; can be given several times.
+    #[arg(long, value_name = "NAME=EXTENTS", value_parser = onnx::shape)]
+    shape: Vec<(String, Vec<usize>)>,
     /// Entry point: denoise, decode, encode, .. [default: denoise, or decode in an artifact without a denoiser].
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
@@ -68,6 +75,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         repeat: Repeat { warmup: a.warmup as usize, runs: a.runs as usize, time },
         compare_isa: a.compare_isa,
     };
+    if onnx::is_onnx(&a.model) {
+        let (threads, repeat) = (options.threads, options.repeat);
+        let backend = a.backend.unwrap_or_default();
+        return onnx::bench(&Measure { path: &a.model, shapes: &a.shape, backend, threads, repeat, json: a.json });
+    }
+    if a.backend.is_some() || !a.shape.is_empty() {
+        return Err(Failure::usage("--backend and --shape: they are for ONNX models"));
+    }
     let report = bench::bench(&a.model, &options)?;
     if a.json {
         sayln!("{:#}", json!(report));

@@ -10,12 +10,12 @@ use fcdm_runtime::file::FileError;
 use fcdm_runtime::network::NetworkError;
 
 /// Shown at the end of `fcdm --help`.
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint or tensor file, \
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint, ONNX model or tensor file, \
      4 bad artifact, 5 bad IR text, 6 bad picture, 130 cancelled";
 
 /// Something that an option asks for and that cannot be.
 pub const USAGE: i32 = 2;
-/// A checkpoint, or another file of tensors, that cannot be used.
+/// A checkpoint, an ONNX model, or another file of tensors, that cannot be used.
 pub const CHECKPOINT: i32 = 3;
 /// An artifact that cannot be used.
 pub const ARTIFACT: i32 = 4;

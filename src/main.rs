@@ -10,6 +10,7 @@ mod generate;
 mod init;
 mod inspect;
 mod model;
+mod onnx;
 mod opt;
 mod pictures;
 mod progress;

@@ -1,4 +1,4 @@
-//! `fcdm run`: one evaluation of the network, for checking against other frameworks.
+//! `fcdm run`: one evaluation of the network, for checking against other frameworks. Of an artifact; ONNX models are `onnx`'s.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,22 +10,27 @@ use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::onnx::{self, Backend};
 use crate::say::sayln;
 
-/// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`.
+/// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`; of an ONNX model, its own
+/// inputs and outputs.
 #[derive(Args)]
 pub struct Arguments {
-    /// The artifact.
+    /// The artifact, or an ONNX model, which is compiled in memory for the extents of the inputs.
     model: PathBuf,
-    /// A safetensors file with x (f32), t and y (f32 or i64).
+    /// A safetensors file with x (f32), t and y (f32 or i64), or an ONNX model's inputs by name.
     #[arg(long)]
     inputs: PathBuf,
-    /// The safetensors file to write, with `output` (f32).
+    /// The safetensors file to write, with `output` (f32), or an ONNX model's outputs.
     #[arg(long)]
     outputs: PathBuf,
     /// Threads [default: as many as the machine runs at once].
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Who evaluates an ONNX model.
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// Print a summary as JSON.
     #[arg(long)]
     json: bool,
@@ -33,9 +38,16 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
+    let threads = crate::generate::threads(a.threads);
+    if onnx::is_onnx(&a.model) {
+        return onnx::run(&a.model, &a.inputs, &a.outputs, a.backend.unwrap_or_default(), threads, a.json);
+    }
+    if a.backend.is_some() {
+        return Err(Failure::usage("--backend: an artifact has one already; it is for ONNX models"));
+    }
     let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
     let verification = artifact.verify_in_background();
-    let mut network = Network::new(artifact, crate::generate::threads(a.threads))?;
+    let mut network = Network::new(artifact, threads)?;
     let model = network.model().clone();
     let file = TensorFile::open(&a.inputs)?;
     let image = [model.in_channels, model.height, model.width];

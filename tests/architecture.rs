@@ -166,6 +166,16 @@ fn unsafe_stands_in_the_runtime_alone() {
     }
 }
 
+/// Another inference engine, as large as this project: its types must not spread.
+#[test]
+fn tract_stands_in_one_module_alone() {
+    let home = root().join("compiler/src/onnx");
+    let elsewhere = sources().into_iter().filter(|p| !p.starts_with(&home) && *p != root().join(file!()));
+    let names = ["tract_core", "tract_onnx"];
+    let found: Vec<String> = elsewhere.filter(|p| names.iter().any(|n| read(p).contains(n))).map(|p| shown(&p)).collect();
+    assert!(found.is_empty(), "tract is named in {found:?}");
+}
+
 #[test]
 fn every_file_opens_with_what_it_is() {
     let files = sources();

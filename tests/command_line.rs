@@ -13,6 +13,8 @@ mod looking;
 mod measuring;
 #[path = "command_line/numbers.rs"]
 mod numbers;
+#[path = "command_line/onnx.rs"]
+mod onnx;
 mod oracle;
 #[path = "command_line/pictures.rs"]
 mod pictures;

@@ -1,9 +1,11 @@
 //! From checkpoints and IR to artifacts.
 //!
 //! - [`checkpoint`]: importers of trained weights;
+//! - [`onnx`]: import of ONNX models, of any network;
 //! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
 //!   [`checker`]: proves that the places are right, without sharing code with what chose them;
 //! - [`winograd`]: which convolutions are computed by Winograd;
+//! - [`in_memory`]: an assembly's tensors without a file;
 //! - [`weights`]: where tensors come from, and their packed forms; [`assemble`]: the artifact.
 #![forbid(unsafe_code)]
 
@@ -11,6 +13,8 @@ pub mod allocate;
 pub mod assemble;
 pub mod checker;
 pub mod checkpoint;
+pub mod in_memory;
 pub mod lower;
+pub mod onnx;
 pub mod weights;
 pub mod winograd;

@@ -158,6 +158,13 @@ fn erf_and_gelu() {
 }
 
 #[test]
+fn cosine_and_sine() {
+    let x = tensor(&[3], &[0.0, std::f64::consts::FRAC_PI_2, std::f64::consts::PI]);
+    assert_close(&run(Cos {}, std::slice::from_ref(&x)), &[3], &[1.0, 0.0, -1.0]);
+    assert_close(&run(Sin {}, &[x]), &[3], &[0.0, 1.0, 0.0]);
+}
+
+#[test]
 fn no_activation_hides_a_nan() {
     let x = tensor(&[3], &[f64::NAN, -2.0, 2.0]);
     for y in [run(Relu {}, std::slice::from_ref(&x)), run(Clamp { min: 0.0, max: 5.0 }, std::slice::from_ref(&x))] {

@@ -1,11 +1,12 @@
 //! Constant folding: what depends on weights alone moves to the function `@weights`, which is evaluated at compile
 //! time, and its results are weights themselves: `add @b, linear(@beta, @w)` -> `@b.folded`.
 //!
-//! A bare constant (`fill`) stays where it is: it costs less than a weight.
+//! A bare constant (`fill`) stays where it is: it costs less than a weight. So does a `broadcast`, whose operand is folded: a
+//! vector repeated over an image would be as large as the image.
 
 use std::collections::HashSet;
 
-use fcdm_ir::{Builder, Def, Function, Module, Value};
+use fcdm_ir::{Builder, Def, Function, Inst, Module, Op, Value};
 
 use crate::partition::{Copier, boundary, crossing_name, depends};
 use crate::rewrite::sweep;
@@ -62,12 +63,28 @@ impl Weights {
     }
 }
 
+/// The values to be folded: for what a broadcast repeats, that.
+fn unrepeated(f: &Function, cut: Vec<Value>) -> Vec<Value> {
+    let mut cut: Vec<Value> = cut
+        .into_iter()
+        .filter_map(|mut v| {
+            while let Some(Inst { op: Op::Broadcast(_), operands, .. }) = f.def_inst(v) {
+                v = operands[0];
+            }
+            f.def_inst(v).filter(|i| !matches!(i.op, Op::Fill(_))).map(|_| v)
+        })
+        .collect();
+    cut.sort();
+    cut.dedup();
+    cut
+}
+
 fn fold(f: &Function, weights: &mut Weights) -> Function {
     // What is dead would become a weight that nothing uses.
     let f = &sweep(f);
     let late = depends(f, |v| matches!(f.value(v).def, Def::Input(_)));
     let early: Vec<bool> = late.iter().map(|l| !l).collect();
-    let cut = boundary(f, &early);
+    let cut = unrepeated(f, boundary(f, &early));
     if cut.is_empty() {
         return f.clone();
     }

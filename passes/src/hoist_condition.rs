@@ -7,10 +7,11 @@
 //! module that can be split; two would need two conditions. A value that depends on weights alone does not cross:
 //! `fold_weights` runs before.
 
-use fcdm_ir::{Builder, Def, Function, Inst, Module, Op, Value};
+use fcdm_ir::{Builder, Def, Function, Module, Value};
 
 use crate::partition::{Copier, boundary, depends};
 use crate::rewrite::sweep;
+use crate::rows::by_row;
 
 /// Name of the input that is the image.
 const IMAGE: &str = "x";
@@ -36,7 +37,7 @@ fn hoist(f: &Function) -> Option<[Function; 2]> {
     let sees_condition = depends(f, |v| matches!(f.value(v).def, Def::Input(_)) && v != image);
     let early: Vec<bool> = sees_image.iter().zip(&sees_condition).map(|(i, c)| !i && *c).collect();
     let cut = boundary(f, &early);
-    let by_row = by_row(f, image, rows);
+    let by_row = by_row(f, rows, |v| v != image);
     if cut.is_empty() || !cut.iter().all(|v| by_row[v.index()]) {
         return None;
     }
@@ -58,47 +59,4 @@ fn hoist(f: &Function) -> Option<[Function; 2]> {
     }
     let results = f.results().iter().map(|(n, v)| (n.clone(), copier.copy(&mut denoise, *v))).collect();
     Some([condition.finish(outputs), denoise.finish(results)])
-}
-
-/// For every value, by index: whether its row i depends on row i of the inputs other than the image, in the same way
-/// for every i. What is not known to be so is not.
-fn by_row(f: &Function, image: Value, rows: usize) -> Vec<bool> {
-    let leads = |v: Value| f.ty(v).shape.first() == Some(&rows);
-    let mut by_row: Vec<bool> = f.values().map(|(v, d)| matches!(d.def, Def::Input(_)) && v != image && leads(v)).collect();
-    let constant: Vec<bool> = depends(f, |v| matches!(f.value(v).def, Def::Input(_))).iter().map(|on| !on).collect();
-    for inst in f.insts() {
-        if keeps_rows(f, inst, &by_row, &constant) && inst.results.iter().all(|&v| leads(v)) {
-            inst.results.iter().for_each(|v| by_row[v.index()] = true);
-        }
-    }
-    by_row
-}
-
-fn keeps_rows(f: &Function, inst: &Inst, by_row: &[bool], constant: &[bool]) -> bool {
-    let x = &inst.operands;
-    let row = |v: &Value| by_row[v.index()];
-    // A constant other than `fill` may hold another number in every row.
-    let alike = |v: &Value| row(v) || f.def_inst(*v).is_some_and(|i| matches!(i.op, Op::Fill(_)));
-    let any = x.iter().any(row);
-    match &inst.op {
-        Op::Linear(_) => row(&x[0]) && f.ty(x[0]).rank() > 1 && x[1..].iter().all(|v| constant[v.index()]),
-        Op::Embedding(_) => constant[x[0].index()] && row(&x[1]),
-        Op::TimestepEmbedding(_) | Op::OneHot(_) => any,
-        Op::LayerNorm(_) | Op::Softmax(_) => any && f.ty(x[0]).rank() > 1,
-        Op::Neg(_) | Op::Scale(_) | Op::Offset(_) | Op::Exp(_) | Op::Log(_) | Op::Sqrt(_) | Op::Erf(_) | Op::Sigmoid(_) | Op::Silu(_) => {
-            any
-        }
-        Op::Gelu(_) | Op::Tanh(_) | Op::Relu(_) | Op::LeakyRelu(_) | Op::Clamp(_) | Op::Step(_) => any,
-        Op::Add(_) | Op::Sub(_) | Op::Mul(_) | Op::Div(_) | Op::DivNoNan(_) => any && x.iter().all(alike),
-        Op::Modulate(_) | Op::GatedAdd(_) | Op::ScaleChannels(_) => any && x.iter().all(alike),
-        // Row-major: an equal leading extent keeps the rows together, which the caller checks.
-        Op::Reshape(_) | Op::Broadcast(_) => any,
-        Op::Transpose(o) => any && o.perm[0] == 0,
-        Op::Split(o) => any && o.axis != 0,
-        Op::Slice(o) => any && o.axis != 0,
-        Op::Concat(o) => o.axis != 0 && any && x.iter().all(alike),
-        Op::Sum(o) => any && !o.axes.contains(&0),
-        Op::Flip(o) => any && !o.axes.contains(&0),
-        _ => false,
-    }
 }

@@ -8,7 +8,9 @@
 
 pub mod partition;
 pub mod pipeline;
+pub mod rebatch;
 pub mod rewrite;
+pub mod rows;
 
 mod eliminate_dead_code;
 mod fold_grn_bias;
@@ -24,6 +26,17 @@ mod fuse_norm_modulate;
 mod fuse_scale_linear_gated_add;
 mod fuse_upsample_conv;
 mod hoist_condition;
+mod recognise_bias;
+mod recognise_gated_add;
+mod recognise_gelu;
+mod recognise_grn;
+mod recognise_layer_norm;
+mod recognise_modulate;
+mod recognise_pixel_shuffle;
+mod recognise_silu;
+mod recognise_split;
+mod repeated;
 mod simplify;
 
-pub use pipeline::{OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, find, run};
+pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, find, run};
+pub use rebatch::rebatch;

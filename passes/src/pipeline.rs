@@ -17,6 +17,15 @@ use crate::fuse_norm_modulate::fuse_norm_modulate;
 use crate::fuse_scale_linear_gated_add::fuse_scale_linear_gated_add;
 use crate::fuse_upsample_conv::fuse_upsample_conv;
 use crate::hoist_condition::hoist_condition;
+use crate::recognise_bias::recognise_bias;
+use crate::recognise_gated_add::recognise_gated_add;
+use crate::recognise_gelu::recognise_gelu;
+use crate::recognise_grn::recognise_grn;
+use crate::recognise_layer_norm::recognise_layer_norm;
+use crate::recognise_modulate::recognise_modulate;
+use crate::recognise_pixel_shuffle::recognise_pixel_shuffle;
+use crate::recognise_silu::recognise_silu;
+use crate::recognise_split::recognise_split;
 use crate::simplify::simplify;
 
 /// What a pass rewrites.
@@ -50,6 +59,19 @@ impl Pass {
 
 /// Every pass.
 pub const PASSES: &[Pass] = &[
+    Pass { name: "recognise_split", about: "slices that make up an axis as one split", body: Body::Function(recognise_split) },
+    Pass { name: "recognise_silu", about: "silu from primitives", body: Body::Function(recognise_silu) },
+    Pass { name: "recognise_gelu", about: "gelu from primitives", body: Body::Function(recognise_gelu) },
+    Pass { name: "recognise_bias", about: "a vector added to a layer as its bias", body: Body::Function(recognise_bias) },
+    Pass { name: "recognise_layer_norm", about: "layer_norm from primitives", body: Body::Function(recognise_layer_norm) },
+    Pass { name: "recognise_grn", about: "global response normalisation from primitives", body: Body::Function(recognise_grn) },
+    Pass { name: "recognise_modulate", about: "modulate from primitives", body: Body::Function(recognise_modulate) },
+    Pass { name: "recognise_gated_add", about: "gated_add from primitives", body: Body::Function(recognise_gated_add) },
+    Pass {
+        name: "recognise_pixel_shuffle",
+        about: "pixel shuffles from reshapes and transposes",
+        body: Body::Function(recognise_pixel_shuffle),
+    },
     Pass { name: "simplify", about: "remove instructions that do nothing", body: Body::Function(simplify) },
     Pass { name: "eliminate_dead_code", about: "remove what no result depends on", body: Body::Function(eliminate_dead_code) },
     Pass {
@@ -128,6 +150,23 @@ pub const OPTIMISED: &[&str] = &[
     "fold_weights",
     "hoist_condition",
     "eliminate_dead_code",
+];
+
+/// What makes composite ops of the primitives that other frameworks export; before [`OPTIMISED`].
+pub const IMPORTED: &[&str] = &[
+    // Reshapes of reshapes would hide the patterns.
+    "simplify",
+    "recognise_split",
+    "recognise_bias",
+    "recognise_silu",
+    "recognise_gelu",
+    "recognise_layer_norm",
+    // Before the smaller patterns of channel vectors, which are parts of it.
+    "recognise_grn",
+    "recognise_modulate",
+    "recognise_gated_add",
+    "recognise_pixel_shuffle",
+    "simplify",
 ];
 
 /// The pass of that name.

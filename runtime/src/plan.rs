@@ -157,6 +157,8 @@ pub enum Unary {
     Silu,
     Gelu,
     Tanh,
+    Cos,
+    Sin,
     Relu,
     LeakyRelu { slope: f32 },
     Clamp { min: f32, max: f32 },

@@ -47,6 +47,8 @@ impl Lowering<'_> {
             Op::Silu(_) => self.unary(inst, Unary::Silu),
             Op::Gelu(_) => self.unary(inst, Unary::Gelu),
             Op::Tanh(_) => self.unary(inst, Unary::Tanh),
+            Op::Cos(_) => self.unary(inst, Unary::Cos),
+            Op::Sin(_) => self.unary(inst, Unary::Sin),
             Op::Relu(_) => self.unary(inst, Unary::Relu),
             Op::LeakyRelu(o) => self.unary(inst, Unary::LeakyRelu { slope: o.slope as f32 }),
             Op::Clamp(o) => self.unary(inst, Unary::Clamp { min: o.min as f32, max: o.max as f32 }),

@@ -6,8 +6,8 @@ use ndarray::Zip;
 
 use super::rule;
 use super::{
-    Add, Clamp, Cost, Div, DivNoNan, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, OpDef, Relu, Scale, Sigmoid, Silu, Sqrt, Step,
-    Sub, Tanh,
+    Add, Clamp, Cos, Cost, Div, DivNoNan, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, OpDef, Relu, Scale, Sigmoid, Silu, Sin,
+    Sqrt, Step, Sub, Tanh,
 };
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
@@ -79,6 +79,8 @@ unary! {
     Silu "silu.1" |_op, x| x * sigmoid(x), |b, op, x, y, dy| Some(silu_grad(b, x, y, dy)), 4;
     Gelu "gelu.1" |_op, x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)), |b, op, x, y, dy| Some(gelu_grad(b, x, dy)), 5;
     Tanh "tanh.1" |_op, x| x.tanh(), |b, op, x, y, dy| Some(tanh_grad(b, y, dy)), 1;
+    Cos "cos.1" |_op, x| x.cos(), |b, op, x, y, dy| Some(cos_grad(b, x, dy)), 1;
+    Sin "sin.1" |_op, x| x.sin(), |b, op, x, y, dy| Some(sin_grad(b, x, dy)), 1;
     Relu "relu.1" |_op, x| if x < 0.0 { 0.0 } else { x }, |b, op, x, y, dy| Some(above_zero(b, x, dy)), 1;
     LeakyRelu "leaky_relu.1" |op, x| if x > 0.0 { x } else { op.slope * x },
         |b, op, x, y, dy| Some(leaky_relu_grad(b, op.slope, x, dy)), 2;
@@ -192,6 +194,19 @@ fn gelu_grad(b: &mut Builder, x: Value, dy: Value) -> Value {
 fn tanh_grad(b: &mut Builder, y: Value, dy: Value) -> Value {
     let square = b.one(Mul {}, &[y, y]);
     let slope = one_minus(b, square);
+    b.one(Mul {}, &[dy, slope])
+}
+
+/// `-dy * sin(x)`.
+fn cos_grad(b: &mut Builder, x: Value, dy: Value) -> Value {
+    let slope = b.one(Sin {}, &[x]);
+    let product = b.one(Mul {}, &[dy, slope]);
+    b.one(Neg {}, &[product])
+}
+
+/// `dy * cos(x)`.
+fn sin_grad(b: &mut Builder, x: Value, dy: Value) -> Value {
+    let slope = b.one(Cos {}, &[x]);
     b.one(Mul {}, &[dy, slope])
 }
 

@@ -234,6 +234,10 @@ ops! {
     "gelu" = Gelu {};
     /// `y = tanh(x)`.
     "tanh" = Tanh {};
+    /// `y = cos(x)`.
+    "cos" = Cos {};
+    /// `y = sin(x)`.
+    "sin" = Sin {};
     /// `y = max(x, 0)`.
     "relu" = Relu {};
     /// `y = x` where x > 0, else `slope * x`.

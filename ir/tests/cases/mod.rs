@@ -87,6 +87,8 @@ pub fn cases() -> Vec<Case> {
         case(Silu {}, &[&[2, 3]]),
         case(Gelu {}, &[&[2, 3]]),
         case(Tanh {}, &[&[2, 3]]),
+        case(Cos {}, &[&[2, 3]]),
+        case(Sin {}, &[&[2, 3]]),
         case(Relu {}, &[&[2, 3]]),
         case(LeakyRelu { slope: 0.2 }, &[&[2, 3]]),
         case(Clamp { min: -0.42, max: 0.57 }, &[&[4, 5]]),

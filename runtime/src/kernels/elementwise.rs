@@ -106,6 +106,9 @@ unsafe fn unary_body<S: Simd>(s: S, f: Unary, x: &[f32], y: &mut [f32]) {
         Unary::Silu => each!(s, y, |v of x| math::silu(s, v)),
         Unary::Gelu => each!(s, y, |v of x| math::gelu(s, [v])[0]),
         Unary::Tanh => each!(s, y, |v of x| math::tanh(s, v)),
+        // Angles are few, and large ones need all of their digits reduced; `libm`'s bits are the same on every machine.
+        Unary::Cos => y.iter_mut().zip(x).for_each(|(y, &x)| *y = libm::cos(f64::from(x)) as f32),
+        Unary::Sin => y.iter_mut().zip(x).for_each(|(y, &x)| *y = libm::sin(f64::from(x)) as f32),
         Unary::Relu => each!(s, y, |v of x| s.max(zero, v)),
         Unary::LeakyRelu { slope } => each!(s, y, |v of x| s.select(s.lt(zero, v), v, s.mul(v, s.splat(slope)))),
         Unary::Clamp { min, max } => each!(s, y, |v of x| s.min(s.splat(max), s.max(s.splat(min), v))),
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn unary_against_f64_over_tails() {
         type F = fn(f64) -> f64;
-        let cases: [(Unary, F); 15] = [
+        let cases: [(Unary, F); 17] = [
             (Unary::Neg, |x| -x),
             (Unary::Scale { by: 1.5 }, |x| 1.5 * x),
             (Unary::Offset { by: -0.25 }, |x| x - 0.25),
@@ -147,6 +150,8 @@ mod tests {
             (Unary::Silu, |x| x / (1.0 + (-x).exp())),
             (Unary::Gelu, |x| x / 2.0 * libm::erfc(-x / std::f64::consts::SQRT_2)),
             (Unary::Tanh, f64::tanh),
+            (Unary::Cos, f64::cos),
+            (Unary::Sin, f64::sin),
             (Unary::Relu, |x| x.max(0.0)),
             (Unary::LeakyRelu { slope: 0.2 }, |x| if x > 0.0 { x } else { f64::from(0.2f32) * x }),
             (Unary::Clamp { min: -0.5, max: 0.5 }, |x| x.clamp(-0.5, 0.5)),

@@ -1,0 +1,162 @@
+//! `fcdm run` and `fcdm bench` of an ONNX model: compiled in memory for our runtime, or run by tract, another engine.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
+use fcdm_compiler::onnx::{Given, Onnx, OnnxError, Port, Session, SessionError, TractModel};
+use fcdm_models::tensors::write_tensors;
+use fcdm_runtime::bench::{Repeat, Times};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::say::sayln;
+
+/// Who evaluates an ONNX model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// Our compiler and runtime.
+    #[default]
+    Fcdm,
+    /// tract-core, for comparison.
+    Tract,
+}
+
+/// A model made ready by one of them.
+enum Engine {
+    Fcdm(Session),
+    Tract(TractModel),
+}
+
+/// Values of an input.
+enum Numbers {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+impl Numbers {
+    fn given(&self) -> Given<'_> {
+        match self {
+            Numbers::Floats(v) => Given::Floats(v),
+            Numbers::Integers(v) => Given::Integers(v),
+        }
+    }
+}
+
+/// True for a file that is taken for an ONNX model, by its name.
+pub fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+}
+
+/// `NAME=1x3x64x64`.
+pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let parts = text.rsplit_once('=').map(|(name, extents)| (name, extents.split('x').map(|e| e.parse().ok()).collect()));
+    match parts {
+        Some((name, Some(extents))) if !name.is_empty() => Ok((name.to_owned(), extents)),
+        _ => Err("expected NAME=EXTENTS, such as input=1x3x64x64".to_owned()),
+    }
+}
+
+impl Engine {
+    fn new(backend: Backend, path: &Path, onnx: &Onnx, shapes: &[(String, Vec<usize>)], threads: usize) -> Result<Engine, Failure> {
+        Ok(match backend {
+            Backend::Fcdm => Engine::Fcdm(Session::new(onnx, threads)?),
+            Backend::Tract => Engine::Tract(TractModel::open(path, shapes)?),
+        })
+    }
+
+    fn run(&mut self, inputs: &[Given<'_>]) -> Result<Vec<Vec<f32>>, Failure> {
+        Ok(match self {
+            Engine::Fcdm(session) => session.run(inputs)?,
+            Engine::Tract(model) => model.run(inputs)?,
+        })
+    }
+}
+
+/// Evaluates a model on the tensors of a file, whose extents it is compiled for.
+pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads: usize, as_json: bool) -> Result<(), Failure> {
+    let file = Checkpoint::open(inputs, Weights::Auto)?;
+    let shapes: Vec<(String, Vec<usize>)> = file.names().filter_map(|n| Some((n.to_owned(), file.tensor(n)?.shape.clone()))).collect();
+    let onnx = Onnx::open_at(path, &shapes)?;
+    let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, CheckpointError>>()?;
+    let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
+    let results = Engine::new(backend, path, &onnx, &shapes, threads)?.run(&given)?;
+    let tensors: Vec<(String, Vec<usize>)> = onnx.outputs().iter().map(|p| (p.name.clone(), p.dims.clone())).collect();
+    write_tensors(outputs, &tensors, &mut |i| Some(results[i].clone()))?;
+    if as_json {
+        let shapes: serde_json::Map<String, serde_json::Value> = tensors.iter().map(|(n, s)| (n.clone(), json!(s))).collect();
+        sayln!("{:#}", json!({ "outputs": outputs.display().to_string(), "shapes": shapes }));
+    } else {
+        for (name, shape) in &tensors {
+            sayln!("wrote {name} {shape:?} to {}", outputs.display());
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Checkpoint, p: &Port) -> Result<Numbers, CheckpointError> {
+    match p.integers {
+        true => file.read_integers(&p.name).map(Numbers::Integers),
+        false => file.read_f32(&p.name).map(Numbers::Floats),
+    }
+}
+
+/// What to measure of a model.
+pub struct Measure<'a> {
+    pub path: &'a PathBuf,
+    pub shapes: &'a [(String, Vec<usize>)],
+    pub backend: Backend,
+    pub threads: usize,
+    pub repeat: Repeat,
+    pub json: bool,
+}
+
+/// Times whole evaluations of a model on made-up inputs.
+pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
+    let onnx = Onnx::open_at(m.path, m.shapes)?;
+    let made_up = |p: &Port| {
+        let count = p.ty.count();
+        // Label 0 is in every table.
+        if p.integers {
+            Numbers::Integers(vec![0; count])
+        } else {
+            Numbers::Floats((0..count).map(|i| (i % 31) as f32 / 16.0 - 0.9).collect())
+        }
+    };
+    let numbers: Vec<Numbers> = onnx.inputs().iter().map(made_up).collect();
+    let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
+    let mut engine = Engine::new(m.backend, m.path, &onnx, m.shapes, m.threads)?;
+    let mut result = engine.run(&given).map(drop);
+    let times = Times::of(&m.repeat.times(|| result = engine.run(&given).map(drop)));
+    result?;
+    let (engine, threads) = match m.backend {
+        Backend::Fcdm => ("fcdm", m.threads),
+        // Its kernels run on the thread that calls them.
+        Backend::Tract => ("tract", 1),
+    };
+    if m.json {
+        sayln!("{:#}", json!({ "model": m.path.display().to_string(), "engine": engine, "threads": threads, "times": times }));
+    } else {
+        let (median, minimum) = (1e3 * times.median_s, 1e3 * times.minimum_s);
+        let (model, runs) = (m.path.display(), times.runs);
+        sayln!("{model}: {engine}, {threads} threads: {median:.3} ms, median of {runs} runs (minimum {minimum:.3})");
+    }
+    Ok(())
+}
+
+impl From<OnnxError> for Failure {
+    fn from(e: OnnxError) -> Failure {
+        let code = if matches!(e, OnnxError::Tract { .. }) { 1 } else { crate::failure::CHECKPOINT };
+        Failure::new(code, e)
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(e: SessionError) -> Failure {
+        let code = match e {
+            SessionError::Weight(_) | SessionError::Input { .. } | SessionError::Plan(_) => crate::failure::CHECKPOINT,
+            SessionError::Pass(_) | SessionError::Assemble(_) | SessionError::Executor(_) => 1,
+        };
+        Failure::new(code, e)
+    }
+}

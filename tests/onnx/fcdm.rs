@@ -1,0 +1,94 @@
+//! An FCDM exported by PyTorch (`tests/reference/make_onnx_fcdm.py`, weights of the golden network `eps8`): composite ops are
+//! recognised, and the plan is that of the checkpoint.
+
+use std::sync::Arc;
+
+use fcdm_compiler::assemble::{EntryPoint, assemble};
+use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::in_memory::InMemory;
+use fcdm_compiler::onnx::Onnx;
+use fcdm_compiler::winograd::Winograd;
+use fcdm_ir::{Function, Module};
+use fcdm_models::fcdm::import::Import;
+use fcdm_models::fcdm::{Size, network};
+use fcdm_runtime::executor::{Executor, Input, Program};
+use fcdm_runtime::plan::{Element, Operand, Step};
+
+use super::{by_tract, distance, golden, run};
+
+const CONDITION_ROWS: usize = 64;
+
+/// The entry points of the checkpoint's own network, at the export's height and width.
+fn native(import: &Import<'_>, batches: &[usize]) -> (Vec<EntryPoint>, Option<Function>) {
+    let optimised = |batch| {
+        let f = network(import.config(), Size { batch, height: 8, width: 12 });
+        fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap().0
+    };
+    let wide = optimised(CONDITION_ROWS);
+    let mut entries = vec![EntryPoint { function: wide.function("condition").unwrap().clone(), rows: CONDITION_ROWS }];
+    entries.extend(batches.iter().map(|&rows| EntryPoint { function: optimised(rows).function("denoise").unwrap().clone(), rows }));
+    (entries, wide.function(Module::WEIGHTS).cloned())
+}
+
+/// Kernels with the extents of what they read and write.
+fn kernels(steps: &[Step]) -> Vec<String> {
+    let shapes = |list: &[Operand]| list.iter().map(|o| format!("{:?}", o.shape)).collect::<Vec<_>>();
+    steps.iter().map(|s| format!("{:?} {:?} -> {:?}", s.kernel, shapes(&s.inputs), shapes(&s.outputs))).collect()
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint::open(golden().join("../eps8/weights.safetensors"), Weights::Auto).unwrap()
+}
+
+/// Seeded, in (-1.5, 1.5).
+fn noise(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 336.0 - 1.5).collect()
+}
+
+#[test]
+fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
+    let checkpoint = checkpoint();
+    let import = Import::new(&checkpoint, true).unwrap();
+    let (entries, weights) = native(&import, &[1, 2]);
+    let theirs = assemble(entries, weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32).unwrap();
+    // A single row has axes of extent 1 more, among which patterns must be told apart.
+    for rows in [1, 2] {
+        let onnx = Onnx::open(&golden().join(format!("fcdm{rows}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = compiled.expect("an FCDM splits into condition and denoiser");
+        let ours = assemble(compiled.entries, compiled.weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32).unwrap();
+        for (a, b) in ours.plan.entries.iter().zip(&theirs.plan.entries) {
+            assert_eq!((&a.name, a.rows, a.arena_bytes), (&b.name, b.rows, b.arena_bytes));
+            assert_eq!(kernels(&a.steps), kernels(&b.steps), "{} at {} rows, exported at {rows}", a.name, a.rows);
+        }
+        assert!(ours.tensors == theirs.tensors, "{:?}\n{:?}", ours.tensors, theirs.tensors);
+        for (name, usage) in &ours.tensors {
+            let (a, b) = (ours.values(usage, &onnx).unwrap(), theirs.values(usage, &import).unwrap());
+            assert!(a == b, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_exported_fcdm_computes_what_its_checkpoint_does() {
+    let path = golden().join("fcdm2.onnx");
+    let onnx = Onnx::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    let (x, t, y) = (noise(2 * 4 * 8 * 12), [437.0f32, 3.0], [1.0f32, 4.0]);
+    let given = [(false, x.clone()), (true, t.to_vec()), (true, y.to_vec())];
+    let whole = run(&onnx, &given).remove(0);
+    let tract = by_tract(&path, &[], &given).unwrap_or_else(|e| panic!("{e}")).remove(0);
+    assert!(distance(&whole, &tract) < 1e-5, "{:.1e} from tract", distance(&whole, &tract));
+
+    let checkpoint = checkpoint();
+    let import = Import::new(&checkpoint, true).unwrap();
+    let f = network(import.config(), Size { batch: 2, height: 8, width: 12 });
+    let (m, _) = fcdm_passes::run(&["simplify"], Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
+    let entries = vec![EntryPoint { function: m.functions[0].clone(), rows: 2 }];
+    let assembly = assemble(entries, None, Winograd::Never, &|_| Element::F32).unwrap();
+    let weights = InMemory::new(&assembly, &import).unwrap();
+    let mut ex = Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights)).unwrap()), 2).unwrap();
+    let mut out = vec![f32::NAN; whole.len()];
+    ex.run(0, &[Input::F32(&onnx.inputs()[0].to_function(&x)), Input::F32(&t), Input::I32(&y.map(|y| y as i32))], &mut [&mut out]);
+    let native = onnx.outputs()[0].to_model(&out);
+    assert!(distance(&whole, &native) < 1e-5, "{:.1e} from the checkpoint's own network", distance(&whole, &native));
+}
