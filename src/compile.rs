@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Module;
 use fcdm_models::autoencoder::{self, Autoencoder};
@@ -19,18 +20,22 @@ use crate::inspect::{entries_json, print_entries, print_winograd};
 use crate::progress;
 use crate::say::sayln;
 
-/// Compile a checkpoint (.pt, .pth, .safetensors), an autoencoder, or both into one .fcdm file.
+/// Compile a checkpoint (.pt, .pth, .safetensors, .onnx), an autoencoder, or both into one .fcdm file.
 #[derive(Args)]
 pub struct Arguments {
-    /// The checkpoint; may be left out with --vae.
+    /// The checkpoint, or an ONNX model of an FCDM with inputs x, t and y; may be left out with --vae.
     #[arg(required_unless_present = "vae")]
     checkpoint: Option<PathBuf>,
     /// The artifact to write [default: the checkpoint's name with .fcdm, in the current folder].
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny), or TAESD files.
-    #[arg(long, value_name = "PATH")]
-    vae: Option<PathBuf>,
+    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny), TAESD files, or ONNX models of
+    /// its halves, separated by a comma.
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    vae: Vec<PathBuf>,
+    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = scale)]
+    vae_scale: Option<f64>,
     /// Also the autoencoder's encoder, for `encode` and for starting from pictures.
     #[arg(long, requires = "vae")]
     encoder: bool,
@@ -40,9 +45,9 @@ pub struct Arguments {
     /// Memory that decoding may take, such as 200MB: decoders that take more are left out, and tiles take their place.
     #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size)]
     max_memory: Option<u64>,
-    /// Height x width of the network's input (latents: the picture's divided by 8).
-    #[arg(long, value_name = "HxW", default_value = "32x32", value_parser = parse_size)]
-    size: (usize, usize),
+    /// Height x width of the network's input (latents: the picture's divided by 8) [default: 32x32, or an ONNX model's own].
+    #[arg(long, value_name = "HxW", value_parser = parse_size)]
+    size: Option<(usize, usize)>,
     /// Batch sizes to make entry points for; others are composed of these.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     batch: Vec<usize>,
@@ -82,6 +87,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Height and width where nobody says otherwise: 256 px at 1/8.
+const DEFAULT_SIZE: (usize, usize) = (32, 32);
+
 /// `--weights`.
 #[derive(Clone, Copy, ValueEnum)]
 enum Which {
@@ -101,6 +109,12 @@ enum Stored {
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let parsed = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
     parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
+}
+
+/// A factor of latents.
+pub fn scale(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|s: &f64| s.is_finite() && s.abs() > 1e-6);
+    parsed.ok_or_else(|| "expected a number other than 0, such as 0.18215".to_owned())
 }
 
 fn sampling(text: &str) -> Result<Sampling, String> {
@@ -144,18 +158,24 @@ impl Observer for Watcher<'_> {
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
-    let open =
-        |path: &Option<PathBuf>, prefix| path.as_deref().map(|p| autoencoder::open(p, prefix)).transpose().map_err(CompileError::from);
+    let any_onnx = |paths: &[PathBuf]| paths.iter().any(|p| crate::onnx::is_onnx(p));
+    if a.vae_scale.is_some() && !any_onnx(&a.vae) && !any_onnx(a.preview_vae.as_slice()) {
+        return Err(Failure::usage("vae-scale: it is for ONNX autoencoders; others say what they scale by"));
+    }
+    let open = |paths: &[PathBuf], prefix| {
+        let scale = a.vae_scale.filter(|_| any_onnx(paths));
+        (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose().map_err(CompileError::from)
+    };
     let vae = open(&a.vae, autoencoder::PREFIX)?;
-    let preview = open(&a.preview_vae, autoencoder::PREVIEW_PREFIX)?;
+    let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX)?;
     let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
     let options = options(a, import.as_ref())?;
-    let source = a.checkpoint.as_ref().or(a.vae.as_ref()).expect("clap asks for one of them");
+    let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
     let mut watcher = Watcher { arguments: a, phase: "", bar: ProgressBar::hidden() };
     let summary = compile(networks, &options, &output, &mut watcher)?;
     watcher.bar.finish_and_clear();
-    for note in import.iter().flat_map(|i| i.checkpoint().notes()) {
+    for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes) {
         eprintln!("note: {note}");
     }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
@@ -170,6 +190,10 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 }
 
 fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
+    if crate::onnx::is_onnx(path) {
+        let file = path.display().to_string();
+        return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
+    }
     let weights = match a.weights {
         Which::Auto => Weights::Auto,
         Which::Ema => Weights::Ema,
@@ -188,10 +212,12 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
         let classes = import.config().num_classes;
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
     }
+    let own = import.and_then(Import::onnx).map_or(DEFAULT_SIZE, |(_, [h, w])| (h, w));
+    let (height, width) = a.size.unwrap_or(own);
     Ok(Options {
         batches,
-        height: a.size.0,
-        width: a.size.1,
+        height,
+        width,
         optimise: a.optimise > 0,
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
@@ -200,11 +226,14 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
             Stored::Bf16 => Precision::Bf16,
             Stored::F16 => Precision::F16,
         },
+        decoder: true,
         encoder: a.encoder,
         max_memory: a.max_memory,
         sampling: a.sampling,
         license: a.license.clone(),
-        source: a.record_source.then(|| a.checkpoint.as_deref().or(a.vae.as_deref()).map_or_else(String::new, file_name)),
+        source: a
+            .record_source
+            .then(|| a.checkpoint.as_deref().or(a.vae.first().map(PathBuf::as_path)).map_or_else(String::new, file_name)),
     })
 }
 
@@ -236,10 +265,13 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
 
 fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
     if let Some(import) = networks.fcdm {
-        let (c, checkpoint) = (import.config(), import.checkpoint());
+        let c = import.config();
         let name = c.preset().map_or("FCDM", |p| p.name());
         sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
-        sayln!("weights: {} of a {} file", checkpoint.weights_used(), checkpoint.format());
+        match import.checkpoint() {
+            Some(checkpoint) => sayln!("weights: {} of a {} file", checkpoint.weights_used(), checkpoint.format()),
+            None => sayln!("weights: all of an ONNX file"),
+        }
     }
     let autoencoder = |what: &str, a: Option<&Autoencoder>| {
         if let Some(a) = a {

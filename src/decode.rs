@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use fcdm_models::autoencoder::tiny::Half;
 use fcdm_models::pictures::Picture;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::autoencoder::Decoder;
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// The autoencoder: an artifact compiled with --vae, or the weights (see `compile --vae`) [default: the one in the box].
     #[arg(long, alias = "model", value_name = "PATH")]
     vae: Option<PathBuf>,
+    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
+    vae_scale: Option<f64>,
     /// Memory that decoding may take, such as 200MB; large pictures are then decoded in tiles.
     #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
     max_memory: Option<u64>,
@@ -43,7 +47,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
     let (shape, values) = file.floats("latents", &any)?;
     let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
-    let artifact = model::autoencoder(a.vae.as_deref(), Size::Latents([image[1], image[2]]), false, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, Size::Latents([image[1], image[2]]), Half::Decoder, a.json)?;
     if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
         let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
         return Err(Failure::usage(format!("{file}: expected latents of {expected} channels, as the autoencoder has, found {found}")));

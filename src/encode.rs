@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use fcdm_models::autoencoder::tiny::Half;
 use fcdm_models::latents::{Array, Contents, Encoded, Layout, PictureFile, Store, pictures};
 use fcdm_models::pictures::{Picture, centre_square, load, size};
 use fcdm_models::tensors::channels_first;
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// The autoencoder: its weights (see `compile --vae`), or an artifact compiled with --vae and --encoder [default: the one in the box].
     #[arg(long, alias = "model", value_name = "PATH")]
     vae: Option<PathBuf>,
+    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
+    vae_scale: Option<f64>,
     /// Side of the pictures: their middle is cut out and scaled to it.
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 14))]
     size: u32,
@@ -66,7 +70,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if files.is_empty() {
         return Err(Failure::usage(format!("{}: expected pictures (PNG, JPEG, WebP), found none", a.folder.display())));
     }
-    let artifact = model::autoencoder(a.vae.as_deref(), Size::Square(a.size as usize), true, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, Size::Square(a.size as usize), Half::Encoder, a.json)?;
     let mut verification = Some(artifact.verify_in_background());
     let mut work = Work::new(a, &artifact)?;
     let side = a.size as usize;

@@ -9,7 +9,6 @@ use fcdm_ir::text::parse_module;
 use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
-use fcdm_models::import::survey;
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
 use fcdm_runtime::plan::{Element, Entry, Place, Plan};
 use serde_json::{Value, json};
@@ -65,8 +64,8 @@ fn checkpoint(a: &Arguments) -> Result<(), Failure> {
     only_of_artifacts(a)?;
     let ckpt = Checkpoint::open(&a.file, Weights::Auto)?;
     let import = Import::new(ckpt, true).map_err(CompileError::from)?;
-    let survey = survey(&[import.tensors()], &mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
-    let ckpt = import.checkpoint();
+    let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
+    let ckpt = import.checkpoint().expect("made of one");
     let bad: usize = survey.not_finite.iter().map(|(_, n, _)| n).sum();
     let about_file = json!({
         "format": ckpt.format().to_string(),

@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fcdm_models::autoencoder::tiny::Half;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::bundled;
 use fcdm_models::compile::{CompileError, Networks, Observer, Options, compile};
+use fcdm_models::import::ImportError;
 use fcdm_passes::Pass;
 use fcdm_runtime::artifact::{Artifact, Fault};
 use indicatif::ProgressBar;
@@ -48,25 +50,29 @@ fn cache_folder() -> PathBuf {
 
 /// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and
 /// width `size` into a file that goes away again; without a path it is the one in the box.
-pub fn autoencoder(path: Option<&Path>, size: Size, encoder: bool, json: bool) -> Result<Arc<Artifact>, Failure> {
-    let weights = match path {
+pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: Size, half: Half, json: bool) -> Result<Arc<Artifact>, Failure> {
+    let opened = match path {
         None => bundled::autoencoder(),
-        Some(path) if path.is_dir() => autoencoder::open(path, autoencoder::PREFIX),
+        Some(path) if path.is_dir() || crate::onnx::is_onnx(path) => weights(path, scale),
         Some(path) => match Artifact::open_unverified(path) {
             Ok(artifact) => return Ok(Arc::new(artifact)),
-            Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) => autoencoder::open(path, autoencoder::PREFIX),
+            Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) => weights(path, scale),
             Err(e) => return Err(e.into()),
         },
     };
-    let weights = weights.map_err(CompileError::from)?;
+    let weights = opened.map_err(CompileError::from)?;
     let [height, width] = size.latents(&weights)?;
     let file = tempfile::Builder::new().prefix("fcdm-").suffix(".fcdm").tempfile();
     let file = file.map_err(|e| Failure::new(1, format!("cannot create a temporary file: {e}")))?;
     let networks = Networks { autoencoder: Some(&weights), ..Networks::default() };
-    let options = Options { encoder, ..Options::new(height, width) };
+    let options = Options { decoder: half == Half::Decoder, encoder: half == Half::Encoder, ..Options::new(height, width) };
     compile(networks, &options, file.path(), &mut Watcher::new(json))?;
     // The open map keeps the contents when the file is gone.
     Ok(Arc::new(Artifact::open_unverified(file.path())?))
+}
+
+fn weights(path: &Path, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
+    autoencoder::open_all(&[path.to_owned()], autoencoder::PREFIX, scale)
 }
 
 /// A size that an autoencoder is asked for.

@@ -4,6 +4,7 @@
 //! - [`ops`]: the one table of ops, each with its shape rule, meaning, gradient and cost;
 //! - [`text`]: the text form, which prints and parses to the same thing; [`verify`]: every rule, all errors;
 //! - [`eval`]: the reference evaluator (f64 on `ndarray`); [`vjp`]: gradients of a straight line of ops;
+//! - [`resample`]: bilinear upsampling in plain ops;
 //! - [`graph`]: a function as a `petgraph` graph, and DOT for people.
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod eval;
 pub mod function;
 pub mod graph;
 pub mod ops;
+pub mod resample;
 pub mod text;
 pub mod types;
 pub mod verify;

@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::autoencoder::{Autoencoder, entries as autoencoder};
 use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
 use crate::fcdm::{self, Config, Import};
-use crate::import::{ImportError, Sources, Survey, Tensors, survey};
+use crate::import::{ImportError, Sources, Survey};
 
 /// The networks of an artifact, any of which may be missing.
 #[derive(Clone, Copy, Default)]
@@ -41,14 +41,25 @@ impl<'a> Networks<'a> {
         Sources(fcdm.into_iter().chain(self.autoencoders().map(|a| a as &dyn WeightSource)).collect())
     }
 
-    /// By the name of their fingerprints in the artifact's provenance.
-    fn parts(self) -> Vec<(&'static str, Vec<&'a Tensors>)> {
-        let fcdm = self.fcdm.map(|i| ("weights_xxh3", vec![i.tensors()]));
-        let autoencoder = self.autoencoder.map(|a| ("autoencoder_xxh3", a.parts()));
-        let preview = self.preview.map(|a| ("preview_xxh3", a.parts()));
-        fcdm.into_iter().chain(autoencoder).chain(preview).collect()
+    /// What a look at all values finds, by the names of the fingerprints in the artifact's provenance.
+    fn surveys(self, progress: Progress<'_>) -> Result<Option<Vec<(&'static str, Survey)>>, ImportError> {
+        let mut all = Vec::new();
+        let mut keep = |name, found: Option<Survey>| found.map(|s| all.push((name, s))).is_some();
+        let mut done = true;
+        if let Some(import) = self.fcdm {
+            done = keep("weights_xxh3", import.survey(progress)?);
+        }
+        for (name, a) in [("autoencoder_xxh3", self.autoencoder), ("preview_xxh3", self.preview)] {
+            if let (true, Some(a)) = (done, a) {
+                done = keep(name, a.survey(progress)?);
+            }
+        }
+        Ok(done.then_some(all))
     }
 }
+
+/// Told how many of how many values have been read; false stops it.
+type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// What to compile for.
 #[derive(Clone, Debug)]
@@ -67,7 +78,9 @@ pub struct Options {
     pub class_names: Vec<String>,
     /// What weights of matrices are stored in.
     pub precision: Precision,
-    /// Also the encoder of the autoencoder.
+    /// The decoder of the autoencoder.
+    pub decoder: bool,
+    /// Its encoder.
     pub encoder: bool,
     /// Bytes that decoding may take, as [`fcdm_runtime::autoencoder::decoding_bytes`] counts them.
     pub max_memory: Option<u64>,
@@ -91,6 +104,7 @@ impl Options {
             winograd: Winograd::WhereFaster,
             class_names: Vec::new(),
             precision: Precision::F32,
+            decoder: true,
             encoder: false,
             max_memory: None,
             sampling: None,
@@ -232,10 +246,12 @@ pub(crate) fn optimised(f: Function, options: &Options, observe: AfterPass<'_>) 
 fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
     let mut all = Compiled::default();
     if let Some(import) = networks.fcdm {
-        all = fcdm::entries::functions(import.config(), options, observe)?;
+        all = fcdm::entries::functions(import, options, observe)?;
     }
     if let Some(a) = networks.autoencoder {
-        autoencoder::decoders(a, "decode", options, &mut all, observe)?;
+        if options.decoder {
+            autoencoder::decoders(a, "decode", options, &mut all, observe)?;
+        }
         if options.encoder {
             autoencoder::encoder(a, options, &mut all, observe)?;
         }
@@ -248,7 +264,7 @@ fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) 
 
 fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> {
     if let Some(import) = networks.fcdm {
-        fcdm::entries::check(import.config(), options)?;
+        fcdm::entries::check(import, options)?;
     }
     for a in networks.autoencoders() {
         autoencoder::check(a, networks.fcdm.map(|i| i.config().in_channels), options)?;
@@ -286,11 +302,8 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let stored = |name: &str| assembly.tensors.get(name).map(|u| (u.element, u.stored_shape()));
     check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
-    let mut surveys = Vec::new();
-    for (name, parts) in networks.parts() {
-        let found = survey(&parts, &mut |done, total| observer.progress("reading", done * 4, total * 4))?;
-        surveys.push((name, found.ok_or(CompileError::Cancelled)?));
-    }
+    let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
+    let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let contents = ArtifactContents {
         plan: assembly.plan.clone(),
         model: networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options)),
@@ -314,7 +327,7 @@ fn provenance(networks: Networks<'_>, options: &Options, surveys: &[(&'static st
     if let Some(source) = &options.source {
         p["source"] = json!(source);
         if let Some(import) = networks.fcdm {
-            p["arguments"] = json!(import.checkpoint().arguments());
+            p["arguments"] = json!(import.arguments());
         }
     }
     p
@@ -339,9 +352,10 @@ fn report(networks: Networks<'_>, options: &Options, passes: &Report, transforme
         macs.extend(macs_by_stage(&fcdm::network(import.config(), size)));
     }
     if let Some(a) = networks.autoencoder {
-        parameters.push(("autoencoder".to_owned(), a.parts().iter().map(|p| p.count()).sum()));
+        parameters.push(("autoencoder".to_owned(), a.count()));
         let cost = |f: Function| fcdm_ir::graph::cost(&f).macs;
-        macs.extend(a.decode(options.height, options.width).map(|f| ("decode".to_owned(), cost(f))));
+        let decode = options.decoder.then(|| a.decode(options.height, options.width).ok()).flatten();
+        macs.extend(decode.map(|f| ("decode".to_owned(), cost(f))));
     }
     json!({
         "precision": options.precision.name(),

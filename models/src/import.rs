@@ -17,6 +17,9 @@ pub enum ImportError {
     /// The file itself.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// An ONNX model; the line names it.
+    #[error("{0}")]
+    Model(String),
     /// Sizes that no such network has, or a description of them that cannot be read.
     #[error("{file}: {message}")]
     Config {
@@ -133,27 +136,52 @@ impl Tensors {
 /// A tensor that cannot be read. `Ok(None)` if `progress` said no.
 pub fn survey(parts: &[&Tensors], progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<Survey>, ImportError> {
     let total = parts.iter().map(|t| t.count()).sum();
-    let (mut hash, mut done) = (Xxh3::new(), 0);
-    let mut survey = Survey::default();
+    let (mut surveyor, mut done) = (Surveyor::default(), 0);
     for (tensors, p) in parts.iter().flat_map(|t| t.list.iter().map(move |p| (t, p))) {
         if !progress(done, total) {
             return Ok(None);
         }
-        hash.update(p.name.as_bytes());
-        p.shape.iter().for_each(|&d| hash.update(&(d as u64).to_le_bytes()));
-        let mut bad = 0;
-        for rows in pieces(&p.shape) {
-            let values = tensors.checkpoint.read_rows_f32(&p.name, rows)?;
-            bad += count_nonfinite(&values);
-            write_f32(&mut hash, &values).expect("a hash takes everything");
-        }
-        if bad > 0 {
-            survey.not_finite.push((p.name.clone(), bad, p.count()));
-        }
+        surveyor.tensor(&p.name, &p.shape, |see| {
+            pieces(&p.shape).into_iter().try_for_each(|rows| Ok(see(&tensors.checkpoint.read_rows_f32(&p.name, rows)?)))
+        })?;
         done += p.count() as u64;
     }
-    survey.fingerprint = hash.digest();
-    Ok(Some(survey))
+    Ok(Some(surveyor.finish()))
+}
+
+/// A survey as it goes on.
+#[derive(Default)]
+pub(crate) struct Surveyor {
+    hash: Xxh3,
+    survey: Survey,
+}
+
+impl Surveyor {
+    /// Looks at a tensor, whose values `read` hands on in pieces.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        read: impl FnOnce(&mut dyn FnMut(&[f32])) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
+        self.hash.update(name.as_bytes());
+        shape.iter().for_each(|&d| self.hash.update(&(d as u64).to_le_bytes()));
+        let mut bad = 0;
+        read(&mut |values| {
+            bad += count_nonfinite(values);
+            write_f32(&mut self.hash, values).expect("a hash takes everything");
+        })?;
+        if bad > 0 {
+            self.survey.not_finite.push((name.to_owned(), bad, shape.iter().product()));
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub fn finish(mut self) -> Survey {
+        self.survey.fingerprint = self.hash.digest();
+        self.survey
+    }
 }
 
 impl WeightSource for Tensors {

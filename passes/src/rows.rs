@@ -47,7 +47,12 @@ fn keeps_rows(f: &Function, inst: &Inst, by_row: &[bool], constant: &[bool]) -> 
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::DwConv2d(_) | Op::ConvPixelShuffle(_) | Op::ConvPixelUnshuffle(_) => {
             row(&x[0]) && weights(1)
         }
-        Op::GroupNorm(_) | Op::Grn(_) | Op::GrnScale(_) => row(&x[0]) && weights(1),
+        Op::ConvRelu(_) | Op::UpsampleConv(_) => row(&x[0]) && weights(1),
+        // The residual stands between weight and bias.
+        Op::ConvAdd(_) | Op::ConvAddRelu(_) | Op::LinearAdd(_) => {
+            any && alike(&x[0]) && alike(&x[2]) && f.ty(x[0]).rank() > 1 && constant[x[1].index()] && weights(3)
+        }
+        Op::GroupNorm(_) | Op::GroupNormRelu(_) | Op::GroupNormSilu(_) | Op::Grn(_) | Op::GrnScale(_) => row(&x[0]) && weights(1),
         Op::ConcatLinear(_) => any && alike(&x[0]) && alike(&x[1]) && f.ty(x[0]).rank() > 1 && weights(2),
         Op::DwConvNormModulate(_) => row(&x[0]) && x[1..3].iter().all(|v| constant[v.index()]) && x[3..].iter().all(alike),
         Op::ScaleLinearGatedAdd(_) => {
@@ -55,7 +60,7 @@ fn keeps_rows(f: &Function, inst: &Inst, by_row: &[bool], constant: &[bool]) -> 
         }
         Op::SumSquares(_) | Op::UpsampleNearest(_) | Op::AvgPool2d(_) | Op::PixelShuffle(_) | Op::PixelUnshuffle(_) => any,
         // The leading axes of both are equal: that of rows is one if there are three axes or more.
-        Op::Matmul(_) => any && f.ty(x[0]).rank() > 2 && x.iter().all(alike),
+        Op::Matmul(_) | Op::Attention(_) => any && f.ty(x[0]).rank() > 2 && x.iter().all(alike),
         Op::Embedding(_) => constant[x[0].index()] && row(&x[1]),
         Op::TimestepEmbedding(_) | Op::OneHot(_) => any,
         Op::LayerNorm(_) | Op::Softmax(_) => any && f.ty(x[0]).rank() > 1,

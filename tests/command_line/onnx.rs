@@ -73,3 +73,24 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(line, "error: --backend: an artifact has one already; it is for ONNX models");
     f.fails(2, "bench a.fcdm --backend fcdm");
 }
+
+/// An exported FCDM is compiled into what its checkpoint is compiled into, at the size that it was exported for.
+#[test]
+fn an_exported_fcdm_generates_as_its_checkpoint() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/onnx/fcdm1.onnx -o onnx.fcdm");
+    f.ok("compile GOLDEN/eps8/weights.safetensors -o ckpt.fcdm --size 8x12");
+    let [onnx, ckpt] = ["onnx", "ckpt"].map(|name| f.json(&format!("inspect {name}.fcdm")));
+    assert_eq!(onnx["model"], ckpt["model"]);
+    assert_eq!(onnx["entries"], ckpt["entries"]);
+    for name in ["onnx", "ckpt"] {
+        f.ok(&format!("generate {name}.fcdm -c 1,2 --steps 4 --cfg-scale 2 -o o --save-latents {name}.safetensors"));
+    }
+    assert!(f.bytes("onnx.safetensors") == f.bytes("ckpt.safetensors"));
+    let line = f.fails(2, "compile GOLDEN/onnx/fcdm1.onnx -o other.fcdm --size 16x16");
+    assert_eq!(line, "error: size: the ONNX model was exported for 8x12, found 16x16");
+    let line = f.fails(3, "compile GOLDEN/onnx/ops/conv.onnx -o other.fcdm");
+    assert!(line.contains("conv.onnx: expected the inputs x [N,C,H,W], t [N], y [N] of an FCDM and one image, found "), "{line}");
+    let line = f.fails(3, "compile GOLDEN/eps8/weights.safetensors --vae GOLDEN/onnx/fcdm1.onnx -o other.fcdm");
+    assert!(line.contains("expected one input, a picture or latents, found [\"x\", \"t\", \"y\"]"), "{line}");
+}

@@ -19,7 +19,7 @@ use super::{by_tract, distance, golden, run};
 const CONDITION_ROWS: usize = 64;
 
 /// The entry points of the checkpoint's own network, at the export's height and width.
-fn native(import: &Import<'_>, batches: &[usize]) -> (Vec<EntryPoint>, Option<Function>) {
+fn native(import: &Import, batches: &[usize]) -> (Vec<EntryPoint>, Option<Function>) {
     let optimised = |batch| {
         let f = network(import.config(), Size { batch, height: 8, width: 12 });
         fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap().0
@@ -48,7 +48,7 @@ fn noise(n: usize) -> Vec<f32> {
 #[test]
 fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
     let checkpoint = checkpoint();
-    let import = Import::new(&checkpoint, true).unwrap();
+    let import = Import::new(checkpoint, true).unwrap();
     let (entries, weights) = native(&import, &[1, 2]);
     let theirs = assemble(entries, weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32).unwrap();
     // A single row has axes of extent 1 more, among which patterns must be told apart.
@@ -80,7 +80,7 @@ fn an_exported_fcdm_computes_what_its_checkpoint_does() {
     assert!(distance(&whole, &tract) < 1e-5, "{:.1e} from tract", distance(&whole, &tract));
 
     let checkpoint = checkpoint();
-    let import = Import::new(&checkpoint, true).unwrap();
+    let import = Import::new(checkpoint, true).unwrap();
     let f = network(import.config(), Size { batch: 2, height: 8, width: 12 });
     let (m, _) = fcdm_passes::run(&["simplify"], Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
     let entries = vec![EntryPoint { function: m.functions[0].clone(), rows: 2 }];

@@ -1,7 +1,8 @@
 //! Ops on images: pooling, resizing, depth to space and back.
 
 use fcdm_ir::Value;
-use fcdm_ir::ops::{Add, AvgPool2d, Concat, PixelShuffle, Relu, Reshape, Scale, Slice, Sub, Transpose, UpsampleNearest};
+use fcdm_ir::ops::{Add, AvgPool2d, PixelShuffle, Relu, Reshape, Slice, Sub, Transpose, UpsampleNearest};
+use fcdm_ir::resample::upsample_bilinear;
 
 use super::conv::padding;
 use super::error::{Translated, form, wrong};
@@ -114,10 +115,7 @@ impl Import {
                 }
                 self.one(UpsampleNearest { factor: fh }, &[x])?
             }
-            ("linear", "half_pixel" | "pytorch_half_pixel") => {
-                let rows = self.interpolated(x, 1, fh)?;
-                self.interpolated(rows, 2, fw)?
-            }
+            ("linear", "half_pixel" | "pytorch_half_pixel") => upsample_bilinear(&mut self.b, x, [fh, fw])?,
             (mode, kind) => return form(format!("`{mode}` with `{kind}`: expected nearest, or linear with half_pixel")),
         };
         self.picture(node, y)
@@ -139,45 +137,5 @@ impl Import {
             (1.0, 1.0, Some(h), Some(w)) => Ok([h, w]),
             _ => form(format!("by factors {scales:?}: expected whole ones of rows and columns")),
         }
-    }
-
-    /// Linear interpolation along an axis of an image, centres at half pixels, the border repeated. Phase p of a pixel lies
-    /// `(p + 1/2) / f - 1/2` from its centre, towards one neighbour or the other.
-    fn interpolated(&mut self, x: Value, at: usize, f: usize) -> Translated<Value> {
-        if f == 1 {
-            return Ok(x);
-        }
-        let shape = self.b.ty(x).shape.clone();
-        let (before, after) = (self.shifted(x, at, true)?, self.shifted(x, at, false)?);
-        let mut phases: Option<Value> = None;
-        let mut tiles = shape.clone();
-        tiles.insert(at + 1, 1);
-        for p in 0..f {
-            let distance = (p as f64 + 0.5) / f as f64 - 0.5;
-            let own = self.one(Scale { by: 1.0 - distance.abs() }, &[x])?;
-            let other = self.one(Scale { by: distance.abs() }, &[if distance < 0.0 { before } else { after }])?;
-            let phase = self.one(Add {}, &[own, other])?;
-            let phase = self.one(Reshape { shape: tiles.clone() }, &[phase])?;
-            phases = Some(match phases {
-                None => phase,
-                Some(joined) => self.one(Concat { axis: at + 1 }, &[joined, phase])?,
-            });
-        }
-        let Some(phases) = phases else { return wrong("a factor of 0") };
-        let mut wide = shape;
-        wide[at] *= f;
-        self.one(Reshape { shape: wide }, &[phases])
-    }
-
-    /// Every pixel is its neighbour before, or after, along an axis; the one at the border is itself.
-    fn shifted(&mut self, x: Value, at: usize, before: bool) -> Translated<Value> {
-        let extent = self.b.ty(x).shape[at];
-        if extent == 1 {
-            return Ok(x);
-        }
-        let (edge, start) = if before { (0, 0) } else { (extent - 1, 1) };
-        let edge = self.one(Slice { axis: at, start: edge, len: 1 }, &[x])?;
-        let rest = self.one(Slice { axis: at, start, len: extent - 1 }, &[x])?;
-        self.one(Concat { axis: at }, &if before { [edge, rest] } else { [rest, edge] })
     }
 }

@@ -121,6 +121,14 @@ impl Onnx {
         Ok(Onnx { function, inputs, outputs, weights })
     }
 
+    /// Inputs of a model, in order, with their extents where these are numbers; nothing else of it is looked at.
+    ///
+    /// # Errors
+    /// See [`OnnxError`].
+    pub fn declared(path: &Path) -> Result<Vec<(String, Vec<Option<usize>>)>, OnnxError> {
+        Source::open(path)?.declared_inputs()
+    }
+
     /// The model: inputs and results are those of [`Onnx::inputs`] and [`Onnx::outputs`], in order.
     pub fn function(&self) -> &Function {
         &self.function

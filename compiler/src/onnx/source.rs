@@ -63,8 +63,7 @@ impl Source {
 
     /// The inputs that are not initialisers, in order, with the extents given for them or declared.
     pub fn inputs(&self, shapes: &[(String, Vec<usize>)]) -> Result<Vec<Declared>, OnnxError> {
-        let graph = self.graph();
-        let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(|i| graph.initializer.iter().all(|t| t.name != i.name)).collect();
+        let inputs = self.free_inputs();
         if let Some((name, _)) = shapes.iter().find(|(n, _)| inputs.iter().all(|i| i.name != *n)) {
             let names: Vec<&str> = inputs.iter().map(|i| &*i.name).collect();
             return Err(self.port(name, format!("expected one of the inputs {names:?}")));
@@ -76,6 +75,18 @@ impl Source {
             }
         }
         inputs.iter().map(|input| self.input(input, shapes, &bound)).collect()
+    }
+
+    /// Names of the inputs that are not initialisers, in order, and their extents where these are numbers.
+    pub fn declared_inputs(&self) -> Result<Vec<(String, Vec<Option<usize>>)>, OnnxError> {
+        let number = |d: Option<&Dim>| if let Some(Dim::DimValue(v)) = d { usize::try_from(*v).ok() } else { None };
+        let one = |i: &ValueInfoProto| Ok((i.name.clone(), self.declared(i)?.1.into_iter().map(number).collect()));
+        self.free_inputs().into_iter().map(one).collect()
+    }
+
+    fn free_inputs(&self) -> Vec<&ValueInfoProto> {
+        let graph = self.graph();
+        graph.input.iter().filter(|i| graph.initializer.iter().all(|t| t.name != i.name)).collect()
     }
 
     fn port(&self, port: &str, reason: String) -> OnnxError {

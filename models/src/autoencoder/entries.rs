@@ -48,7 +48,8 @@ pub(crate) fn decoders(
     observe: AfterPass<'_>,
 ) -> Result<(), PassError> {
     for (i, [h, w]) in sizes(options.height, options.width).into_iter().enumerate() {
-        let function = a.decode(h, w).expect("checked to have a decoder");
+        // An ONNX model may have one size only.
+        let Ok(function) = a.decode(h, w) else { continue };
         let name = if i == 0 { name.to_owned() } else { format!("{name}.{h}x{w}") };
         add(function.renamed(&name), &name, options, all, observe)?;
     }
@@ -60,7 +61,7 @@ pub(crate) fn decoders(
 /// # Errors
 /// As [`decoders`].
 pub(crate) fn encoder(a: &Autoencoder, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
-    let function = a.encode(options.height, options.width).expect("checked to have an encoder");
+    let function = a.encode(options.height, options.width).expect("checked to have an encoder of that size");
     add(function, "encode", options, all, observe)
 }
 
@@ -99,11 +100,11 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
             "size: expected values inside of the autoencoder of at most {MAX_COUNT} elements, found {h} x {w} x {widest}"
         ));
     }
-    if a.decode(1, 1).is_none() {
-        return wrong("vae: the decoder is missing".into());
+    if options.decoder {
+        a.decode(options.height, options.width).map_err(CompileError::Option)?;
     }
-    if options.encoder && a.encode(1, 1).is_none() {
-        return wrong("encoder: the autoencoder's files have none".into());
+    if options.encoder {
+        a.encode(options.height, options.width).map_err(CompileError::Option)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use serde::Deserialize;
 
+use super::graph::Graph;
 use super::kl::{self, Kl};
 use super::tiny::{Half, Naming, Tiny};
 use super::{Autoencoder, Network};
@@ -20,6 +21,43 @@ const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
 
 /// A description of a few fields is no longer.
 const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// Opens an autoencoder that is made of several files, ONNX models of either half for instance, or of one; see [`open`]. `scale` is what the
+/// denoiser's latents are an ONNX model's times, which the others say themselves.
+///
+/// # Errors
+/// See [`ImportError`].
+///
+/// # Panics
+/// If there are no paths.
+pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
+    let is_onnx = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    let (mut encoder, mut decoder) = (None, None);
+    for path in paths {
+        if !is_onnx(path) {
+            return match (paths.len(), scale) {
+                (1, None) => open(path, prefix),
+                (1, Some(_)) => Err(wrong(path, "vae-scale: expected an ONNX autoencoder; others say what they scale by")),
+                (n, _) => Err(wrong(path, format!("expected one path, or ONNX models of both halves, found {n} paths"))),
+            };
+        }
+        let graph = Graph::open(path, scale.unwrap_or(1.0), prefix).map_err(ImportError::Model)?;
+        let half = if graph.half() == Half::Encoder { &mut encoder } else { &mut decoder };
+        if half.replace(Box::new(graph)).is_some() {
+            return Err(wrong(path, "expected the other half of the autoencoder, found the same one again"));
+        }
+    }
+    if let (Some(e), Some(d)) = (&encoder, &decoder)
+        && (e.latent_channels(), e.factor()) != (d.latent_channels(), d.factor())
+    {
+        let of = |g: &Graph| format!("{} channels at 1/{}", g.latent_channels(), g.factor());
+        return Err(wrong(
+            &paths[0],
+            format!("expected halves with the same latents, found {} of the encoder and {} of the decoder", of(e), of(d)),
+        ));
+    }
+    Ok(Autoencoder { network: Network::Graphs { encoder, decoder }, parts: Vec::new() })
+}
 
 /// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a directory with the two halves
 /// of a TAESD (`*encoder*`, `*decoder*`), or one of these files, whose other half is taken if it lies beside it. In the IR the

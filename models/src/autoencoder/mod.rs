@@ -3,10 +3,12 @@
 //!
 //! - [`tiny`]: the TAESD family;
 //! - [`kl`]: diffusers' `AutoencoderKL`;
+//! - [`graph`]: ONNX models;
 //! - [`open`]: telling them apart and reading them; [`entries`]: their entry points.
 
 pub mod entries;
 mod files;
+pub mod graph;
 pub mod kl;
 pub mod tiny;
 
@@ -15,11 +17,12 @@ use std::ops::Range;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::Function;
 
-pub use files::{open, taesd};
+pub use files::{open, open_all, taesd};
 
-use crate::import::{Sources, Tensors};
+use crate::import::{ImportError, Sources, Survey, Surveyor, Tensors, survey};
+use graph::Graph;
 use kl::Kl;
-use tiny::{PICTURE_CHANNELS, Tiny};
+use tiny::Tiny;
 
 /// What the names of an autoencoder's weights begin with in the IR, so that they meet none of the denoiser's.
 pub const PREFIX: &str = "vae.";
@@ -30,12 +33,14 @@ pub const PREVIEW_PREFIX: &str = "preview.";
 /// An autoencoder in files: every tensor is there and has its shape.
 pub struct Autoencoder {
     network: Network,
+    /// The files' parameters, but for ONNX models.
     parts: Vec<Tensors>,
 }
 
 enum Network {
     Tiny { encoder: Option<Tiny>, decoder: Option<Tiny> },
     Kl(Box<Kl>),
+    Graphs { encoder: Option<Box<Graph>>, decoder: Option<Box<Graph>> },
 }
 
 impl Autoencoder {
@@ -44,7 +49,15 @@ impl Autoencoder {
         match self.network {
             Network::Tiny { .. } => "TAESD",
             Network::Kl(_) => "AutoencoderKL",
+            Network::Graphs { .. } => "ONNX",
         }
+    }
+
+    /// Of an ONNX autoencoder, which has one half at least.
+    fn graphs(&self) -> impl Iterator<Item = &Graph> {
+        let halves =
+            if let Network::Graphs { encoder, decoder } = &self.network { [encoder.as_deref(), decoder.as_deref()] } else { [None; 2] };
+        halves.into_iter().flatten()
     }
 
     /// Channels of the latents.
@@ -52,6 +65,7 @@ impl Autoencoder {
         match &self.network {
             Network::Tiny { encoder, decoder } => encoder.as_ref().or(decoder.as_ref()).expect("there is a half").latent_channels(),
             Network::Kl(kl) => kl.config().latent_channels,
+            Network::Graphs { .. } => self.graphs().next().expect("there is a half").latent_channels(),
         }
     }
 
@@ -60,12 +74,8 @@ impl Autoencoder {
         match &self.network {
             Network::Tiny { .. } => tiny::FACTOR,
             Network::Kl(kl) => kl.config().factor(),
+            Network::Graphs { .. } => self.graphs().next().expect("there is a half").factor(),
         }
-    }
-
-    /// Channels of pictures.
-    pub fn picture_channels(&self) -> usize {
-        PICTURE_CHANNELS
     }
 
     /// The greatest number of values per latent position that a layer gives.
@@ -73,33 +83,66 @@ impl Autoencoder {
         match &self.network {
             Network::Tiny { encoder, decoder } => encoder.iter().chain(decoder).map(Tiny::widest).max().unwrap_or(0),
             Network::Kl(kl) => kl.widest(),
+            Network::Graphs { .. } => self.graphs().map(Graph::widest).max().unwrap_or(0),
         }
     }
 
-    /// `@decode(latent [1,h,w,C]) -> picture [1,fh,fw,3]`; `None` if the files have no decoder.
-    pub fn decode(&self, height: usize, width: usize) -> Option<Function> {
-        match &self.network {
-            Network::Tiny { decoder, .. } => Some(decoder.as_ref()?.function(height, width)),
-            Network::Kl(kl) => Some(kl.decode(height, width)),
-        }
+    /// `@decode(latent [1,h,w,C]) -> picture [1,fh,fw,3]`.
+    ///
+    /// # Errors
+    /// One line, if the files have no decoder, or an ONNX model not at that size.
+    pub fn decode(&self, height: usize, width: usize) -> Result<Function, String> {
+        let function = match &self.network {
+            Network::Tiny { decoder, .. } => decoder.as_ref().map(|d| Ok(d.function(height, width))),
+            Network::Kl(kl) => Some(Ok(kl.decode(height, width))),
+            Network::Graphs { decoder, .. } => decoder.as_ref().map(|d| d.function(height, width)),
+        };
+        function.unwrap_or_else(|| Err("vae: the decoder is missing".to_owned()))
     }
 
     /// `@encode(picture [1,fh,fw,3]) -> mean [1,h,w,C]`, and `std` where the posterior has one; height and width are those of
-    /// the latents. `None` if the files have no encoder.
-    pub fn encode(&self, height: usize, width: usize) -> Option<Function> {
-        match &self.network {
-            Network::Tiny { encoder, .. } => Some(encoder.as_ref()?.function(height, width)),
-            Network::Kl(kl) => Some(kl.encode(height, width)),
-        }
+    /// the latents.
+    ///
+    /// # Errors
+    /// One line, if the files have no encoder, or an ONNX model not at that size.
+    pub fn encode(&self, height: usize, width: usize) -> Result<Function, String> {
+        let function = match &self.network {
+            Network::Tiny { encoder, .. } => encoder.as_ref().map(|e| Ok(e.function(height, width))),
+            Network::Kl(kl) => Some(Ok(kl.encode(height, width))),
+            Network::Graphs { encoder, .. } => encoder.as_ref().map(|e| e.function(height, width)),
+        };
+        function.unwrap_or_else(|| Err("encoder: the autoencoder's files have none".to_owned()))
     }
 
-    /// The files' parameters.
-    pub fn parts(&self) -> Vec<&Tensors> {
-        self.parts.iter().collect()
+    /// Number of parameters.
+    pub fn count(&self) -> u64 {
+        let of_graphs = self.graphs().flat_map(Graph::weights).map(|(_, ty)| ty.count() as u64).sum::<u64>();
+        of_graphs + self.parts.iter().map(Tensors::count).sum::<u64>()
+    }
+
+    /// Reads every value once, see [`survey`].
+    ///
+    /// # Errors
+    /// A tensor that cannot be read. `Ok(None)` if `progress` said no.
+    pub fn survey(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<Survey>, ImportError> {
+        let mut graphs = self.graphs().peekable();
+        if graphs.peek().is_none() {
+            return survey(&self.parts.iter().collect::<Vec<_>>(), progress);
+        }
+        let mut surveyor = Surveyor::default();
+        for (graph, (name, ty)) in graphs.flat_map(|g| g.weights().map(move |w| (g, w))) {
+            let values = graph.values(name).map_err(|e| ImportError::Model(e.to_string()))?;
+            surveyor.tensor(name, &ty.shape, |see| {
+                see(&values);
+                Ok(())
+            })?;
+        }
+        Ok(Some(surveyor.finish()))
     }
 
     fn sources(&self) -> Sources<'_> {
-        Sources(self.parts.iter().map(|p| p as &dyn WeightSource).collect())
+        let tensors = self.parts.iter().map(|p| p as &dyn WeightSource);
+        Sources(tensors.chain(self.graphs().map(|g| g as &dyn WeightSource)).collect())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sizes of an FCDM: the four of the paper, or whatever the shapes in a checkpoint say.
 
+use fcdm_ir::{DType, Function, Op, Type, Value};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -192,6 +193,60 @@ impl Config {
         let known = (0..3).find_map(|l| expanded[l].map(|e| (l, e)));
         let (level, wide) = known.ok_or_else(|| ConfigError::Missing("encoder_level_1.0.dwconv.weight".into()))?;
         let expanded = [0, 1, 2].map(|l| expanded[l].unwrap_or(((wide << l) >> level).max(1)));
+        Ok(Config { hidden, depths, expanded, num_classes: rows - usize::from(null_class), null_class, in_channels, learn_sigma })
+    }
+
+    /// Reads the sizes off the graph of an exported network `(x [N,H,W,C], t [N], y [N]) -> output`. Only what the sizes are read from is looked
+    /// at: the graph itself is what is compiled.
+    ///
+    /// # Errors
+    /// One line, when it is not that of an FCDM.
+    pub fn from_function(f: &Function, null_class: bool) -> Result<Config, String> {
+        let ports: Vec<String> = f.inputs().iter().map(|&v| format!("{}: {}", f.value(v).name, f.ty(v))).collect();
+        let types: Vec<&Type> = f.inputs().iter().map(|&v| f.ty(v)).collect();
+        let names: Vec<&str> = f.inputs().iter().map(|&v| f.value(v).name.as_str()).collect();
+        let sound = names == ["x", "t", "y"] && types[0].rank() == 4 && types[1].rank() == 1 && types[2].dtype == DType::I32;
+        let [(_, out)] = f.results() else { return Err(format!("expected one output, found {}", f.results().len())) };
+        if !sound || f.ty(*out).rank() != 4 {
+            return Err(format!("expected the inputs x [N,C,H,W], t [N], y [N] of an FCDM and one image, found {}", ports.join(", ")));
+        }
+        let shape = |v: Value| &f.ty(v).shape;
+        let (in_channels, out_channels) = (types[0].shape[3], shape(*out)[3]);
+        let learn_sigma = match out_channels {
+            o if o == 2 * in_channels => true,
+            o if o == in_channels => false,
+            o => return Err(format!("output: expected {in_channels} or {} channels, found {o}", 2 * in_channels)),
+        };
+        let find = |what: &str, of: &dyn Fn(&Op) -> bool| {
+            f.insts().iter().find(|i| of(&i.op)).ok_or_else(|| format!("expected an FCDM, found a network without {what}"))
+        };
+        let table = find("class embeddings", &|op| matches!(op, Op::Embedding(_)))?;
+        let rows = shape(table.operands[0])[0];
+        if rows < 1 + usize::from(null_class) {
+            return Err(format!("class embeddings: expected a class beside the null class, found {rows} rows"));
+        }
+        let hidden = shape(find("convolutions", &|op| matches!(op, Op::Conv2d(_)))?.results[0])[3];
+        let (mut depths, mut expanded) = ([0; 5], [None; 3]);
+        let (mut stage, mut height) = (0, types[0].shape[1]);
+        for inst in f.insts().iter().filter(|i| matches!(i.op, Op::DwConv2d(_))) {
+            let (h, width) = (shape(inst.results[0])[1], shape(inst.results[0])[3]);
+            if h != height {
+                (stage, height) = (stage + 1, h);
+            }
+            let level = STAGES.get(stage).ok_or("expected five stages of blocks, found more")?.level;
+            if width != hidden << level {
+                return Err(format!("blocks of stage {stage}: expected {} channels, found {width}", hidden << level));
+            }
+            depths[stage] += 1;
+            let wide = f.insts().iter().find(|i| {
+                matches!(i.op, Op::Linear(_)) && shape(i.results[0])[..3] == shape(inst.results[0])[..3] && shape(i.operands[0])[3] == width
+            });
+            expanded[level] = expanded[level].or(wide.map(|i| shape(i.results[0])[3]));
+        }
+        if depths.contains(&0) {
+            return Err(format!("expected blocks in five stages, found {depths:?}"));
+        }
+        let expanded = [0, 1, 2].map(|l| expanded[l].unwrap_or(hidden << l));
         Ok(Config { hidden, depths, expanded, num_classes: rows - usize::from(null_class), null_class, in_channels, learn_sigma })
     }
 }

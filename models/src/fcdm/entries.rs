@@ -7,6 +7,7 @@ use fcdm_runtime::artifact::{ModelInfo, Prediction};
 use fcdm_runtime::check::MAX_COUNT;
 
 use super::config::Config;
+use super::import::Import;
 use super::network::{Size, network};
 use crate::compile::{AfterPass, CompileError, Compiled, Options, optimised};
 
@@ -21,7 +22,13 @@ pub const CONDITION_ROWS: usize = 64;
 ///
 /// # Panics
 /// If `batches` is empty, or a size is not one the network can have.
-pub fn functions(cfg: &Config, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
+pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
+    if let Some((model, _)) = import.onnx() {
+        let found = model.conditioned(CONDITION_ROWS, &options.batches)?;
+        let found = found.expect("its graph was seen to be an FCDM's");
+        return Ok(Compiled { entries: found.entries, weights: found.weights.into_iter().collect(), report: Some(found.report) });
+    }
+    let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
     let take = |m: &Module, name: &str| m.function(name).expect("hoisting splits every FCDM").clone();
     let (wide, _) = optimised(at(CONDITION_ROWS), options, &mut |_, _| {})?;
@@ -39,8 +46,11 @@ pub fn functions(cfg: &Config, options: &Options, observe: AfterPass<'_>) -> Res
 }
 
 /// Whether a network of these sizes can be compiled so.
-pub(crate) fn check(cfg: &Config, options: &Options) -> Result<(), CompileError> {
-    let wrong = |text: String| Err(CompileError::Option(text));
+pub(crate) fn check(import: &Import, options: &Options) -> Result<(), CompileError> {
+    let (cfg, wrong) = (import.config(), |text: String| Err(CompileError::Option(text)));
+    if let Some((_, [h, w])) = import.onnx().filter(|(_, size)| *size != [options.height, options.width]) {
+        return wrong(format!("size: the ONNX model was exported for {h}x{w}, found {}x{}", options.height, options.width));
+    }
     for (what, value) in [("height", options.height), ("width", options.width)] {
         if value == 0 || value % 4 != 0 || value > 1 << 14 {
             return wrong(format!("size: {what} must be a multiple of 4 up to 16384, found {value}"));

@@ -88,14 +88,15 @@ fn noise_is_that_of_the_steps_time() {
     assert_eq!(state(whole, 4), 2.0);
 }
 
-/// From the noised picture on, deterministic samplers follow the exact flow of the Gaussian.
+/// From the noised picture on, deterministic samplers follow the exact flow of the Gaussian: to the error of their steps (of
+/// the reference's solvers too, less than 2e-4 here), where the noise of the step beside would be off by some 1e-2.
 #[test]
 fn a_run_from_the_middle_follows_the_flow() {
-    let spacing = Spacing::LogSnr(60);
+    let spacing = Spacing::LogSnr(120);
     let methods = [
         (Method::Ddim { spacing: Spacing::Even(500), eta: 0.0 }, 1e-2),
-        (Method::DpmSolver { spacing }, 1e-3),
-        (Method::UniPc { spacing }, 1e-3),
+        (Method::DpmSolver { spacing }, 5e-4),
+        (Method::UniPc { spacing }, 5e-4),
         (Method::Ode { steps: 60, solver: Solver::Heun }, 1e-3),
     ];
     for (method, tolerance) in methods {
