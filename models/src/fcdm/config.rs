@@ -1,6 +1,6 @@
 //! Sizes of an FCDM: the four of the paper, or whatever the shapes in a checkpoint say.
 
-use fcdm_ir::{DType, Function, Op, Type, Value};
+use fcdm_ir::{DType, Function, Inst, Op, Type, Value};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -238,9 +238,12 @@ impl Config {
                 return Err(format!("blocks of stage {stage}: expected {} channels, found {width}", hidden << level));
             }
             depths[stage] += 1;
-            let wide = f.insts().iter().find(|i| {
-                matches!(i.op, Op::Linear(_)) && shape(i.results[0])[..3] == shape(inst.results[0])[..3] && shape(i.operands[0])[3] == width
-            });
+            let block = shape(inst.results[0]);
+            let widens = |i: &&Inst| {
+                let (x, y) = (shape(i.operands[0]), shape(i.results[0]));
+                matches!(i.op, Op::Linear(_)) && x == block && y[..3] == block[..3]
+            };
+            let wide = f.insts().iter().find(widens);
             expanded[level] = expanded[level].or(wide.map(|i| shape(i.results[0])[3]));
         }
         if depths.contains(&0) {
