@@ -75,7 +75,9 @@ impl Graph {
             };
             return Err(wrong(format!("expected {expected}, found {}", found())));
         }
-        let (path, input, prefix) = (path.to_owned(), input.clone(), prefix.to_owned());
+        // Both halves may use the same names.
+        let name = if half == Half::Encoder { "encoder" } else { "decoder" };
+        let (path, input, prefix) = (path.to_owned(), input.clone(), format!("{prefix}{name}."));
         Ok(Graph { path, half, input, latent_channels, factor, scale, prefix, probe })
     }
 
