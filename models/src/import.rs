@@ -142,7 +142,10 @@ pub fn survey(parts: &[&Tensors], progress: &mut dyn FnMut(u64, u64) -> bool) ->
             return Ok(None);
         }
         surveyor.tensor(&p.name, &p.shape, |see| {
-            pieces(&p.shape).into_iter().try_for_each(|rows| Ok(see(&tensors.checkpoint.read_rows_f32(&p.name, rows)?)))
+            pieces(&p.shape).into_iter().try_for_each(|rows| {
+                see(&tensors.checkpoint.read_rows_f32(&p.name, rows)?);
+                Ok(())
+            })
         })?;
         done += p.count() as u64;
     }

@@ -14,6 +14,9 @@ use super::start::{Init, Noise, starting_noise};
 use crate::failure::Failure;
 use crate::progress;
 
+/// Takes the final states of a batch.
+pub type Add<'a> = &'a mut dyn FnMut(&[Job], &[f32]) -> Result<(), Failure>;
+
 /// What all batches have in common.
 pub struct Work<'a> {
     /// The options.
@@ -39,7 +42,7 @@ impl Work<'_> {
         verification: Verification,
         mut preview: Option<Preview>,
         evaluated: &mut u64,
-        add: &mut dyn FnMut(&[Job], &[f32]) -> Result<(), Failure>,
+        add: Add<'_>,
     ) -> Result<(), Failure> {
         let (mut verification, batch_size) = (Some(verification), self.a.batch as usize);
         let mut bar = progress::steps(0, self.a.json);

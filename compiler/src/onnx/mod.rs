@@ -78,6 +78,9 @@ impl Port {
     }
 }
 
+/// Name of an input, and its extents in the model's order where these are numbers.
+pub type Extents = (String, Vec<Option<usize>>);
+
 /// A model as one function, and its weights in the function's layout.
 pub struct Onnx {
     function: Function,
@@ -125,7 +128,7 @@ impl Onnx {
     ///
     /// # Errors
     /// See [`OnnxError`].
-    pub fn declared(path: &Path) -> Result<Vec<(String, Vec<Option<usize>>)>, OnnxError> {
+    pub fn declared(path: &Path) -> Result<Vec<Extents>, OnnxError> {
         Source::open(path)?.declared_inputs()
     }
 

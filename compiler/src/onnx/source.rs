@@ -8,6 +8,7 @@ use tract_onnx::pb::type_proto::Value as Kind;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 use tract_onnx::prelude::Framework;
 
+use super::Extents;
 use super::constant::counted;
 use super::error::OnnxError;
 
@@ -78,7 +79,7 @@ impl Source {
     }
 
     /// Names of the inputs that are not initialisers, in order, and their extents where these are numbers.
-    pub fn declared_inputs(&self) -> Result<Vec<(String, Vec<Option<usize>>)>, OnnxError> {
+    pub fn declared_inputs(&self) -> Result<Vec<Extents>, OnnxError> {
         let number = |d: Option<&Dim>| if let Some(Dim::DimValue(v)) = d { usize::try_from(*v).ok() } else { None };
         let one = |i: &ValueInfoProto| Ok((i.name.clone(), self.declared(i)?.1.into_iter().map(number).collect()));
         self.free_inputs().into_iter().map(one).collect()

@@ -18,7 +18,7 @@ pub struct Import {
 }
 
 enum Source {
-    Checkpoint(Tensors),
+    Checkpoint(Box<Tensors>),
     Onnx { model: Box<Onnx>, size: [usize; 2] },
 }
 
@@ -32,7 +32,7 @@ impl Import {
         let config = Config::from_shapes(&shape, null_class)
             .map_err(|e| ImportError::Config { file: checkpoint.file().to_owned(), message: e.to_string() })?;
         let list = parameters(&config);
-        Ok(Import { source: Source::Checkpoint(Tensors::new(checkpoint, "FCDM", "", list)?), config })
+        Ok(Import { source: Source::Checkpoint(Box::new(Tensors::new(checkpoint, "FCDM", "", list)?)), config })
     }
 
     /// Takes an exported FCDM for one: sizes are read off its graph, of which the network is then made. `file` is for messages.
@@ -89,7 +89,7 @@ impl Import {
 
     fn weights(&self) -> &dyn WeightSource {
         match &self.source {
-            Source::Checkpoint(tensors) => tensors,
+            Source::Checkpoint(tensors) => &**tensors,
             Source::Onnx { model, .. } => &**model,
         }
     }
