@@ -6,18 +6,15 @@ use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
-use fcdm_ir::Module;
 use fcdm_models::autoencoder::{self, Autoencoder};
-use fcdm_models::compile::{CompileError, Networks, Observer, Options, Precision, Summary, compile, passes_json, winograd_json};
+use fcdm_models::compile::{CompileError, Networks, Options, Precision, Summary, compile, passes_json, winograd_json};
 use fcdm_models::fcdm::Import;
-use fcdm_passes::Pass;
 use fcdm_runtime::artifact::{Artifact, Sampling};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::failure::{CHECKPOINT, Failure};
 use crate::inspect::{entries_json, print_entries, print_winograd};
-use crate::progress;
+use crate::progress::{self, Watcher};
 use crate::say::sayln;
 
 /// Compile a checkpoint (.pt, .pth, .safetensors, .onnx), an autoencoder, or both into one .fcdm file.
@@ -130,30 +127,6 @@ fn sampling(text: &str) -> Result<Sampling, String> {
     parsed.ok_or_else(|| "expected steps, guidance scale and 3 or all, such as 50,2,all".to_owned())
 }
 
-struct Watcher<'a> {
-    arguments: &'a Arguments,
-    phase: &'static str,
-    bar: ProgressBar,
-}
-
-impl Observer for Watcher<'_> {
-    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
-        if phase != self.phase {
-            self.bar.finish_and_clear();
-            self.bar = progress::bytes(total, self.arguments.json).with_message(phase);
-            self.phase = phase;
-        }
-        self.bar.set_position(done);
-        !progress::stopped()
-    }
-
-    fn pass(&mut self, pass: &'static Pass, module: &Module) {
-        if self.arguments.print_after_all {
-            sayln!("; after {}\n{module}", pass.name);
-        }
-    }
-}
-
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
@@ -172,9 +145,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let options = options(a, import.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
-    let mut watcher = Watcher { arguments: a, phase: "", bar: ProgressBar::hidden() };
-    let summary = compile(networks, &options, &output, &mut watcher)?;
-    watcher.bar.finish_and_clear();
+    let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
     for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes) {
         eprintln!("note: {note}");
     }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use fcdm_models::autoencoder::tiny::Half;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::bundled;
-use fcdm_models::compile::{CompileError, Networks, Observer, Options, compile};
+use fcdm_models::compile::{CompileError, Networks, Options, compile};
 use fcdm_models::import::ImportError;
-use fcdm_passes::Pass;
 use fcdm_runtime::artifact::{Artifact, Fault};
-use indicatif::ProgressBar;
 
 use crate::failure::Failure;
-use crate::progress;
+use crate::progress::Watcher;
 
 /// The artifact at `path`, its weights not verified yet, or the model in the box.
 pub fn open(path: Option<&Path>, json: bool) -> Result<Arc<Artifact>, Failure> {
@@ -37,7 +35,7 @@ fn bundled_artifact(json: bool) -> Result<Arc<Artifact>, Failure> {
     if !json {
         eprintln!("compiling the model in the box to {} (once)", path.display());
     }
-    compile(networks, &bundled::options(), &path, &mut Watcher::new(json))?;
+    compile(networks, &bundled::options(), &path, &mut Watcher::new(json, false))?;
     Ok(Arc::new(Artifact::open_unverified(&path)?))
 }
 
@@ -66,7 +64,7 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: Size, half: Ha
     let file = file.map_err(|e| Failure::new(1, format!("cannot create a temporary file: {e}")))?;
     let networks = Networks { autoencoder: Some(&weights), ..Networks::default() };
     let options = Options { decoder: half == Half::Decoder, encoder: half == Half::Encoder, ..Options::new(height, width) };
-    compile(networks, &options, file.path(), &mut Watcher::new(json))?;
+    compile(networks, &options, file.path(), &mut Watcher::new(json, false))?;
     // The open map keeps the contents when the file is gone.
     Ok(Arc::new(Artifact::open_unverified(file.path())?))
 }
@@ -91,38 +89,5 @@ impl Size {
             Size::Square(side) if side.is_multiple_of(a.factor()) && side > 0 => Ok([side / a.factor(); 2]),
             Size::Square(side) => Err(Failure::usage(format!("size: expected a multiple of {}, found {side}", a.factor()))),
         }
-    }
-}
-
-/// Shows how far a compilation is, and stops it on Ctrl-C.
-struct Watcher {
-    json: bool,
-    phase: &'static str,
-    bar: ProgressBar,
-}
-
-impl Watcher {
-    fn new(json: bool) -> Watcher {
-        Watcher { json, phase: "", bar: ProgressBar::hidden() }
-    }
-}
-
-impl Observer for Watcher {
-    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
-        if phase != self.phase {
-            self.bar.finish_and_clear();
-            self.bar = progress::bytes(total, self.json).with_message(phase);
-            self.phase = phase;
-        }
-        self.bar.set_position(done);
-        !progress::stopped()
-    }
-
-    fn pass(&mut self, _: &'static Pass, _: &fcdm_ir::Module) {}
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }

@@ -2,7 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fcdm_ir::Module;
+use fcdm_models::compile::Observer;
+use fcdm_passes::Pass;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::say::sayln;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -46,6 +51,45 @@ pub fn bytes(total: u64, json: bool) -> ProgressBar {
 fn bar(total: u64, json: bool) -> ProgressBar {
     let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     ProgressBar::with_draw_target(Some(total), target)
+}
+
+/// Shows how far a compilation is, and stops it on Ctrl-C.
+pub struct Watcher {
+    json: bool,
+    print_ir: bool,
+    phase: &'static str,
+    bar: ProgressBar,
+}
+
+impl Watcher {
+    /// `print_ir`: also print the IR after every pass.
+    pub fn new(json: bool, print_ir: bool) -> Watcher {
+        Watcher { json, print_ir, phase: "", bar: ProgressBar::hidden() }
+    }
+}
+
+impl Observer for Watcher {
+    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
+        if phase != self.phase {
+            self.bar.finish_and_clear();
+            self.bar = bytes(total, self.json).with_message(phase);
+            self.phase = phase;
+        }
+        self.bar.set_position(done);
+        !stopped()
+    }
+
+    fn pass(&mut self, pass: &'static Pass, module: &Module) {
+        if self.print_ir {
+            sayln!("; after {}\n{module}", pass.name);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Bytes for people: `12.3 MB`.

@@ -15,29 +15,19 @@ use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_models::autoencoder::{Autoencoder, PREFIX, open, open_all};
 use fcdm_models::bundled;
-use fcdm_models::compile::{Networks, Observer, Options, compile};
+use fcdm_models::compile::{Networks, Options, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_models::pictures::{Picture, load_exactly};
 use fcdm_passes::partition::Copier;
-use fcdm_passes::{OPTIMISED, Pass, run};
+use fcdm_passes::{OPTIMISED, run};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::{Progress, Request, sample};
 use fcdm_runtime::network::{Class, Network};
 use fcdm_runtime::sampler::{Guidance, GuidedChannels, Method, NoNoise, Solver};
-use loaded::executor;
+use loaded::{Silent, executor};
 use oracle::{File, Golden, channels_first, golden};
-
-struct Silent;
-
-impl Observer for Silent {
-    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
-        true
-    }
-
-    fn pass(&mut self, _: &'static Pass, _: &Module) {}
-}
 
 /// What the denoiser's latents are kl8's times.
 const SCALE: f64 = 0.18215;

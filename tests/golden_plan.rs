@@ -13,7 +13,7 @@ use std::path::Path;
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
-use fcdm_models::compile::{Networks, Observer, Options, compile};
+use fcdm_models::compile::{Networks, Options, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
@@ -24,7 +24,7 @@ use fcdm_runtime::generate::{Request, sample};
 use fcdm_runtime::network::{Class, Guided, Network};
 use fcdm_runtime::sampler::{Denoiser, GivenNoise, Guidance, Method, NoNoise};
 use fcdm_runtime::schedule::Spacing;
-use loaded::executor;
+use loaded::{Silent, executor};
 use oracle::{File, NETS, channels_first, checkpoint};
 
 /// The network at the file's size with all traced values of the file as results, by name.
@@ -111,16 +111,6 @@ fn optimised_plan(winograd: Winograd, times: f64, who: &str) {
             file.check_within(times, &port.name, &channels_first(&wide(v), &port.shape), who);
         }
     }
-}
-
-/// Compiles without a word.
-struct Silent;
-
-impl Observer for Silent {
-    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
-        true
-    }
-    fn pass(&mut self, _: &'static fcdm_passes::Pass, _: &Module) {}
 }
 
 /// Artifacts that have to agree with PyTorch: what they are, fused or not, which convolutions run by Winograd.

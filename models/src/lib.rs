@@ -8,6 +8,7 @@ pub mod compile;
 pub mod fcdm;
 pub mod import;
 pub mod latents;
+mod layers;
 pub mod parameter;
 pub mod pictures;
 pub mod tensors;

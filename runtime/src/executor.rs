@@ -132,8 +132,24 @@ fn most(needs: impl Iterator<Item = Needs>) -> Needs {
 pub fn memory_of(entry: &Entry, threads: usize) -> (usize, usize) {
     let threads = threads.max(1);
     let needs = most(entry.steps.iter().map(|s| task(s).needs(if work(s) < WORTH_WAKING { 1 } else { threads })));
-    let bytes = |f32s: usize| f32s.saturating_mul(4).saturating_add(ALIGN - 1) / ALIGN * ALIGN;
-    (entry.arena_bytes, bytes(needs.own).saturating_mul(threads).saturating_add(bytes(needs.shared)))
+    let scratch = scratch_bytes(needs, threads).and_then(|s| s.own.checked_add(s.shared));
+    (entry.arena_bytes, scratch.unwrap_or(usize::MAX))
+}
+
+/// Bytes of scratch.
+struct ScratchBytes {
+    /// One thread's own part.
+    own_step: usize,
+    /// Those of all threads.
+    own: usize,
+    shared: usize,
+}
+
+/// `None` for more than there are addresses.
+fn scratch_bytes(needs: Needs, threads: usize) -> Option<ScratchBytes> {
+    let bytes = |f32s: usize| f32s.checked_mul(4).and_then(|b| b.checked_next_multiple_of(ALIGN));
+    let own_step = bytes(needs.own)?;
+    Some(ScratchBytes { own_step, own: own_step.checked_mul(threads)?, shared: bytes(needs.shared)? })
 }
 
 fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, String)> {
@@ -222,19 +238,15 @@ impl Executor {
     pub fn with_isa(program: Arc<Program>, threads: usize, isa: Isa) -> Result<Executor, ExecutorError> {
         let threads = threads.max(1);
         let needs = program.needs(threads);
-        let bytes = |f32s: usize, times: usize| {
-            let step = f32s.checked_mul(4).and_then(|b| b.checked_next_multiple_of(ALIGN));
-            step.and_then(|b| Some((b, b.checked_mul(times)?))).ok_or(ArenaError { bytes: usize::MAX })
-        };
-        let (own_step, own) = bytes(needs.own, threads)?;
+        let scratch = scratch_bytes(needs, threads).ok_or(ArenaError { bytes: usize::MAX })?;
         let arena = program.plan.entries.iter().map(|e| e.arena_bytes).max().unwrap_or(0);
         Ok(Executor {
             isa,
             pool: Pool::new(threads)?,
             arena: Arena::new(arena)?,
-            own: Arena::new(own)?,
-            own_step,
-            shared: Arena::new(bytes(needs.shared, 1)?.1)?,
+            own: Arena::new(scratch.own)?,
+            own_step: scratch.own_step,
+            shared: Arena::new(scratch.shared)?,
             program,
         })
     }

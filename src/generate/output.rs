@@ -46,15 +46,13 @@ pub struct Output<'a> {
     a: &'a Arguments,
     pictures: Pictures<'a>,
     given_noise: bool,
-    decoder: Option<Decoder>,
+    /// `None` if states cannot be shown.
+    shown: Option<Shown>,
     /// Where final states go, for which the channels of one that cannot be shown are a reason too.
     latents_to: Option<PathBuf>,
     latents: Vec<f32>,
     /// Channels, height and width of states.
     state: [usize; 3],
-    /// Height, width and channels of pictures; `None` if states cannot be shown.
-    shape: Option<[usize; 3]>,
-    values: Vec<f32>,
 }
 
 impl<'a> Output<'a> {
@@ -68,10 +66,9 @@ impl<'a> Output<'a> {
     ) -> Result<Output<'a>, Failure> {
         a.save_latents.as_deref().map_or(Ok(()), writable)?;
         let state = [model.in_channels, model.height, model.width];
-        let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
-        let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are);
+        let shown = Shown::new(decoder, model);
         let mut latents_to = a.save_latents.clone();
-        if shape.is_none() {
+        if shown.is_none() {
             if a.pictures.grid.is_some() || a.pictures.npz.is_some() || a.resume {
                 let channels = model.in_channels;
                 let line = format!(
@@ -82,10 +79,9 @@ impl<'a> Output<'a> {
             latents_to.get_or_insert_with(|| a.pictures.output.join("latents.safetensors"));
         }
         let keep = if latents_to.is_some() { pictures * state.iter().product::<usize>() } else { 0 };
-        let values = vec![0.0; if decoder.is_some() { shape.map_or(0, |s| s.iter().product()) } else { 0 }];
         let latents = Vec::with_capacity(keep);
         let pictures = Pictures::new(&a.pictures, a.pictures.grid.or(grid))?;
-        Ok(Output { a, pictures, given_noise: false, decoder, latents_to, latents, state, shape, values })
+        Ok(Output { a, pictures, given_noise: false, shown, latents_to, latents, state })
     }
 
     /// Says that the starting noise was given.
@@ -96,7 +92,7 @@ impl<'a> Output<'a> {
 
     /// Height and width of pictures; `None` if states cannot be shown.
     pub fn size(&self) -> Option<[usize; 2]> {
-        self.shape.map(|[h, w, _]| [h, w])
+        self.shown.as_ref().map(|s| [s.shape[0], s.shape[1]])
     }
 
     /// Number and name of a picture.
@@ -131,9 +127,8 @@ impl<'a> Output<'a> {
         if self.latents_to.is_some() {
             self.latents.extend(channels_first(states, self.state));
         }
-        let Some([h, w, c]) = self.shape else { return Ok(()) };
         for (job, state) in batch.iter().zip(states.chunks_exact(self.state.iter().product())) {
-            let mut picture = picture(self.decoder.as_mut(), [h, w, c], &mut self.values, state);
+            let Some(mut picture) = self.shown.as_mut().map(|s| s.picture(state)) else { return Ok(()) };
             if let Some(init) = init {
                 init.restore(&mut picture);
             }
@@ -157,8 +152,8 @@ impl<'a> Output<'a> {
             let [c, h, w] = self.state;
             write_tensor(path, "latents", &[jobs.len(), c, h, w], &self.latents)?;
         }
-        if let Some(shape) = self.shape {
-            self.pictures.finish(shape)?;
+        if let Some(shown) = &self.shown {
+            self.pictures.finish(shown.shape)?;
         }
         let files = self.pictures.files();
         let (sampler, steps) = how.sampler();
@@ -192,22 +187,35 @@ impl<'a> Output<'a> {
     }
 }
 
-/// A state as a picture of that height, width and channels; `values` is as long as the decoder's picture.
-fn picture(decoder: Option<&mut Decoder>, [h, w, c]: [usize; 3], values: &mut [f32], state: &[f32]) -> Picture {
-    match decoder {
-        None => Picture::from_unit(h, w, c, state),
-        Some(decoder) => {
-            decoder.decode(state, values);
-            Picture::from_unit(h, w, c, values)
-        }
+/// Makes pictures of states: by a decoder, or of the states as they are.
+struct Shown {
+    decoder: Option<Decoder>,
+    /// Height, width and channels.
+    shape: [usize; 3],
+    /// The decoder's picture.
+    values: Vec<f32>,
+}
+
+impl Shown {
+    /// `None` if there is no decoder and the states' channels are no picture's.
+    fn new(decoder: Option<Decoder>, model: &ModelInfo) -> Option<Shown> {
+        let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
+        let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are)?;
+        let values = vec![0.0; if decoder.is_some() { shape.iter().product() } else { 0 }];
+        Some(Shown { decoder, shape, values })
+    }
+
+    fn picture(&mut self, state: &[f32]) -> Picture {
+        let [h, w, c] = self.shape;
+        let Some(decoder) = &mut self.decoder else { return Picture::from_unit(h, w, c, state) };
+        decoder.decode(state, &mut self.values);
+        Picture::from_unit(h, w, c, &self.values)
     }
 }
 
 /// Shows unfinished states, as one picture that is written anew again and again.
 pub struct Preview {
-    decoder: Option<Decoder>,
-    shape: [usize; 3],
-    values: Vec<f32>,
+    shown: Shown,
     /// Estimates of the final states.
     clean: Vec<f32>,
     path: PathBuf,
@@ -216,10 +224,7 @@ pub struct Preview {
 impl Preview {
     /// Writes to `preview.png` in the folder. States are shown as they are if there is no decoder; `None` if that cannot be.
     pub fn new(decoder: Option<Decoder>, model: &ModelInfo, folder: &Path) -> Option<Preview> {
-        let as_they_are = Picture::CHANNELS.contains(&model.in_channels).then_some([model.height, model.width, model.in_channels]);
-        let shape = decoder.as_ref().map(Decoder::picture).or(as_they_are)?;
-        let values = vec![0.0; shape.iter().product()];
-        Some(Preview { decoder, shape, values, clean: Vec::new(), path: folder.join("preview.png") })
+        Some(Preview { shown: Shown::new(decoder, model)?, clean: Vec::new(), path: folder.join("preview.png") })
     }
 
     /// Writes what the states are on the way to.
@@ -227,7 +232,7 @@ impl Preview {
         self.clean.resize(progress.states.len(), 0.0);
         progress.estimate(&mut self.clean);
         let all = self.clean.chunks_exact(state_len);
-        let pictures: Vec<Picture> = all.map(|s| picture(self.decoder.as_mut(), self.shape, &mut self.values, s)).collect();
+        let pictures: Vec<Picture> = all.map(|s| self.shown.picture(s)).collect();
         write_png(&self.path, &grid(&pictures, pictures::columns_of(pictures.len()), pictures::GAP), &[("Software", "fcdm")])?;
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Functions as loaded plans: assembled, written as an artifact, read back.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
-use fcdm_ir::Function;
+use fcdm_ir::{Function, Module};
+use fcdm_models::compile::Observer;
+use fcdm_passes::Pass;
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, TensorSource, write};
 use fcdm_runtime::executor::{Executor, Program};
 use fcdm_runtime::plan::Element;
@@ -36,4 +38,15 @@ pub fn executor(
     let artifact = Artifact::open(path).unwrap();
     let plan = artifact.plan().clone();
     Executor::new(Arc::new(Program::load(plan, Arc::new(artifact)).unwrap()), threads).unwrap()
+}
+
+/// Watches a compilation and says nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn pass(&mut self, _: &'static Pass, _: &Module) {}
 }

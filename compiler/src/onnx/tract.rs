@@ -27,7 +27,7 @@ pub struct TractModel {
     inputs: Vec<(DatumType, Vec<usize>)>,
 }
 
-/// Runs a part of tract. It panics on models it does not expect (indices out of range, `unimplemented!`), and a model comes
+/// Runs a part of tract. It panics on models it does not expect (indices out of range, arms that are not written), and a model comes
 /// from anywhere; what it leaves behind is dropped.
 fn contained<T>(file: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T, OnnxError> {
     let fail = |reason: String| OnnxError::Tract { file: file.to_owned(), reason };

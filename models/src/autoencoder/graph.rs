@@ -9,7 +9,8 @@ use fcdm_compiler::onnx::{Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::ops::{Add, Scale};
 use fcdm_ir::resample::upsample_bilinear;
-use fcdm_ir::{Builder, Def, Function, Type, Value};
+use fcdm_ir::{Builder, Function, Type, Value};
+use fcdm_passes::partition::Copier;
 
 use super::tiny::{Half, PICTURE_CHANNELS};
 
@@ -147,24 +148,14 @@ impl Graph {
         Ok(b.finish(vec![(result.to_owned(), y)]))
     }
 
-    /// Copies a function's instructions into a builder, its one input being `x`; its weights get the prefix.
+    /// Copies a function into a builder, its one input being `x`; its weights get the prefix.
     fn spliced(&self, b: &mut Builder, f: &Function, x: Value) -> Vec<Value> {
-        let mut map: Vec<Option<Value>> = vec![None; f.value_count()];
-        for (v, d) in f.values() {
-            match d.def {
-                Def::Input(_) => map[v.index()] = Some(x),
-                Def::Weight => map[v.index()] = Some(b.weight(&format!("{}{}", self.prefix, d.name), d.ty.clone())),
-                Def::Result { .. } => {}
-            }
+        let mut copier = Copier::new(f);
+        copier.bind(f.inputs()[0], x);
+        for (v, d) in f.weights() {
+            copier.bind(v, b.weight(&format!("{}{}", self.prefix, d.name), d.ty.clone()));
         }
-        let new = |map: &[Option<Value>], v: Value| map[v.index()].expect("instructions are in order");
-        for inst in f.insts() {
-            let operands: Vec<Value> = inst.operands.iter().map(|&v| new(&map, v)).collect();
-            for (old, made) in inst.results.iter().zip(b.emit(inst.op.clone(), &operands)) {
-                map[old.index()] = Some(made);
-            }
-        }
-        f.results().iter().map(|&(_, v)| new(&map, v)).collect()
+        f.results().iter().map(|&(_, v)| copier.copy(b, v)).collect()
     }
 }
 

@@ -5,12 +5,11 @@
 //! The functions here speak the denoiser's language: latents are scaled as it was trained on (`scaling_factor`,
 //! `shift_factor` of `config.json`), pictures are RGB in [-1,1].
 
-use fcdm_ir::ops::{
-    Add, Clamp, Conv2d, Exp, GroupNorm, Linear, Matmul, Offset, Reshape, Scale, Silu, Softmax, Split, Transpose, UpsampleNearest,
-};
-use fcdm_ir::{Builder, Function, Op, Type, Value};
+use fcdm_ir::ops::{Add, Clamp, Exp, GroupNorm, Matmul, Offset, Reshape, Scale, Silu, Softmax, Split, Transpose, UpsampleNearest};
+use fcdm_ir::{Function, Type, Value};
 use serde::Deserialize;
 
+use crate::layers::Layers;
 use crate::parameter::{Parameter, ParameterList};
 
 /// Of every group norm.
@@ -159,7 +158,7 @@ impl Kl {
 
     /// All parameters, encoder and decoder.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let mut list = List { list: ParameterList::default(), kl: self };
+        let mut list = List(ParameterList::default());
         let (c, z) = (&self.config, self.config.latent_channels);
         let widths = &c.block_out_channels;
         let (first, last) = (widths[0], widths[widths.len() - 1]);
@@ -174,7 +173,7 @@ impl Kl {
             from = w;
         }
         list.mid("encoder", last, self.attention[0]);
-        list.list.norm("encoder.conv_norm_out", last);
+        list.0.norm("encoder.conv_norm_out", last);
         list.conv("encoder.conv_out", 2 * z, last);
         list.conv("decoder.conv_in", last, z);
         list.mid("decoder", last, self.attention[1]);
@@ -187,13 +186,13 @@ impl Kl {
             }
             from = w;
         }
-        list.list.norm("decoder.conv_norm_out", first);
+        list.0.norm("decoder.conv_norm_out", first);
         list.conv("decoder.conv_out", c.out_channels, first);
         if self.quant {
-            list.list.pointwise("quant_conv", 2 * z, 2 * z, true);
-            list.list.pointwise("post_quant_conv", z, z, true);
+            list.0.pointwise("quant_conv", 2 * z, 2 * z, true);
+            list.0.pointwise("post_quant_conv", z, z, true);
         }
-        list.list.0
+        list.0.0
     }
 
     /// The greatest number of values per latent position that a layer gives.
@@ -208,77 +207,73 @@ impl Kl {
     pub fn decode(&self, height: usize, width: usize) -> Function {
         let c = &self.config;
         let mut net = self.net("decode");
-        let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
-        let mut x = net.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
+        let x = net.layers.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
+        let mut x = net.layers.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
         if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            x = net.b.one(Offset { by: shift }, &[x]);
+            x = net.layers.b.one(Offset { by: shift }, &[x]);
         }
         if self.quant {
-            x = net.pointwise("post_quant_conv", x);
+            x = net.layers.linear("post_quant_conv", x);
         }
-        x = net.conv("decoder.conv_in", x);
+        x = net.layers.conv3x3("decoder.conv_in", x);
         x = net.mid("decoder", x, self.attention[1]);
         for i in 0..c.block_out_channels.len() {
             let p = format!("decoder.up_blocks.{i}");
             x = net.resnets(&p, c.layers_per_block + 1, x);
             if i + 1 < c.block_out_channels.len() {
-                x = net.b.one(UpsampleNearest { factor: 2 }, &[x]);
-                x = net.conv(&format!("{p}.upsamplers.0.conv"), x);
-                net.name(&p, x);
+                x = net.layers.b.one(UpsampleNearest { factor: 2 }, &[x]);
+                x = net.layers.conv3x3(&format!("{p}.upsamplers.0.conv"), x);
+                net.layers.name(&p, x);
             }
         }
         x = net.norm_silu("decoder.conv_norm_out", x);
-        x = net.conv("decoder.conv_out", x);
-        net.b.finish(vec![("picture".to_owned(), x)])
+        x = net.layers.conv3x3("decoder.conv_out", x);
+        net.layers.b.finish(vec![("picture".to_owned(), x)])
     }
 
     /// `@encode(picture [1,fh,fw,3]) -> mean, std [1,h,w,C]`, of the posterior; height and width are those of the latents.
     pub fn encode(&self, height: usize, width: usize) -> Function {
         let (c, f) = (&self.config, self.config.factor());
         let mut net = self.net("encode");
-        let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, c.in_channels]));
-        x = net.conv("encoder.conv_in", x);
+        let mut x = net.layers.b.input("picture", Type::f32([1, f * height, f * width, c.in_channels]));
+        x = net.layers.conv3x3("encoder.conv_in", x);
         for i in 0..c.block_out_channels.len() {
             let p = format!("encoder.down_blocks.{i}");
             x = net.resnets(&p, c.layers_per_block, x);
             if i + 1 < c.block_out_channels.len() {
-                x = net.convolution(&format!("{p}.downsamplers.0.conv"), x, 2, [0, 0, 1, 1]);
-                net.name(&p, x);
+                x = net.layers.convolution(&format!("{p}.downsamplers.0.conv"), x, 2, [0, 0, 1, 1]);
+                net.layers.name(&p, x);
             }
         }
         x = net.mid("encoder", x, self.attention[0]);
         x = net.norm_silu("encoder.conv_norm_out", x);
-        x = net.conv("encoder.conv_out", x);
+        x = net.layers.conv3x3("encoder.conv_out", x);
         if self.quant {
-            x = net.pointwise("quant_conv", x);
+            x = net.layers.linear("quant_conv", x);
         }
-        let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
+        let halves = net.layers.b.emit(Split { axis: 3, parts: 2 }, &[x]);
         let mut mean = halves[0];
         if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            mean = net.b.one(Offset { by: -shift }, &[mean]);
+            mean = net.layers.b.one(Offset { by: -shift }, &[mean]);
         }
-        let mean = net.b.one(Scale { by: c.scaling_factor }, &[mean]);
-        let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
-        let log = net.b.one(Scale { by: 0.5 }, &[log]);
-        let std = net.b.one(Exp {}, &[log]);
-        let std = net.b.one(Scale { by: c.scaling_factor }, &[std]);
-        net.b.finish(vec![("mean".to_owned(), mean), ("std".to_owned(), std)])
+        let mean = net.layers.b.one(Scale { by: c.scaling_factor }, &[mean]);
+        let log = net.layers.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
+        let log = net.layers.b.one(Scale { by: 0.5 }, &[log]);
+        let std = net.layers.b.one(Exp {}, &[log]);
+        let std = net.layers.b.one(Scale { by: c.scaling_factor }, &[std]);
+        net.layers.b.finish(vec![("mean".to_owned(), mean), ("std".to_owned(), std)])
     }
 
     fn net(&self, name: &str) -> Net<'_> {
-        let parameters = self.parameters().into_iter().map(|p| (p.name.clone(), p)).collect();
-        Net { b: Builder::new(name), prefix: &self.prefix, groups: self.config.norm_num_groups, parameters }
+        Net { layers: Layers::new(name, &self.prefix, self.parameters()), groups: self.config.norm_num_groups }
     }
 }
 
-struct List<'a> {
-    list: ParameterList,
-    kl: &'a Kl,
-}
+struct List(ParameterList);
 
-impl List<'_> {
+impl List {
     fn conv(&mut self, name: &str, o: usize, i: usize) {
-        self.list.convolution(name, o, i, true);
+        self.0.convolution(name, o, i, true);
     }
 
     fn resnets(&mut self, p: &str, count: usize, from: usize, to: usize) {
@@ -288,25 +283,24 @@ impl List<'_> {
     }
 
     fn resnet(&mut self, p: &str, i: usize, o: usize) {
-        self.list.norm(&format!("{p}.norm1"), i);
+        self.0.norm(&format!("{p}.norm1"), i);
         self.conv(&format!("{p}.conv1"), o, i);
-        self.list.norm(&format!("{p}.norm2"), o);
+        self.0.norm(&format!("{p}.norm2"), o);
         self.conv(&format!("{p}.conv2"), o, o);
         if i != o {
-            self.list.pointwise(&format!("{p}.conv_shortcut"), o, i, true);
+            self.0.pointwise(&format!("{p}.conv_shortcut"), o, i, true);
         }
     }
 
     fn mid(&mut self, half: &str, w: usize, attention: Option<Attention>) {
-        debug_assert!(self.kl.attention.contains(&attention));
         self.resnet(&format!("{half}.mid_block.resnets.0"), w, w);
         if let Some(a) = attention {
             let p = format!("{half}.mid_block.attentions.0");
-            self.list.norm(&format!("{p}.{}", a.names[0]), w);
+            self.0.norm(&format!("{p}.{}", a.names[0]), w);
             for name in &a.names[1..] {
                 match a.convolutions {
-                    true => self.list.pointwise(&format!("{p}.{name}"), w, w, true),
-                    false => self.list.linear(&format!("{p}.{name}"), w, w),
+                    true => self.0.pointwise(&format!("{p}.{name}"), w, w, true),
+                    false => self.0.linear(&format!("{p}.{name}"), w, w),
                 }
             }
         }
@@ -314,72 +308,38 @@ impl List<'_> {
     }
 }
 
+/// The blocks, of layers that all networks have.
 struct Net<'a> {
-    b: Builder,
-    prefix: &'a str,
+    layers: Layers<'a>,
     groups: usize,
-    parameters: std::collections::HashMap<String, Parameter>,
 }
 
 impl Net<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.parameters.contains_key(name)
-    }
-
-    fn weight(&mut self, name: &str) -> Value {
-        let ty = self.parameters.get(name).unwrap_or_else(|| panic!("`{name}` is not a parameter of this autoencoder")).ty();
-        self.b.weight(&format!("{}{name}", self.prefix), ty)
-    }
-
-    fn name(&mut self, name: &str, v: Value) -> Value {
-        self.b.name(v, &format!("{}{name}", self.prefix))
-    }
-
-    fn named(&mut self, name: &str, op: impl Into<Op>, x: &[Value]) -> Value {
-        let v = self.b.one(op, x);
-        self.name(name, v)
-    }
-
-    fn convolution(&mut self, name: &str, x: Value, stride: usize, pad: [usize; 4]) -> Value {
-        let (w, bias) = (self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")));
-        self.named(name, Conv2d { stride, pad: pad.to_vec() }, &[x, w, bias])
-    }
-
-    fn conv(&mut self, name: &str, x: Value) -> Value {
-        self.convolution(name, x, 1, [1; 4])
-    }
-
-    /// A linear layer or 1x1 convolution.
-    fn pointwise(&mut self, name: &str, x: Value) -> Value {
-        let (w, bias) = (self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")));
-        self.named(name, Linear {}, &[x, w, bias])
-    }
-
     fn norm(&mut self, name: &str, x: Value) -> Value {
-        let (gamma, beta) = (self.weight(&format!("{name}.weight")), self.weight(&format!("{name}.bias")));
-        self.named(name, GroupNorm { groups: self.groups, eps: EPS }, &[x, gamma, beta])
+        let (gamma, beta) = (self.layers.weight(&format!("{name}.weight")), self.layers.weight(&format!("{name}.bias")));
+        self.layers.named(name, GroupNorm { groups: self.groups, eps: EPS }, &[x, gamma, beta])
     }
 
     fn norm_silu(&mut self, name: &str, x: Value) -> Value {
         let x = self.norm(name, x);
-        self.b.one(Silu {}, &[x])
+        self.layers.b.one(Silu {}, &[x])
     }
 
     fn resnets(&mut self, p: &str, count: usize, mut x: Value) -> Value {
         for n in 0..count {
             x = self.resnet(&format!("{p}.resnets.{n}"), x);
         }
-        self.name(p, x)
+        self.layers.name(p, x)
     }
 
     fn resnet(&mut self, p: &str, x: Value) -> Value {
         let h = self.norm_silu(&format!("{p}.norm1"), x);
-        let h = self.conv(&format!("{p}.conv1"), h);
+        let h = self.layers.conv3x3(&format!("{p}.conv1"), h);
         let h = self.norm_silu(&format!("{p}.norm2"), h);
-        let h = self.conv(&format!("{p}.conv2"), h);
+        let h = self.layers.conv3x3(&format!("{p}.conv2"), h);
         let shortcut = format!("{p}.conv_shortcut");
-        let x = if self.has(&format!("{shortcut}.weight")) { self.pointwise(&shortcut, x) } else { x };
-        self.named(p, Add {}, &[x, h])
+        let x = if self.layers.has(&format!("{shortcut}.weight")) { self.layers.linear(&shortcut, x) } else { x };
+        self.layers.named(p, Add {}, &[x, h])
     }
 
     fn mid(&mut self, half: &str, x: Value, attention: Option<Attention>) -> Value {
@@ -393,18 +353,18 @@ impl Net<'_> {
 
     /// `x + out(softmax(q k^T / sqrt(C)) v)` over all positions, one head.
     fn attention(&mut self, p: &str, x: Value, a: Attention) -> Value {
-        let shape = self.b.ty(x).shape.clone();
+        let shape = self.layers.b.ty(x).shape.clone();
         let (positions, c) = (shape[1] * shape[2], shape[3]);
         let h = self.norm(&format!("{p}.{}", a.names[0]), x);
-        let h = self.b.one(Reshape { shape: vec![shape[0], positions, c] }, &[h]);
-        let [q, k, v] = [1, 2, 3].map(|i| self.pointwise(&format!("{p}.{}", a.names[i]), h));
-        let k = self.b.one(Transpose { perm: vec![0, 2, 1] }, &[k]);
-        let scores = self.b.one(Matmul {}, &[q, k]);
-        let scores = self.b.one(Scale { by: 1.0 / (c as f64).sqrt() }, &[scores]);
-        let weights = self.b.one(Softmax {}, &[scores]);
-        let h = self.b.one(Matmul {}, &[weights, v]);
-        let h = self.pointwise(&format!("{p}.{}", a.names[4]), h);
-        let h = self.b.one(Reshape { shape }, &[h]);
-        self.named(p, Add {}, &[x, h])
+        let h = self.layers.b.one(Reshape { shape: vec![shape[0], positions, c] }, &[h]);
+        let [q, k, v] = [1, 2, 3].map(|i| self.layers.linear(&format!("{p}.{}", a.names[i]), h));
+        let k = self.layers.b.one(Transpose { perm: vec![0, 2, 1] }, &[k]);
+        let scores = self.layers.b.one(Matmul {}, &[q, k]);
+        let scores = self.layers.b.one(Scale { by: 1.0 / (c as f64).sqrt() }, &[scores]);
+        let weights = self.layers.b.one(Softmax {}, &[scores]);
+        let h = self.layers.b.one(Matmul {}, &[weights, v]);
+        let h = self.layers.linear(&format!("{p}.{}", a.names[4]), h);
+        let h = self.layers.b.one(Reshape { shape }, &[h]);
+        self.layers.named(p, Add {}, &[x, h])
     }
 }

@@ -4,10 +4,11 @@
 //! The structure is fixed but for what the shapes say: channels of the latents (4, 16, 32), widths, and which blocks have
 //! the branch of pooled context (`taef2`: those of the lowest resolution).
 
-use fcdm_ir::ops::{Add, Clamp, Conv2d, GroupNorm, Linear, Offset, Relu, Scale, Tanh, UpsampleNearest};
-use fcdm_ir::{Builder, Function, Op, Type, Value};
+use fcdm_ir::ops::{Add, Clamp, GroupNorm, Offset, Relu, Scale, Tanh, UpsampleNearest};
+use fcdm_ir::{Function, Type, Value};
 
-use crate::parameter::{Layout, Parameter, ParameterList};
+use crate::layers::Layers;
+use crate::parameter::{Parameter, ParameterList};
 
 /// Pixels of a picture that a latent stands for, along either axis.
 pub const FACTOR: usize = 8;
@@ -189,22 +190,21 @@ impl Tiny {
             Half::Encoder => ("encode", "picture", "mean", FACTOR),
             Half::Decoder => ("decode", "latent", "picture", 1),
         };
-        let b = Builder::new(name);
-        let mut net = Net { b, prefix: &self.prefix };
-        let mut x = net.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
+        let mut net = Net(Layers::new(name, &self.prefix, self.parameters()));
+        let mut x = net.0.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
         if self.half == Half::Encoder {
-            x = net.b.one(Scale { by: 0.5 }, &[x]);
-            x = net.b.one(Offset { by: 0.5 }, &[x]);
+            x = net.0.b.one(Scale { by: 0.5 }, &[x]);
+            x = net.0.b.one(Offset { by: 0.5 }, &[x]);
         }
         for layer in &self.layers {
             x = net.layer(layer, x);
         }
         if self.half == Half::Decoder {
-            x = net.b.one(Clamp { min: 0.0, max: 1.0 }, &[x]);
-            x = net.b.one(Scale { by: 2.0 }, &[x]);
-            x = net.b.one(Offset { by: -1.0 }, &[x]);
+            x = net.0.b.one(Clamp { min: 0.0, max: 1.0 }, &[x]);
+            x = net.0.b.one(Scale { by: 2.0 }, &[x]);
+            x = net.0.b.one(Offset { by: -1.0 }, &[x]);
         }
-        net.b.finish(vec![(result.to_owned(), x)])
+        net.0.b.finish(vec![(result.to_owned(), x)])
     }
 }
 
@@ -220,67 +220,42 @@ impl Half {
     }
 }
 
-struct Net<'a> {
-    b: Builder,
-    prefix: &'a str,
-}
+/// The sequence's layers and blocks, of layers that all networks have.
+struct Net<'a>(Layers<'a>);
 
 impl Net<'_> {
-    fn named(&mut self, name: &str, op: impl Into<Op>, x: &[Value]) -> Value {
-        let v = self.b.one(op, x);
-        self.b.name(v, &format!("{}{name}", self.prefix))
-    }
-
-    fn weight(&mut self, name: &str, layout: Layout, shape: &[usize]) -> Value {
-        let name = format!("{}{name}", self.prefix);
-        let ty = Parameter { name: name.clone(), shape: shape.to_vec(), layout }.ty();
-        self.b.weight(&name, ty)
-    }
-
     fn layer(&mut self, layer: &Layer, x: Value) -> Value {
+        let b = &mut self.0.b;
         match layer {
             Layer::Bound => {
-                let x = self.b.one(Scale { by: 1.0 / BOUND }, &[x]);
-                let x = self.b.one(Tanh {}, &[x]);
-                self.b.one(Scale { by: BOUND }, &[x])
+                let x = b.one(Scale { by: 1.0 / BOUND }, &[x]);
+                let x = b.one(Tanh {}, &[x]);
+                b.one(Scale { by: BOUND }, &[x])
             }
-            Layer::Relu => self.b.one(Relu {}, &[x]),
-            Layer::Upsample => self.b.one(UpsampleNearest { factor: 2 }, &[x]),
-            Layer::Convolution { key, input, output, stride, bias } => self.conv3x3(key, x, [*output, *input], *stride, *bias),
-            Layer::Block { key, input, output, pool } => self.block(key, x, *input, *output, *pool),
+            Layer::Relu => b.one(Relu {}, &[x]),
+            Layer::Upsample => b.one(UpsampleNearest { factor: 2 }, &[x]),
+            Layer::Convolution { key, stride, .. } => self.0.convolution(key, x, *stride, [1; 4]),
+            Layer::Block { key, input, output, pool } => self.block(key, x, input != output, *pool),
         }
     }
 
-    fn conv3x3(&mut self, key: &str, x: Value, [o, i]: [usize; 2], stride: usize, bias: bool) -> Value {
-        let mut operands = vec![x, self.weight(&format!("{key}.weight"), Layout::Convolution, &[o, i, 3, 3])];
-        if bias {
-            operands.push(self.weight(&format!("{key}.bias"), Layout::Same, &[o]));
-        }
-        self.named(key, Conv2d { stride, pad: vec![1; 4] }, &operands)
-    }
-
-    fn pointwise(&mut self, key: &str, x: Value, o: usize, i: usize) -> Value {
-        let w = self.weight(&format!("{key}.weight"), Layout::Pointwise, &[o, i, 1, 1]);
-        self.named(key, Linear {}, &[x, w])
-    }
-
-    fn block(&mut self, key: &str, mut x: Value, i: usize, o: usize, pool: bool) -> Value {
+    fn block(&mut self, key: &str, mut x: Value, skips: bool, pool: bool) -> Value {
+        let net = &mut self.0;
         if pool {
-            let h = self.pointwise(&format!("{key}.pool.0"), x, 4 * i, i);
-            let gamma = self.weight(&format!("{key}.pool.1.weight"), Layout::Same, &[4 * i]);
-            let beta = self.weight(&format!("{key}.pool.1.bias"), Layout::Same, &[4 * i]);
-            let h = self.b.one(GroupNorm { groups: GROUPS, eps: EPS }, &[h, gamma, beta]);
-            let h = self.b.one(Relu {}, &[h]);
-            let h = self.pointwise(&format!("{key}.pool.3"), h, i, 4 * i);
-            x = self.b.one(Add {}, &[x, h]);
+            let h = net.linear(&format!("{key}.pool.0"), x);
+            let [gamma, beta] = ["weight", "bias"].map(|what| net.weight(&format!("{key}.pool.1.{what}")));
+            let h = net.b.one(GroupNorm { groups: GROUPS, eps: EPS }, &[h, gamma, beta]);
+            let h = net.b.one(Relu {}, &[h]);
+            let h = net.linear(&format!("{key}.pool.3"), h);
+            x = net.b.one(Add {}, &[x, h]);
         }
-        let h = self.conv3x3(&format!("{key}.conv.0"), x, [o, i], 1, true);
-        let h = self.b.one(Relu {}, &[h]);
-        let h = self.conv3x3(&format!("{key}.conv.2"), h, [o, o], 1, true);
-        let h = self.b.one(Relu {}, &[h]);
-        let h = self.conv3x3(&format!("{key}.conv.4"), h, [o, o], 1, true);
-        let skip = if i == o { x } else { self.pointwise(&format!("{key}.skip"), x, o, i) };
-        let h = self.b.one(Add {}, &[h, skip]);
-        self.named(key, Relu {}, &[h])
+        let h = net.conv3x3(&format!("{key}.conv.0"), x);
+        let h = net.b.one(Relu {}, &[h]);
+        let h = net.conv3x3(&format!("{key}.conv.2"), h);
+        let h = net.b.one(Relu {}, &[h]);
+        let h = net.conv3x3(&format!("{key}.conv.4"), h);
+        let skip = if skips { net.linear(&format!("{key}.skip"), x) } else { x };
+        let h = net.b.one(Add {}, &[h, skip]);
+        net.named(key, Relu {}, &[h])
     }
 }
