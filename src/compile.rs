@@ -7,13 +7,13 @@ use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
-use fcdm_models::compile::{CompileError, Networks, Options, Precision, Summary, compile, passes_json, winograd_json};
+use fcdm_models::compile::{CompileError, Networks, Options, Precision, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
 use fcdm_runtime::artifact::{Artifact, Sampling};
 use serde_json::json;
 
 use crate::failure::{CHECKPOINT, Failure};
-use crate::inspect::{entries_json, print_entries, print_winograd};
+use crate::inspect::{entries_json, print_entries};
 use crate::progress::{self, Watcher};
 use crate::say::sayln;
 
@@ -60,8 +60,8 @@ pub struct Arguments {
     /// 0: only what is needed; 1: fold and fuse.
     #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
-    /// Compute every 3x3 convolution directly: a smaller file. Without it, those that are faster by Winograd's F(4x4, 3x3) hold
-    /// transformed weights, 4 times as many.
+    /// Compute every 3x3 convolution directly. Without it, those that are faster so run by Winograd's F(4x4, 3x3), whose
+    /// results differ in the last bits.
     #[arg(long)]
     no_winograd: bool,
     /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
@@ -252,7 +252,6 @@ fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
     autoencoder("autoencoder", networks.autoencoder);
     autoencoder("previews", networks.preview);
     sayln!("tensors: {}", progress::size(s.weight_bytes));
-    print_winograd(&winograd_json(&s.transformed), false);
     print_entries(&s.plan);
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
     sayln!("passes that fired: {}", fired.join(", "));
@@ -267,7 +266,6 @@ fn print_json(output: &std::path::Path, s: &Summary) {
         "checksum": s.checksum,
         "config": s.config,
         "weight_bytes": s.weight_bytes,
-        "winograd": winograd_json(&s.transformed),
         "not_finite": not_finite.collect::<Vec<_>>(),
         "entries": entries_json(&s.plan),
         "passes": passes_json(&s.passes),

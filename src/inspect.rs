@@ -10,7 +10,7 @@ use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
-use fcdm_runtime::plan::{Element, Entry, Place, Plan};
+use fcdm_runtime::plan::{Element, Entry, Kernel, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
@@ -195,7 +195,6 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
     sayln!("weights: {} in {} tensors, matrices in {}", size(weight_bytes), artifact.tensors().len(), precision(artifact));
-    print_winograd(&report["winograd"], true);
     print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
@@ -241,28 +240,11 @@ fn precision(artifact: &Artifact) -> &'static str {
     }
 }
 
-/// The convolutions that run by Winograd, as the report lists them, and what their weights take; with `all` a line for every one.
-pub fn print_winograd(list: &Value, all: bool) {
-    let each: Vec<(String, u64, u64)> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|t| Some((plain(&t["weight"]), t["bytes"].as_u64()?, t["direct_bytes"].as_u64()?)))
-        .collect();
-    let sum = |of: fn(&(String, u64, u64)) -> u64| each.iter().map(of).fold(0, u64::saturating_add);
-    if !each.is_empty() {
-        sayln!("convolutions by Winograd: {}, weights {} in place of {}", each.len(), size(sum(|t| t.1)), size(sum(|t| t.2)));
-    }
-    for (weight, bytes, direct) in each.iter().filter(|_| all) {
-        sayln!("  {weight:<26} {} in place of {}", size(*bytes), size(*direct));
-    }
-}
-
-/// Steps and arena of every entry point.
+/// Steps, arena and convolutions by Winograd of every entry point.
 pub fn entries_json(plan: &Plan) -> Value {
     let entry = |e: &Entry| {
         json!({ "name": e.name, "rows": e.rows, "steps": e.steps.len(), "arena_bytes": e.arena_bytes,
-                "arena_lower_bound": e.arena_lower_bound })
+                "arena_lower_bound": e.arena_lower_bound, "winograd": by_winograd(e).collect::<Vec<_>>() })
     };
     plan.entries.iter().map(entry).collect()
 }
@@ -271,8 +253,18 @@ pub fn entries_json(plan: &Plan) -> Value {
 pub fn print_entries(plan: &Plan) {
     for e in &plan.entries {
         let over = e.arena_bytes as f64 / e.arena_lower_bound.max(1) as f64;
-        sayln!("{} x{}: {} steps, arena {} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len(), size(e.arena_bytes as u64));
+        let winograd = match by_winograd(e).count() {
+            0 => String::new(),
+            n => format!(", {n} convolutions by Winograd"),
+        };
+        let arena = size(e.arena_bytes as u64);
+        sayln!("{} x{}: {} steps{winograd}, arena {arena} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len());
     }
+}
+
+/// The steps that are such convolutions, by their names.
+fn by_winograd(e: &Entry) -> impl Iterator<Item = &str> {
+    e.steps.iter().filter(|s| matches!(s.kernel, Kernel::Conv2dWinograd { .. })).map(|s| &*s.label)
 }
 
 fn print_plan(e: &Entry) {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::lower::lower;
 use fcdm_compiler::weights::{WeightError, WeightSource};
-use fcdm_compiler::winograd::{Winograd, choose};
+use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::ops::{Op, Tanh};
 use fcdm_ir::text::parse_module;
@@ -169,7 +169,8 @@ fn plans_compute_what_functions_mean() {
 fn winograd_convolutions_compute_what_functions_mean() {
     let folder = tempfile::tempdir().unwrap();
     let worst = Cell::new(0.0);
-    let eligible: Vec<Function> = cases().into_iter().filter(|f| !choose(std::iter::once(f), Winograd::Always).is_empty()).collect();
+    let suits = |f: &Function| f.insts().iter().any(|inst| Winograd::Always.suits(f, inst));
+    let eligible: Vec<Function> = cases().into_iter().filter(suits).collect();
     for f in &eligible {
         compare_with(f, "by Winograd", &folder.path().join("f"), Winograd::Always, &worst);
     }
@@ -184,8 +185,7 @@ fn the_optimised_denoiser_copies_nothing() {
         let f = network(&preset.config(), Size { batch: 2, height: 32, width: 32 });
         let (m, _) = fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         let denoise = m.function("denoise").unwrap();
-        let winograd = choose(std::iter::once(denoise), Winograd::WhereFaster);
-        let program = lower(denoise, &winograd, &|_| Element::F32).unwrap();
+        let program = lower(denoise, Winograd::WhereFaster, &|_| Element::F32).unwrap();
         assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Shuffle { .. }, .. })));
         assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Unshuffle { .. }, .. })));
         let copies: Vec<_> = program.steps.iter().filter(|s| matches!(s.kernel, Kernel::Copy { .. })).map(|s| &s.label).collect();

@@ -12,8 +12,8 @@ use thiserror::Error;
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
 use crate::lower::{LowerError, lower};
-use crate::weights::{Form, Order, Storage, WeightError, WeightSource, WeightUse, pieces};
-use crate::winograd::{Winograd, choose};
+use crate::weights::{Order, Storage, WeightError, WeightSource, WeightUse, pieces};
+use crate::winograd::Winograd;
 
 /// A function at one batch size.
 #[derive(Clone, Debug)]
@@ -59,20 +59,8 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// A convolution's weight that the artifact holds transformed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transformed {
-    /// The weight.
-    pub weight: String,
-    /// Bytes of the transformed tensor.
-    pub bytes: u64,
-    /// Bytes that it would have in panels.
-    pub direct_bytes: u64,
-}
-
 /// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one; they
-/// stay f32. `winograd` says which convolutions are computed that way, in f32 as well, and `storage` how panels of others
-/// are stored.
+/// stay f32. `winograd` says which convolutions are computed that way, and `storage` how panels are stored.
 ///
 /// # Errors
 /// See [`AssembleError`].
@@ -82,14 +70,13 @@ pub fn assemble(
     winograd: Winograd,
     storage: &Storage<'_>,
 ) -> Result<Assembly, AssembleError> {
-    let chosen = choose(entries.iter().map(|e| &e.function), winograd);
     let derived = |name: &str| weights.is_some_and(|f| f.result(name).is_some());
     let storage = |name: &str| if derived(name) { Element::F32 } else { storage(name) };
     let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
     let mut placed = Vec::new();
     for e in &entries {
         let entry = e.function.name().to_owned();
-        let program = lower(&e.function, &chosen, &storage).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program = lower(&e.function, winograd, &storage).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
@@ -110,17 +97,6 @@ pub fn assemble(
 }
 
 impl Assembly {
-    /// The weights held transformed, and what that costs.
-    pub fn transformed(&self) -> Vec<Transformed> {
-        let bytes = |u: &WeightUse| u.stored_bytes() as u64;
-        let winograd = self.tensors.values().filter(|u| u.form == Form::Winograd);
-        let one = |u: &WeightUse| {
-            let direct = WeightUse { form: Form::Panels, ..u.clone() };
-            Transformed { weight: u.weight.clone(), bytes: bytes(u), direct_bytes: bytes(&direct) }
-        };
-        winograd.map(one).collect()
-    }
-
     /// The values of a tensor in the artifact's order; [`WeightUse::write`] rounds them to its element type.
     ///
     /// # Errors

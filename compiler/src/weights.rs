@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use fcdm_ir::Type;
 use fcdm_runtime::artifact::write_f32;
-use fcdm_runtime::kernels::{pack_pairs, pack_panels, winograd_panel};
-use fcdm_runtime::plan::{ALIGN, Element, PANEL, POINTS};
+use fcdm_runtime::kernels::{pack_pairs, pack_panels};
+use fcdm_runtime::plan::{ALIGN, Element, PANEL};
 
 /// Gives the values of weights, in the IR's layout, row-major.
 pub trait WeightSource {
@@ -69,8 +69,6 @@ pub enum Form {
     Dense,
     /// A matrix `[O, K]` (all axes but the first as one) in panels, as [`Element::packed`] says.
     Panels,
-    /// The weights `[O, 3, 3, I]` of a convolution, transformed for `Conv2dWinograd`, in panels as well.
-    Winograd,
 }
 
 /// In which order a kernel wants the output channels, the first axis of a weight.
@@ -123,7 +121,6 @@ impl WeightUse {
         let form = match self.form {
             Form::Dense => "",
             Form::Panels => ".panels",
-            Form::Winograd => ".winograd",
         };
         match self.order {
             Order::Given => format!("{}{form}", self.weight),
@@ -139,7 +136,6 @@ impl WeightUse {
                 let (o, taps, channels) = self.matrix();
                 self.element.packed(o, taps, channels)
             }
-            Form::Winograd => vec![self.ty.shape[0].div_ceil(PANEL), POINTS, self.ty.shape[3], PANEL],
         }
     }
 
@@ -165,7 +161,7 @@ impl WeightUse {
     /// Parts of the weight, ranges of rows in the order of [`WeightUse::order`], each of which makes the next part of the tensor
     /// by itself; one range if it cannot be parted.
     pub fn pieces(&self) -> Vec<Range<usize>> {
-        // Panels are a number of rows, transformed or not, and every piece but the last has a multiple of that.
+        // Panels are a number of rows, and every piece but the last has a multiple of that.
         pieces(&self.ty.shape)
     }
 
@@ -199,12 +195,6 @@ impl WeightUse {
                     Element::BF16 => pack_pairs(&values, o, taps, channels),
                     Element::F32 | Element::F16 | Element::I32 => pack_panels(&values, o, taps * channels),
                 }
-            }
-            Form::Winograd => {
-                let (channels, mut out) = (self.ty.shape[3], vec![0.0; self.packed_count()]);
-                let panels = out.chunks_exact_mut(POINTS * channels * PANEL);
-                values.chunks(PANEL * 9 * channels).zip(panels).for_each(|(w, panel)| winograd_panel(w, channels, panel));
-                out
             }
         };
         out.resize(self.stored_shape().iter().product(), 0.0);
@@ -301,8 +291,8 @@ mod tests {
             &[7, 7, 40_000],
         ];
         for shape in shapes {
-            for form in [Form::Dense, Form::Panels, Form::Winograd] {
-                if form == Form::Panels && shape.len() < 2 || form == Form::Winograd && (shape.len() != 4 || shape[1..3] != [3, 3]) {
+            for form in [Form::Dense, Form::Panels] {
+                if form == Form::Panels && shape.len() < 2 {
                     continue;
                 }
                 let ty = Type::f32(shape.to_vec());
@@ -334,22 +324,11 @@ mod tests {
         assert_eq!(first, [0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]);
         let panels = usage(Form::Panels);
         assert_eq!(panels.pack(values).unwrap(), pack_panels(&dense[..36], 12, 3));
+        // Pieces of the ordered rows make the tensor.
+        let (long, order) = (WeightUse { ty: Type::f32([40, 9]), ..panels.clone() }, panels.order);
+        let values: Vec<f32> = (0..360).map(|i| ((i * 7) % 31) as f32).collect();
+        let pieces = [0..16, 16..32, 32..40].map(|rows| long.part(&rows).pack(order.rows(&values, 40, rows)).unwrap());
+        assert_eq!(pieces.concat(), long.pack(values).unwrap());
         assert_eq!((usage(Form::Dense).tensor_name(), panels.tensor_name()), ("w.shuffled2".into(), "w.panels.shuffled2".into()));
-    }
-
-    /// Transformed weights are those of the ordered rows; pieces of these make the tensor.
-    #[test]
-    fn a_shuffle_s_winograd_weights() {
-        let usage =
-            |order| WeightUse { weight: "w".into(), form: Form::Winograd, order, ty: Type::f32([40, 3, 3, 2]), element: Element::F32 };
-        let values: Vec<f32> = (0..720).map(|i| ((i * 7) % 31) as f32).collect();
-        let order = Order::Shuffled { factor: 2 };
-        let ordered = order.arrange(values.clone(), 40);
-        assert_ne!(ordered, values);
-        let whole = usage(order).pack(values.clone()).unwrap();
-        assert_eq!(whole, usage(Order::Given).pack(ordered).unwrap());
-        let pieces = [0..16, 16..32, 32..40].map(|rows| usage(order).part(&rows).pack(order.rows(&values, 40, rows)).unwrap());
-        assert_eq!(pieces.concat(), whole);
-        assert_eq!(usage(order).tensor_name(), "w.winograd.shuffled2");
     }
 }

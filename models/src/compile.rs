@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, Transformed, assemble};
+use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
@@ -184,8 +184,6 @@ pub struct Summary {
     pub passes: Report,
     /// Bytes of tensors.
     pub weight_bytes: u64,
-    /// The weights held transformed for Winograd.
-    pub transformed: Vec<Transformed>,
     /// The plan.
     pub plan: Plan,
     /// The artifact's checksum.
@@ -274,7 +272,7 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 
 /// Plan and tensors. Decoders that take more memory than allowed are left out.
 fn assembled(mut compiled: Compiled, options: &Options) -> Result<Assembly, CompileError> {
-    // In f32 whatever the precision: with a quarter of the products it beats bf16 arithmetic, which has half their price.
+    // Whatever the precision: a quarter of the products in f32 beats bf16 arithmetic, which has half their price.
     let winograd = if options.optimise { options.winograd } else { Winograd::Never };
     let derived = compiled.derived();
     let storage = |name: &str| options.precision.storage(name);
@@ -298,7 +296,6 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report.take().unwrap_or_default();
     let assembly = assembled(compiled, options)?;
-    let transformed = assembly.transformed();
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let stored = |name: &str| assembly.tensors.get(name).map(|u| (u.element, u.stored_shape()));
     check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
@@ -310,13 +307,13 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
         autoencoder: networks.autoencoder.map(|a| a.info()),
         ir: Some(assembly.ir.clone()),
         provenance: Some(provenance(networks, options, &surveys)),
-        report: Some(report(networks, options, &passes, &transformed)),
+        report: Some(report(networks, options, &passes)),
         license: options.license.clone(),
     };
     let weight_bytes = assembly.tensors.values().map(|u| u.stored_bytes() as u64).sum();
     let checksum = write_tensors(path, &contents, &assembly, &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
-    Ok(Summary { config, surveys, passes, weight_bytes, transformed, plan: contents.plan, checksum })
+    Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
 }
 
 fn provenance(networks: Networks<'_>, options: &Options, surveys: &[(&'static str, Survey)]) -> Value {
@@ -338,12 +335,7 @@ pub fn passes_json(report: &Report) -> serde_json::Value {
     report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
 }
 
-/// The convolutions computed by Winograd: weight, bytes, and the bytes that it would have otherwise.
-pub fn winograd_json(transformed: &[Transformed]) -> serde_json::Value {
-    transformed.iter().map(|t| json!({ "weight": t.weight, "bytes": t.bytes, "direct_bytes": t.direct_bytes })).collect()
-}
-
-fn report(networks: Networks<'_>, options: &Options, passes: &Report, transformed: &[Transformed]) -> Value {
+fn report(networks: Networks<'_>, options: &Options, passes: &Report) -> Value {
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     let (mut parameters, mut macs) = (Vec::new(), Vec::new());
     if let Some(import) = networks.fcdm {
@@ -362,7 +354,6 @@ fn report(networks: Networks<'_>, options: &Options, passes: &Report, transforme
         "parameters": list(parameters),
         "macs": list(macs),
         "passes": passes_json(passes),
-        "winograd": winograd_json(transformed),
     })
 }
 

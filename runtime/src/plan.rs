@@ -8,13 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's format. A reader refuses every other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Output channels of one panel of a packed weight matrix, on every CPU.
 pub const PANEL: usize = 16;
-
-/// Points of Winograd's F(4x4, 3x3): products a tile.
-pub const POINTS: usize = 36;
 
 /// Alignment in bytes of tensors in the artifact and of operands in the arena.
 pub const ALIGN: usize = 64;
@@ -320,10 +317,8 @@ pub enum Kernel {
         #[serde(default)]
         then: Rearrange,
     },
-    /// `x [N,H,W,I], U [ceil(O/16), 36, I, 16], b[O]?, r? -> y [N,OH,OW,O]`: a convolution 3x3 of stride 1 by Winograd's
-    /// F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity. `U[o/16][6 r + c][i][o%16]` is element `(r, c)` of
-    /// `G g G^T`, g being the kernel of output channel o and input channel i; zero where `o >= O`. G's row for
-    /// point p is `[1, p, p^2]` over the product of `p - q` for the other finite points q, and `[0, 0, 1]` at infinity.
+    /// As [`Kernel::Conv2d`] with a kernel 3x3 of stride 1: `x [N,H,W,I], W[O, 3*3*I], b[O]?, r? -> y [N,OH,OW,O]`, by Winograd's
+    /// F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity.
     Conv2dWinograd {
         /// Top, left, bottom, right.
         pad: [usize; 4],
@@ -424,7 +419,7 @@ impl Kernel {
     /// Which input is packed weights, and so may be of a half type.
     pub fn packed_weights(&self) -> Option<usize> {
         match self {
-            Kernel::Linear | Kernel::Conv2d { .. } | Kernel::LinearGeluSumsq => Some(1),
+            Kernel::Linear | Kernel::Conv2d { .. } | Kernel::Conv2dWinograd { .. } | Kernel::LinearGeluSumsq => Some(1),
             Kernel::ScaleLinearGatedAdd | Kernel::ConcatLinear => Some(2),
             _ => None,
         }

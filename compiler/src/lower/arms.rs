@@ -1,6 +1,6 @@
 //! One arm for every op: the kernel that computes it.
 
-use fcdm_ir::{Def, Inst, Op, Value};
+use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::plan::{Activation, Binary, Epilogue, Kernel, Rearrange, Unary};
 
 use super::{LowerError, Lowering, View, shares_buffer};
@@ -138,24 +138,24 @@ impl Lowering<'_> {
         self.kernel(inst, Kernel::GroupNorm { groups, eps: eps as f32, activation });
     }
 
-    /// A convolution, directly, or by Winograd where that was chosen for the weight. Where its result is shuffled, weights and
+    /// A convolution, directly or by Winograd. Where its result is shuffled, weights and
     /// bias have the order of the columns that it writes. The ops have a residual before the bias, which may be left out, the
     /// kernels behind.
     fn conv(&mut self, inst: &Inst, c: &Convolution) {
-        let (x, w) = (&inst.operands, self.f.value(inst.operands[1]));
+        let x = &inst.operands;
         let Convolution { stride, pad, upsample, epilogue, then } = *c;
         let order = match then {
             Rearrange::Shuffle { factor } => Order::Shuffled { factor },
             Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
         };
-        let (kernel, weights) = if w.def == Def::Weight && self.winograd.contains(&w.name) {
-            (Kernel::Conv2dWinograd { pad, upsample, epilogue, then }, self.transformed(x[1], order))
+        let kernel = if self.winograd.suits(self.f, inst) {
+            Kernel::Conv2dWinograd { pad, upsample, epilogue, then }
         } else {
-            let kernel = [w.ty.shape[1], w.ty.shape[2]];
-            (Kernel::Conv2d { kernel, stride, pad, upsample, epilogue, then }, self.panels(x[1], order))
+            let w = &self.f.ty(x[1]).shape;
+            Kernel::Conv2d { kernel: [w[1], w[2]], stride, pad, upsample, epilogue, then }
         };
         let (residual, bias) = if epilogue.residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
-        let mut inputs = vec![self.view(x[0]), weights];
+        let mut inputs = vec![self.view(x[0]), self.panels(x[1], order)];
         inputs.extend(bias.map(|&bias| self.ordered(bias, order)));
         inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, kernel, inputs);

@@ -7,13 +7,14 @@
 mod arms;
 mod copies;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use fcdm_ir::{DType, Def, Function, Op, Type, Value};
 use fcdm_runtime::plan::{Element, Kernel, Port};
 use thiserror::Error;
 
 use crate::weights::{Form, Order, Storage, WeightUse};
+use crate::winograd::Winograd;
 
 /// Index of a buffer in [`Program::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,12 +104,12 @@ pub enum LowerError {
     },
 }
 
-/// Lowers a function. Instructions run in the function's order. `winograd` names the weights of the convolutions that
-/// are computed by Winograd (see [`crate::winograd::choose`]), `storage` says how panels of others are stored.
+/// Lowers a function. Instructions run in the function's order. `winograd` says which convolutions are computed that way,
+/// `storage` how panels are stored.
 ///
 /// # Errors
 /// See [`LowerError`].
-pub fn lower(f: &Function, winograd: &BTreeSet<String>, storage: &Storage<'_>) -> Result<Program, LowerError> {
+pub fn lower(f: &Function, winograd: Winograd, storage: &Storage<'_>) -> Result<Program, LowerError> {
     let mut l = Lowering {
         f,
         winograd,
@@ -166,7 +167,7 @@ fn results_by_value(f: &Function) -> HashMap<Value, usize> {
 
 struct Lowering<'a> {
     f: &'a Function,
-    winograd: &'a BTreeSet<String>,
+    winograd: Winograd,
     storage: &'a Storage<'a>,
     p: Program,
     place: Vec<Option<BufferId>>,
@@ -196,7 +197,7 @@ impl Lowering<'_> {
         }
         let data = self.f.value(v);
         let element = match form {
-            Form::Dense | Form::Winograd => Element::F32,
+            Form::Dense => Element::F32,
             Form::Panels => (self.storage)(&data.name),
         };
         let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.clone(), element };
@@ -230,13 +231,6 @@ impl Lowering<'_> {
         }
         let x = self.ordered(v, order);
         self.pack(v, x, shape)
-    }
-
-    /// A convolution's weight as `Conv2dWinograd` wants it.
-    fn transformed(&mut self, w: Value, order: Order) -> View {
-        let ty = self.f.ty(w).clone();
-        let usage = WeightUse { weight: String::new(), form: Form::Winograd, order, ty, element: Element::F32 };
-        View { buffer: self.weight(w, Form::Winograd, order), dtype: Element::F32, shape: usage.packed_shape() }
     }
 
     /// A value `[O, ..]` with its rows in an order. One that is known only at run time is copied to it.

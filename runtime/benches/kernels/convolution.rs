@@ -1,7 +1,7 @@
 //! Convolutions: the 3x3 ones of FCDM-S and FCDM-XL, and the depthwise ones of every width.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::{Activation, Epilogue, Kernel, PANEL, POINTS, Rearrange};
+use fcdm_runtime::plan::{Activation, Epilogue, Kernel, Rearrange};
 
 use crate::one_step::{bench, panels, value, weight};
 
@@ -32,7 +32,9 @@ pub fn conv3x3(c: &mut Criterion) {
 }
 
 /// Height (and width), channels in and out, of an autoencoder's decoder at 256 px: those of SD's, then of TAESD.
-const DECODER: [(usize, usize, usize); 9] = [
+const DECODER: [(usize, usize, usize); 11] = [
+    (16, 256, 512),
+    (16, 1024, 2048),
     (32, 512, 512),
     (64, 512, 512),
     (128, 512, 256),
@@ -51,11 +53,10 @@ pub fn decoder(c: &mut Criterion) {
         let name = format!("{side}x{side}x{i}x{o}");
         let (x, half, y) = ([1, side, side, i], [1, side / 2, side / 2, i], [1, side, side, o]);
         let winograd = |upsample, epilogue| Kernel::Conv2dWinograd { pad: [1; 4], upsample, epilogue, then: Rearrange::Keep };
-        let transformed = || weight(&[o.div_ceil(PANEL), POINTS, i, PANEL]);
-        bench(c, "winograd", &name, winograd(1, Epilogue::NONE), &[value(&x), transformed(), weight(&[o])], &[&y]);
-        let given = [value(&x), transformed(), weight(&[o]), value(&y)];
+        bench(c, "winograd", &name, winograd(1, Epilogue::NONE), &[value(&x), panels(o, 9 * i), weight(&[o])], &[&y]);
+        let given = [value(&x), panels(o, 9 * i), weight(&[o]), value(&y)];
         bench(c, "winograd_add_relu", &name, winograd(1, epilogue), &given, &[&y]);
-        bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), transformed(), weight(&[o])], &[&y]);
+        bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), panels(o, 9 * i), weight(&[o])], &[&y]);
         let direct =
             Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
         bench(c, "decoder_direct", &name, direct, &[value(&x), panels(o, 9 * i), weight(&[o])], &[&y]);

@@ -2,7 +2,7 @@
 
 use super::{Fault, count, ensure};
 use crate::kernels::MAX_AXES;
-use crate::plan::{Element, Epilogue, Kernel, Operand, PANEL, POINTS, Rearrange, Step};
+use crate::plan::{Element, Epilogue, Kernel, Operand, Rearrange, Step};
 
 /// Greatest kernel, stride or padding of a convolution; far above any in use, and no sum of a few overflows.
 const MAX_SPAN: usize = 1 << 16;
@@ -136,7 +136,8 @@ pub(super) fn check(step: &Step) -> Result<(), Fault> {
             let ([n, h, w, i], image) = (upsampled(&x[0], *upsample)?, rank("y", &y[0])?);
             let own = [n, convolved(h, [pad[0], pad[2]], 3, 1)?, convolved(w, [pad[1], pad[3]], 3, 1)?];
             let o = rearranged(own, *then, image)?;
-            shape("transformed weights", &x[1], &[o.div_ceil(PANEL), POINTS, i, PANEL])?;
+            count(&[9, i + 1]).ok_or_else(|| ("a sane number of channels".into(), i.to_string()))?;
+            weights(&x[1], None, o, 9, i)?;
             after_product(step, *epilogue, *then, o)
         }
         Kernel::ConvTranspose2d { stride, pad } => {

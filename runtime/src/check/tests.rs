@@ -50,7 +50,7 @@ fn broken(change: impl Fn(&mut Entry)) -> String {
 fn plans_and_entries() {
     let mut p = neg();
     p.version = 7;
-    assert_eq!(fault(&p), "plan, entry ``: expected version 3, found 7");
+    assert_eq!(fault(&p), "plan, entry ``: expected version 4, found 7");
     p = neg();
     p.entries.push(p.entries[0].clone());
     assert_eq!(fault(&p), "plan, entry `main`: expected an entry for every name and rows once, found 1");
@@ -170,14 +170,14 @@ fn kernels() {
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[3, 4], &[1, 7, 16]], &[&[2, 5]]), "[2] before b's last axis"),
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 3, 16]], &[&[2, 5]]), "[1, 7, 16] for packed weights"),
         (plan(Kernel::ConcatLinear, &[&[2, 3], &[2, 4], &[1, 7, 16]], &[&[3, 5]]), "[2, 5] for y"),
-        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 9, 1, 16]], &[&[1, 4, 4, 5]]), "[1, 36, 1, 16] for transformed weights"),
-        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16], &[6]], &[&[1, 4, 4, 5]]), "[5] for bias"),
-        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 3, 5]]), "[1, 4, 4, 5] for y before Keep"),
-        (plan(winograd([0; 4]), &[&[1, 2, 4, 1], &[1, 36, 1, 16]], &[&[1, 1, 2, 5]]), "no larger than the padded image"),
-        (plan(winograd([huge; 4]), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "excessive"),
-        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[2, 36, 1, 16]], &[&[1, 8, 6, 5]]), "[1, 4, 4, 20] for y before Shuffle"),
-        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 8, 8, 5]]), "[2, 36, 1, 16] for transformed weights"),
-        (plan(winograd_shuffle(3), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 36, 1, 16]], &[&[1, 4, 4, 5]]), "[1, 9, 16] for packed weights"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 9, 16], &[6]], &[&[1, 4, 4, 5]]), "[5] for bias"),
+        (plan(winograd(pad), &[&[1, 4, 4, 1], &[1, 9, 16]], &[&[1, 4, 3, 5]]), "[1, 4, 4, 5] for y before Keep"),
+        (plan(winograd([0; 4]), &[&[1, 2, 4, 1], &[1, 9, 16]], &[&[1, 1, 2, 5]]), "no larger than the padded image"),
+        (plan(winograd([huge; 4]), &[&[1, 4, 4, 1], &[1, 9, 16]], &[&[1, 4, 4, 5]]), "excessive"),
+        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[2, 9, 16]], &[&[1, 8, 6, 5]]), "[1, 4, 4, 20] for y before Shuffle"),
+        (plan(winograd_shuffle(2), &[&[1, 4, 4, 1], &[1, 9, 16]], &[&[1, 8, 8, 5]]), "[2, 9, 16] for packed weights"),
+        (plan(winograd_shuffle(3), &[&[1, 4, 4, 1], &[1, 9, 16]], &[&[1, 8, 8, 5]]), "an image after Shuffle"),
         (
             plan(Kernel::ConvTranspose2d { stride: 2, pad }, &[&[1, 4, 4, 2], &[2, 3, 3, 5]], &[&[1, 9, 8, 5]]),
             "that the convolution maps back to [4, 4]",

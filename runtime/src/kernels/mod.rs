@@ -34,7 +34,6 @@ use crate::simd::Isa;
 pub(crate) use copy::MAX_AXES;
 pub use gemm::{pack_pairs, pack_panels};
 pub(crate) use scratch::{Scratch, Split, Units, part};
-pub use winograd::winograd_panel;
 
 /// Most inputs that a kernel has.
 pub(crate) const MAX_INPUTS: usize = 6;

@@ -1,5 +1,6 @@
 //! Runs one step on every variant of this CPU and on several numbers of threads, for the kernels' tests.
 
+use super::gemm::{pack_pairs, pack_panels};
 use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Split, Worker, task};
 use crate::arena::Arena;
 use crate::plan::{Activation, Element, Epilogue, Kernel, Operand, PANEL, Place, Step};
@@ -32,6 +33,24 @@ pub fn values(count: usize, seed: u64) -> Vec<f32> {
 /// Extents of packed weights.
 pub fn packed(o: usize, k: usize) -> [usize; 3] {
     [o.div_ceil(PANEL), k, PANEL]
+}
+
+/// A matrix of `o` rows rounded to the type, and its panels; two halves an f32.
+pub fn stored(element: Element, w: &[f32], o: usize, taps: usize, channels: usize) -> (Vec<f64>, Vec<f32>) {
+    let (rounded, packed): (Vec<f64>, Vec<u16>) = match element {
+        Element::F16 => {
+            let halves: Vec<half::f16> = w.iter().map(|&w| half::f16::from_f32(w)).collect();
+            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
+            (halves.iter().map(|h| h.to_f64()).collect(), pack_panels(&bits, o, taps * channels))
+        }
+        _ => {
+            let halves: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
+            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
+            (halves.iter().map(|h| h.to_f64()).collect(), pack_pairs(&bits, o, taps, channels))
+        }
+    };
+    let two = |p: &[u16]| f32::from_bits(u32::from(p[0]) | u32::from(p[1]) << 16);
+    (rounded, packed.chunks_exact(2).map(two).collect())
 }
 
 /// A convolution of `[n, h, w, i]` with `[o, kh, kw, i]`, and the height and width of the result.

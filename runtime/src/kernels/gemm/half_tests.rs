@@ -1,28 +1,9 @@
 //! Products with weights of f16 and bf16 against f64 loops over the rounded weights, and over rounded rows where pairs are
 //! multiplied: on every variant, by its own instructions or, for pairs, by f32 in their place.
 
-use crate::kernels::gemm::{pack_pairs, pack_panels};
-use crate::kernels::testing::{close, run_on, step, values};
+use crate::kernels::testing::{close, run_on, step, stored, values};
 use crate::plan::{Element, Epilogue, Kernel, Rearrange, Step};
 use crate::simd::Isa;
-
-/// A matrix of `o` rows rounded to the type, and its panels; two halves an f32.
-fn stored(element: Element, w: &[f32], o: usize, taps: usize, channels: usize) -> (Vec<f64>, Vec<f32>) {
-    let (rounded, packed): (Vec<f64>, Vec<u16>) = match element {
-        Element::F16 => {
-            let halves: Vec<half::f16> = w.iter().map(|&w| half::f16::from_f32(w)).collect();
-            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
-            (halves.iter().map(|h| h.to_f64()).collect(), pack_panels(&bits, o, taps * channels))
-        }
-        _ => {
-            let halves: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
-            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
-            (halves.iter().map(|h| h.to_f64()).collect(), pack_pairs(&bits, o, taps, channels))
-        }
-    };
-    let two = |p: &[u16]| f32::from_bits(u32::from(p[0]) | u32::from(p[1]) << 16);
-    (rounded, packed.chunks_exact(2).map(two).collect())
-}
 
 /// Runs the step on every variant, and with bf16 weights also in pairs. `want` gives the outputs when its argument rounds
 /// what the weights are multiplied by.

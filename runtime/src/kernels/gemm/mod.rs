@@ -11,7 +11,7 @@ pub(crate) mod epilogue;
 mod half_tests;
 pub(crate) mod micro;
 mod pack;
-mod panel;
+pub(crate) mod panel;
 mod product;
 mod rows;
 mod split;

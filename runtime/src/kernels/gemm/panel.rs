@@ -10,7 +10,7 @@ use crate::simd::Simd;
 
 /// The ways of multiplying by stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weights {
+pub(crate) enum Weights {
     F32,
     F16,
     /// Pairs of steps of k, widened to f32.
@@ -45,6 +45,25 @@ impl Weights {
     /// Whether a tile cannot read them as they are.
     pub fn are_widened(self) -> bool {
         matches!(self, Weights::F16 | Weights::Bf16)
+    }
+
+    /// Channels `j ..` of step `k` of lines that begin at `lines`, as f32.
+    ///
+    /// # Safety
+    /// - The step exists, and a vector of its channels from `j` on.
+    #[inline(always)]
+    pub unsafe fn lanes<S: Simd>(self, s: S, lines: *const f32, k: usize, j: usize) -> S::V {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match self {
+                Weights::F32 => s.load(lines.add(k * PANEL + j)),
+                Weights::F16 => s.load_f16(lines.cast::<u16>().add(k * PANEL + j)),
+                Weights::Bf16 | Weights::Bf16Pairs => {
+                    let pairs = s.load(lines.add(k / 2 * PANEL + j));
+                    if k.is_multiple_of(2) { s.low_bf16(pairs) } else { s.high_bf16(pairs) }
+                }
+            }
+        }
     }
 
     /// Widens `depth` steps of a panel, from `panel` on, to f32.

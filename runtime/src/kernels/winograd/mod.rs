@@ -1,11 +1,13 @@
 //! 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): the image is cut into tiles of 4x4 outputs, which see 6x6
 //! pixels each, and the convolution becomes 36 products `[tiles, I] x [I, O]`, one for each point (see
-//! [`transform`]), with a quarter of the multiplications. Weights come transformed, four times as many as before.
+//! [`transform`]), with a quarter of the multiplications. Weights come as every convolution's do, and are transformed where
+//! they are used: stored so they would be four times as many, which memory brings more slowly than this takes.
 //!
 //! Tiles are taken in batches, whose transformed pixels V are kept in shared scratch and stay in the outer cache. A
 //! batch takes two phases. First every tile is transformed. Then, for two panels of 16 output channels and a block of
-//! tiles, the 36 products are made side by side in a thread's own scratch and transformed back while they are in its
-//! cache. Panels come first in the order of units, so that each one's weights leave memory once a batch.
+//! tiles, the panels are transformed into a thread's own scratch, U, the 36 products are made side by side and
+//! transformed back while they are in its cache. Panels come first in the order of units, so that each one's weights leave
+//! memory once a batch, and are transformed once a batch and thread.
 //!
 //! Every tile and every panel are computed alike wherever batches and blocks begin.
 
@@ -13,14 +15,15 @@
 mod tests;
 mod transform;
 
+use std::ops::Range;
+
 use super::gemm::destination::Destination;
 use super::gemm::micro::{Ahead, GROUP, Left, Right, multiply_add, stretches};
+use super::gemm::panel::Weights;
 use super::scratch::{addresses, row_step};
 use super::{Args, Needs, Task, Worker};
-use crate::plan::{Activation, Kernel, PANEL, POINTS, Step};
-use crate::simd::Isa;
-pub use transform::winograd_panel;
-use transform::{EDGE, Outputs, Pixels, STEP, input_tile, output_tile};
+use crate::plan::{Activation, Kernel, PANEL, Step};
+use transform::{EDGE, Kernels, Outputs, POINTS, Pixels, STEP, TAPS, input_tile, kernel_panel, output_tile};
 
 /// Elements of a batch's V that are aimed at: 8 MB, of an outer cache of 16 MB or more.
 const BATCH: usize = 1 << 21;
@@ -32,7 +35,7 @@ const LEAST_BATCH: usize = 64;
 /// Most tiles of a block: their products of two panels are 330 KB, of an inner cache of 512 KB or more.
 const BLOCK: usize = 72;
 
-/// Least tiles of a block: the panels' weights come from the outer cache for every block.
+/// Least tiles of a block: U comes from the outer cache for every block.
 const LEAST_BLOCK: usize = 24;
 
 /// Units of a batch that are aimed at, so that threads have equal shares of them.
@@ -61,6 +64,13 @@ struct Winograd {
     residual: Option<usize>,
     activation: Activation,
     destination: Destination,
+    weights: Weights,
+}
+
+/// Panels and input channels whose U is in own scratch at a time.
+struct Part {
+    group: usize,
+    channels: Range<usize>,
 }
 
 pub(super) fn task(step: &Step) -> Box<dyn Task> {
@@ -85,6 +95,7 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         residual,
         activation: epilogue.activation,
         destination: Destination::of(then, y[2], y[3]),
+        weights: Weights::new(step.inputs[1].dtype, false),
     })
 }
 
@@ -133,6 +144,17 @@ impl Winograd {
         self.block() * GROUP + 16
     }
 
+    /// Input channels whose U is made at a time: all, where several blocks of tiles use it; else as many as a product takes in
+    /// one go, so that U stays near.
+    fn depth(&self) -> usize {
+        if self.batch() > self.block() { self.channels } else { stretches(self.channels).next().map_or(0, |first| first.len()) }
+    }
+
+    /// Elements from a point's part of U, which is two panels, to the next, an odd number of cache lines.
+    fn u_step(&self) -> usize {
+        row_step(GROUP * self.depth())
+    }
+
     /// Sample, row and column of a tile's first output.
     fn place(&self, tile: usize) -> (usize, usize, usize) {
         let (rows, columns) = (self.out_height.div_ceil(STEP), self.out_width.div_ceil(STEP));
@@ -160,7 +182,7 @@ impl Winograd {
     ///
     /// # Safety
     /// - The task's contract, in the batch's first phase.
-    unsafe fn transform(&self, tiles: std::ops::Range<usize>, x: *const f32, worker: &Worker<'_>) {
+    unsafe fn transform(&self, tiles: Range<usize>, x: *const f32, worker: &Worker<'_>) {
         let parts = self.channels.div_ceil(CHANNELS);
         for unit in worker.units(tiles.len() * parts) {
             let (tile, from) = (unit / parts, unit % parts * CHANNELS);
@@ -178,21 +200,27 @@ impl Winograd {
     ///
     /// # Safety
     /// - The task's contract, in the batch's second phase.
-    unsafe fn multiply(&self, tiles: std::ops::Range<usize>, args: &Args, worker: &mut Worker<'_>) {
-        let block = self.block();
+    unsafe fn multiply(&self, tiles: Range<usize>, args: &Args, worker: &mut Worker<'_>) {
+        let (block, depth) = (self.block(), self.depth());
         let blocks = tiles.len().div_ceil(block);
+        // The group whose U is there as a whole.
+        let mut held = None;
         for unit in worker.units(self.column_groups() * blocks) {
             let (group, first) = (unit / blocks, unit % blocks * block);
             let rows = block.min(tiles.len() - first);
-            let (m, table) = worker.own.split_at_mut(POINTS * self.m_step());
-            let table = addresses(table, rows);
             // SAFETY: the block's rows of V were written in the phase before; the panels exist.
             unsafe {
                 let v = worker.shared.address(0..(POINTS - 1) * self.v_step() + (first + rows) * self.row_step());
                 let v = v.add(first * self.row_step());
-                let u = args.inputs[1].cast::<f32>().add(group * GROUP * POINTS * self.channels);
-                let panels = (self.out_channels - group * GROUP).div_ceil(PANEL).min(GROUP / PANEL);
-                self.products(worker.isa, v, u, panels, table, m);
+                for from in (0..self.channels).step_by(depth) {
+                    let part = Part { group, channels: from..self.channels.min(from + depth) };
+                    if depth < self.channels || held != Some(group) {
+                        self.transform_kernels(&part, args, worker);
+                    }
+                    self.products(v, rows, &part, args, worker);
+                }
+                held = Some(group);
+                let m = &worker.own[POINTS * self.u_step()..];
                 for row in 0..rows {
                     let out = self.outputs(tiles.start + first + row, group, args);
                     output_tile(worker.isa, m.as_ptr().add(row * GROUP), self.m_step(), &out);
@@ -201,25 +229,57 @@ impl Winograd {
         }
     }
 
-    /// The products of as many tiles as `table` has places with one or two panels, point by point.
+    /// The panels of a group, one or two.
+    fn kernels(&self, group: usize, args: &Args) -> impl Iterator<Item = Kernels> + use<> {
+        let step = TAPS * TAPS * self.weights.offset(self.channels);
+        let (weights, channels, start) = (self.weights, self.channels, args.inputs[1].cast::<f32>());
+        let panels = group * GROUP / PANEL..self.out_channels.div_ceil(PANEL).min((group + 1) * GROUP / PANEL);
+        panels.map(move |panel| Kernels { start: start.wrapping_add(panel * step), weights, channels })
+    }
+
+    /// U of a part, into own scratch.
     ///
     /// # Safety
-    /// - `v` is the first tile's row of V, `u` the first panel's weights; `m` holds 36 points of a block.
-    unsafe fn products(&self, isa: Isa, v: *const f32, u: *const f32, panels: usize, table: &mut [*const f32], m: &mut [f32]) {
-        let point = self.channels * PANEL;
+    /// - The task's contract.
+    unsafe fn transform_kernels(&self, part: &Part, args: &Args, worker: &mut Worker<'_>) {
+        let u = &mut worker.own[..POINTS * self.u_step()];
+        for (panel, kernels) in self.kernels(part.group, args).enumerate() {
+            // SAFETY: the panels exist; each has its place in every point's part of U.
+            unsafe {
+                let u = u.as_mut_ptr().add(panel * self.depth() * PANEL);
+                kernel_panel(worker.isa, &kernels, part.channels.clone(), u, self.u_step());
+            }
+        }
+    }
+
+    /// The products of a part of as many tiles as `rows` says, point by point, added to those of the channels before it.
+    ///
+    /// # Safety
+    /// - `v` is the first tile's row of V, own scratch holds the part's U; the panels exist.
+    unsafe fn products(&self, v: *const f32, rows: usize, part: &Part, args: &Args, worker: &mut Worker<'_>) {
+        let Part { group, channels } = part;
+        let (u, rest) = worker.own.split_at_mut(POINTS * self.u_step());
+        let (m, table) = rest.split_at_mut(POINTS * self.m_step());
+        let (table, panels) = (addresses(table, rows), self.kernels(*group, args).count());
+        // What is transformed next is fetched meanwhile, a tap at every point.
+        let (next, from) = if channels.end < self.channels { (*group, channels.end) } else { (group + 1, 0) };
+        let mut taps = self.kernels(next, args).flat_map(|k| (0..TAPS * TAPS).map(move |tap| k.tap(tap)));
         for (p, m) in m.chunks_exact_mut(self.m_step()).enumerate() {
-            for channels in stretches(self.channels) {
-                let start = u.wrapping_add(p * point + channels.start * PANEL);
-                let right = Right { start, panel_step: POINTS * point, panels };
-                let first = v.wrapping_add(p * self.v_step() + channels.start);
-                // The next stretch of weights, and this stretch's share of the next point's rows.
-                let share = table.len() * channels.start / self.channels * self.row_step();
-                let rows = v.wrapping_add((p + 1) * self.v_step() + share);
-                let ahead = Ahead { weights: start.wrapping_add(channels.len() * PANEL), rows };
+            let tap = taps.next().map(|tap| tap.wrapping_add(self.weights.offset(from)));
+            for depth in stretches(channels.len()) {
+                let start = u.as_ptr().wrapping_add(p * self.u_step() + depth.start * PANEL);
+                let right = Right { start, panel_step: self.depth() * PANEL, panels };
+                let first = v.wrapping_add(p * self.v_step() + channels.start + depth.start);
+                // This stretch's share of the next point's rows.
+                let share = rows * depth.start / channels.len() * self.row_step();
+                let ahead = Ahead {
+                    weights: tap.map_or(start.wrapping_add(depth.len() * PANEL), |t| t.wrapping_add(self.weights.offset(depth.start))),
+                    rows: v.wrapping_add((p + 1) * self.v_step() + channels.start + share),
+                };
                 table.iter_mut().enumerate().for_each(|(row, address)| *address = first.wrapping_add(row * self.row_step()));
-                let left = Left { rows: table, step: 1 };
-                // SAFETY: the rows of V and of m, the point's part of the panels; the scratches and weights are apart.
-                unsafe { multiply_add(isa, left, right, ahead, channels.len(), m.as_mut_ptr(), channels.start == 0) };
+                let (left, begin) = (Left { rows: table, step: 1 }, channels.start + depth.start == 0);
+                // SAFETY: the rows of V and of m, the point's part of U; the scratches are apart.
+                unsafe { multiply_add(worker.isa, left, right, ahead, depth.len(), m.as_mut_ptr(), begin) };
             }
         }
     }
@@ -247,7 +307,11 @@ impl Winograd {
 
 impl Task for Winograd {
     fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 2 * self.batches(), own: POINTS * self.m_step() + 2 * self.block(), shared: POINTS * self.v_step() }
+        Needs {
+            phases: 2 * self.batches(),
+            own: POINTS * (self.u_step() + self.m_step()) + 2 * self.block(),
+            shared: POINTS * self.v_step(),
+        }
     }
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {

@@ -1,18 +1,10 @@
 //! Winograd convolutions against f64 loops, over every tail: tiles, channels, pads, batches, groups.
 
-use super::winograd_panel;
-use crate::kernels::testing::{close, convolve, epilogues, run_all, shuffled, step, tiles_first, unshuffled, upsampled, values};
-use crate::plan::{Epilogue, Kernel, PANEL, POINTS, Rearrange};
-
-/// Weights `[O,3,3,I]` as the kernel reads them.
-fn packed(w: &[f32], o: usize, i: usize) -> Vec<f32> {
-    let size = POINTS * i * PANEL;
-    let mut u = vec![f32::NAN; o.div_ceil(PANEL) * size];
-    for (w, panel) in w.chunks(PANEL * 9 * i).zip(u.chunks_exact_mut(size)) {
-        winograd_panel(w, i, panel);
-    }
-    u
-}
+use crate::kernels::gemm::pack_panels;
+use crate::kernels::testing::{
+    close, convolve, epilogues, packed, run_all, shuffled, step, stored, tiles_first, unshuffled, upsampled, values,
+};
+use crate::plan::{Element, Epilogue, Kernel, Rearrange};
 
 fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let i = x[3];
@@ -21,8 +13,7 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let bias = if with_bias { Some(&b[..]) } else { None };
     let (want, [oh, ow]) = convolve(&pixels, x, &w, bias, [3, 3], 1, pad);
     let y = [x[0], oh, ow, o];
-    let u = packed(&w, o, i);
-    let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
+    let (u, weights) = (pack_panels(&w, o, 9 * i), packed(o, 9 * i));
     let kernel = Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
     let check = |y: &[Vec<f32>], what: &str| close(&y[0], &want, 1.2e-5, what);
     if with_bias {
@@ -49,8 +40,7 @@ fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
             (unshuffled(&own, [h, w_, o], f), w, b, [x[0], h, w_, o * f * f])
         }
     };
-    let weights = [o.div_ceil(PANEL), POINTS, i, PANEL];
-    let u = packed(&w, o, i);
+    let (u, weights) = (pack_panels(&w, o, 9 * i), packed(o, 9 * i));
     let s = step(Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then }, &[&x, &weights, &[o]], &[&y]);
     run_all(&s, &[&pixels, &u, &b], |y, what| close(&y[0], &want, 1.2e-5, what));
 }
@@ -62,14 +52,14 @@ fn epilogues_and_upsampled_images() {
         let x = [2, 4, 3, 5];
         let large = [x[0], x[1] * f, x[2] * f, x[3]];
         let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * x[3], 2), values(o, 3));
-        let u = packed(&w, o, x[3]);
+        let u = pack_panels(&w, o, 9 * x[3]);
         let y = [large[0], large[1], large[2], o];
         let r = values(y.iter().product(), 4);
         for bias in [None, Some(&b[..])] {
             let own = convolve(&upsampled(&pixels, x, f), large, &w, bias, [3, 3], 1, [1; 4]).0;
             for (epilogue, e) in epilogues() {
                 let want: Vec<f64> = own.iter().zip(&r).map(|(&v, &r)| e(v, f64::from(r))).collect();
-                let (weights, of_bias) = ([o.div_ceil(PANEL), POINTS, x[3], PANEL], [o]);
+                let (weights, of_bias) = (packed(o, 9 * x[3]), [o]);
                 let mut given: Vec<(&[usize], &[f32])> = vec![(&x, &pixels), (&weights, &u)];
                 given.extend(bias.map(|b| (&of_bias[..], b)));
                 given.extend(epilogue.residual.then_some((&y[..], &r[..])));
@@ -136,34 +126,34 @@ fn blocks_and_groups() {
     case([2, 22, 22, 900], 3, [1; 4], true);
 }
 
+/// Alone a sample is one block of tiles, with others it is not.
 #[test]
 fn a_batch_is_its_samples() {
-    let (x, w) = (values(2 * 6 * 6 * 5, 1), values(9 * 9 * 5, 2));
-    let (u, kernel) =
-        (packed(&w, 9, 5), Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep });
-    let s = |n: usize| step(kernel.clone(), &[&[n, 6, 6, 5], &[1, POINTS, 5, PANEL]], &[&[n, 6, 6, 9]]);
+    let (n, image, i, o) = (16, [6, 6], 900, 40);
+    let (pixels, made) = (image[0] * image[1] * i, image[0] * image[1] * o);
+    let (x, w) = (values(n * pixels, 1), values(o * 9 * i, 2));
+    let u = pack_panels(&w, o, 9 * i);
+    let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+    let s = |n: usize| step(kernel.clone(), &[&[n, image[0], image[1], i], &packed(o, 9 * i)], &[&[n, image[0], image[1], o]]);
     let isa = crate::simd::Isa::best();
-    let both = crate::kernels::testing::run(&s(2), &[&x, &u], isa, 2);
-    let second = crate::kernels::testing::run(&s(1), &[&x[6 * 6 * 5..], &u], isa, 2);
-    assert_eq!(both[0][6 * 6 * 9..], second[0]);
+    let all = crate::kernels::testing::run(&s(n), &[&x, &u], isa, 2);
+    let last = crate::kernels::testing::run(&s(1), &[&x[(n - 1) * pixels..], &u], isa, 2);
+    assert_eq!(all[0][(n - 1) * made..], last[0]);
 }
 
-/// A kernel that is 1 in its middle gives the image back, up to rounding; so do weights at any place of a panel.
+/// Odd channels leave half of each tap's last pair empty.
 #[test]
-fn weights_are_where_the_plan_says() {
-    let (o, i) = (3, 4);
-    let mut w = vec![0.0; o * 9 * i];
-    // Output channel k is input channel k + 1.
-    (0..o).for_each(|k| w[(k * 9 + 4) * i + k + 1] = 1.0);
-    let u = packed(&w, o, i);
-    for (k, element) in u.iter().enumerate() {
-        let (c, lane) = (k / PANEL % i, k % PANEL);
-        assert!(*element == 0.0 || c == lane + 1, "element {k}");
+fn weights_of_half_the_size() {
+    for (x, o) in [([1, 5, 6, 3], 33), ([2, 4, 4, 64], 16), ([1, 3, 9, 131], 40), ([2, 22, 22, 9], 5), ([1, 4, 4, 1], 1)] {
+        for element in [Element::F16, Element::BF16] {
+            let (pixels, given) = (values(x.iter().product(), 1), values(o * 9 * x[3], 2));
+            let (rounded, u) = stored(element, &given, o, 9, x[3]);
+            let w: Vec<f32> = rounded.iter().map(|&w| w as f32).collect();
+            let (want, [oh, ow]) = convolve(&pixels, x, &w, None, [3, 3], 1, [1; 4]);
+            let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+            let mut s = step(kernel, &[&x, &element.packed(o, 9, x[3])], &[&[x[0], oh, ow, o]]);
+            s.inputs[1].dtype = element;
+            run_all(&s, &[&pixels, &u], |y, what| close(&y[0], &want, 1.2e-5, &format!("{element:?}: {what}")));
+        }
     }
-    // At point 0 in both directions: (G g G^T)[0][0] is the kernel's first weight, here 0; at infinity its last.
-    assert!(u[..i * PANEL].iter().chain(&u[(POINTS - 1) * i * PANEL..]).all(|&v| v == 0.0));
-    let middle = |a: usize, b: usize| f64::from(u[((a * 6 + b) * i + 1) * PANEL]);
-    let g = |p: f64, others: [f64; 4]| p / others.iter().map(|q| p - q).product::<f64>();
-    let (near, far) = (g(0.625, [0.0, -0.625, 1.5, -1.5]), g(1.5, [0.0, 0.625, -0.625, -1.5]));
-    assert!((middle(1, 3) - near * far).abs() < 1e-7 * (near * far).abs());
 }

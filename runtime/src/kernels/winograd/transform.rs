@@ -7,9 +7,12 @@
 //! (sqrt(1/2), sqrt(2)), 1.4e-6 for (5/8, 3/2), whose matrices moreover are exact in f32. Pairs of opposite points share
 //! their even and odd parts.
 
+use std::ops::Range;
+
 use crate::kernels::gemm::destination::Destination;
 use crate::kernels::gemm::epilogue::activate;
-use crate::plan::{Activation, PANEL, POINTS};
+use crate::kernels::gemm::panel::Weights;
+use crate::plan::{Activation, PANEL};
 use crate::simd::{Simd, variants};
 
 /// The inner pair of points is `A` and `-A`.
@@ -19,39 +22,95 @@ const B: f32 = 1.5;
 const A2: f32 = A * A;
 const B2: f32 = B * B;
 
+/// Taps of a kernel's edge.
+pub(super) const TAPS: usize = 3;
 /// Pixels of a tile's edge, which are also the points of one direction.
 pub(super) const EDGE: usize = 6;
+/// Points of both directions: products a tile.
+pub(super) const POINTS: usize = EDGE * EDGE;
 /// Outputs of a tile's edge.
 pub(super) const STEP: usize = 4;
 
-/// `G`: a kernel's row, divided by the point's product of differences to the others, at each point.
-fn g_rows() -> [[f64; 3]; EDGE] {
-    let (a, b) = (f64::from(A), f64::from(B));
-    let (a2, b2) = (a * a, b * b);
-    let at = |p: f64, differences: f64| [1.0, p, p * p].map(|v| v / differences);
-    let (near, far) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-    [at(0.0, a2 * b2), at(a, near), at(-a, near), at(b, far), at(-b, far), [0.0, 0.0, 1.0]]
+/// `G g`: a kernel's row, divided by the point's product of differences to the others, at each point.
+#[inline(always)]
+fn kernel_row<S: Simd>(s: S, g: [S::V; TAPS]) -> [S::V; EDGE] {
+    const ZERO: f64 = 1.0 / (A2 as f64 * B2 as f64);
+    const NEAR: f64 = 1.0 / (2.0 * A2 as f64 * (A2 as f64 - B2 as f64));
+    const FAR: f64 = 1.0 / (2.0 * B2 as f64 * (B2 as f64 - A2 as f64));
+    const ODD: [f32; 2] = [(NEAR * A as f64) as f32, (FAR * B as f64) as f32];
+    const EVEN: [f32; 2] = [(NEAR * A2 as f64) as f32, (FAR * B2 as f64) as f32];
+    let k = |x: f32| s.splat(x);
+    let even_a = s.mla(k(EVEN[0]), g[2], s.mul(k(NEAR as f32), g[0]));
+    let even_b = s.mla(k(EVEN[1]), g[2], s.mul(k(FAR as f32), g[0]));
+    [
+        s.mul(k(ZERO as f32), g[0]),
+        s.mla(k(ODD[0]), g[1], even_a),
+        s.mla(k(-ODD[0]), g[1], even_a),
+        s.mla(k(ODD[1]), g[1], even_b),
+        s.mla(k(-ODD[1]), g[1], even_b),
+        g[2],
+    ]
 }
 
-/// Transforms one panel of a convolution's weights: `w [rows, 3, 3, channels]` of at most 16 output channels into
-/// `[36, channels, 16]`, zero where there is no row. In f64, rounded once.
-///
-/// # Panics
-/// If `panel` does not hold `36 * channels * 16` elements, or `w` is not at most 16 rows.
-pub fn winograd_panel(w: &[f32], channels: usize, panel: &mut [f32]) {
-    let row = EDGE / 2 * EDGE / 2 * channels;
-    assert_eq!(panel.len(), POINTS * channels * PANEL, "a panel of {channels} channels");
-    assert!(w.len() <= PANEL * row && w.len().is_multiple_of(row.max(1)), "at most {PANEL} rows of {row}, found {}", w.len());
-    let g = g_rows();
-    panel.fill(0.0);
-    for (lane, w) in w.chunks_exact(row.max(1)).enumerate() {
-        for c in 0..channels {
-            let tap = |y: usize, x: usize| f64::from(w[(y * 3 + x) * channels + c]);
-            let columns: [[f64; 3]; EDGE] = g.map(|g| std::array::from_fn(|x| g[0] * tap(0, x) + g[1] * tap(1, x) + g[2] * tap(2, x)));
-            for (i, column) in columns.iter().enumerate() {
-                for (j, g) in g.iter().enumerate() {
-                    let value = column[0] * g[0] + column[1] * g[1] + column[2] * g[2];
-                    panel[((i * EDGE + j) * channels + c) * PANEL + lane] = value as f32;
+/// A panel of a convolution's weights, [`PANEL`] output channels of a kernel 3x3, as the plan has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernels {
+    /// Its first line.
+    pub start: *const f32,
+    pub weights: Weights,
+    /// Input channels.
+    pub channels: usize,
+}
+
+impl Kernels {
+    /// Where a tap's lines begin, one for every input channel or for two.
+    pub fn tap(&self, tap: usize) -> *const f32 {
+        self.start.wrapping_add(tap * self.weights.offset(self.channels))
+    }
+}
+
+variants! {
+    /// `G g G^T` of some input channels of a panel: the 16 values of point `p` and the k-th of them go to `u[p * step + 16 * k]`.
+    ///
+    /// # Safety
+    /// - The panel has those channels, and `u` is valid for writes at those places.
+    pub(super) unsafe fn kernel_panel(kernels: &Kernels, channels: Range<usize>, u: *mut f32, step: usize) = kernel_panel_body
+}
+
+#[inline(always)]
+unsafe fn kernel_panel_body<S: Simd>(s: S, kernels: &Kernels, channels: Range<usize>, u: *mut f32, step: usize) {
+    // Once for every kind of weights.
+    macro_rules! of {
+        ($($kind:ident)*) => {
+            match kernels.weights {
+                // SAFETY: the caller's contract.
+                $(Weights::$kind => unsafe { kernel_lines(s, Kernels { weights: Weights::$kind, ..*kernels }, channels, u, step) },)*
+            }
+        };
+    }
+    of!(F32 F16 Bf16 Bf16Pairs);
+}
+
+#[inline(always)]
+unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, u: *mut f32, step: usize) {
+    let Kernels { start, weights, .. } = kernels;
+    let tap = weights.offset(kernels.channels);
+    for (k, c) in channels.enumerate() {
+        for j in (0..PANEL).step_by(S::LANES) {
+            let mut rows = [[s.splat(0.0); EDGE]; TAPS];
+            for (y, row) in rows.iter_mut().enumerate() {
+                let mut g = [s.splat(0.0); TAPS];
+                for (x, g) in g.iter_mut().enumerate() {
+                    // SAFETY: channel c of a tap of the panel.
+                    *g = unsafe { weights.lanes(s, start.add((TAPS * y + x) * tap), c, j) };
+                }
+                *row = kernel_row(s, g);
+            }
+            for x in 0..EDGE {
+                let column = kernel_row(s, [rows[0][x], rows[1][x], rows[2][x]]);
+                for (y, &value) in column.iter().enumerate() {
+                    // SAFETY: the caller's contract.
+                    unsafe { s.store(u.add((y * EDGE + x) * step + k * PANEL + j), value) };
                 }
             }
         }
