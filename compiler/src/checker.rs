@@ -145,10 +145,10 @@ mod tests {
     use super::*;
     use crate::allocate::allocate;
     use crate::lower::lower;
+    use crate::winograd::Winograd;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
     use fcdm_runtime::plan::Element;
-    use std::collections::BTreeSet;
 
     fn example() -> (Program, Entry) {
         let mut b = Builder::new("f");
@@ -158,7 +158,7 @@ mod tests {
         let s = b.one(Add {}, &[e, t]);
         let c = b.one(Concat { axis: 1 }, &[s, t]);
         let y = b.one(Tanh {}, &[c]);
-        let program = lower(&b.finish(vec![("y".into(), y)]), &BTreeSet::new(), &|_| Element::F32).unwrap();
+        let program = lower(&b.finish(vec![("y".into(), y)]), Winograd::Never, &|_| Element::F32).unwrap();
         let entry = allocate(&program, "f", 2);
         (program, entry)
     }

@@ -106,8 +106,9 @@ unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, 
                 }
                 *row = kernel_row(s, g);
             }
-            for x in 0..EDGE {
-                let column = kernel_row(s, [rows[0][x], rows[1][x], rows[2][x]]);
+            let [top, middle, bottom] = rows;
+            for (x, ((&a, &b), &c)) in top.iter().zip(&middle).zip(&bottom).enumerate() {
+                let column = kernel_row(s, [a, b, c]);
                 for (y, &value) in column.iter().enumerate() {
                     // SAFETY: the caller's contract.
                     unsafe { s.store(u.add((y * EDGE + x) * step + k * PANEL + j), value) };
