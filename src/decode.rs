@@ -68,14 +68,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
         }
-        pictures.add(&format!("{i:06}"), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
+        pictures.add(i, &format!("{i:06}"), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
         bar.set_position(i as u64 + 1);
     }
     bar.finish_and_clear();
     pictures.finish([h, w, c])?;
     let seconds = started.elapsed().as_secs_f64();
     if a.json {
-        let files: Vec<String> = pictures.files().iter().map(shown).collect();
+        let files: Vec<String> = pictures.files().map(shown).collect();
         let summary = json!({ "pictures": files, "tiles": decoder.tiles(), "bytes": decoder.bytes(), "seconds": seconds });
         sayln!("{summary:#}");
     } else {

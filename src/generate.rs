@@ -167,9 +167,10 @@ fn preview(artifact: &Arc<Artifact>, model: &ModelInfo, a: &Arguments) -> Result
 /// it would end the process.
 fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(), Failure> {
     let (state, output) = (network.state_len() as u64, network.output_len() as u64);
-    // State, noise, Heun's second input and the doubled state of guidance; the output, Heun's second and the doubled one. Latents
-    // of all pictures are kept only where they are written, and then in two orders.
-    let values = (batch as u64) * (5 * state + 4 * output) + pictures as u64 * state;
+    // State, noise, Heun's second input, the doubled state of guidance, what it begins from with its noise, and six that a
+    // solver of several steps remembers; the output, Heun's second and the doubled one. Latents of all pictures are kept only where
+    // they are written, and then in two orders.
+    let values = (batch as u64) * (13 * state + 4 * output) + pictures as u64 * state;
     let bytes = values.saturating_mul(4);
     let had = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
     let line = || format!("there is no memory of {} for {pictures} pictures, {batch} at a time", progress::size(bytes));

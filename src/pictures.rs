@@ -31,7 +31,8 @@ pub const GAP: usize = 2;
 pub struct Pictures<'a> {
     a: &'a Arguments,
     grid: Option<usize>,
-    files: Vec<PathBuf>,
+    /// By the pictures' numbers, once all are there.
+    files: Vec<(usize, PathBuf)>,
     _folder: Folder,
 }
 
@@ -67,34 +68,34 @@ impl<'a> Pictures<'a> {
         self.a.output.join(format!("{name}.png"))
     }
 
-    /// Writes one.
-    pub fn add(&mut self, name: &str, picture: &Picture, texts: &[Text<'_>]) -> Result<(), Failure> {
+    /// Writes number `index`.
+    pub fn add(&mut self, index: usize, name: &str, picture: &Picture, texts: &[Text<'_>]) -> Result<(), Failure> {
         let path = self.path(name);
         write_png(&path, picture, texts)?;
-        self.files.push(path);
+        self.keep(index, path);
         Ok(())
     }
 
-    /// One that was there already.
-    pub fn keep(&mut self, path: PathBuf) {
-        self.files.push(path);
+    /// Number `index` was there already.
+    pub fn keep(&mut self, index: usize, path: PathBuf) {
+        self.files.push((index, path));
     }
 
-    /// Files in the order of their names, which begin with their numbers.
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+    /// Files in the order of the pictures, after [`Pictures::finish`].
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.files.iter().map(|(_, path)| path.as_path())
     }
 
     /// Writes what belongs to all pictures, which have height, width and channels `shape`.
     pub fn finish(&mut self, shape: [usize; 3]) -> Result<(), Failure> {
         self.files.sort();
         if let Some(columns) = self.grid {
-            let all = self.files.iter().map(|p| read(p)).collect::<Result<Vec<_>, _>>()?;
+            let all = self.files().map(read).collect::<Result<Vec<_>, _>>()?;
             let columns = if columns == 0 { columns_of(all.len()) } else { columns };
             write_png(&self.path("grid"), &grid(&all, columns, GAP), &[("Software", "fcdm")])?;
         }
         if let Some(path) = &self.a.npz {
-            let pictures = self.files.iter().map(|p| read_png(p));
+            let pictures = self.files().map(read_png);
             replace_file(path, |file| write_npz(file, shape, self.files.len(), pictures).map_err(FileError::writing(path)))?;
         }
         Ok(())

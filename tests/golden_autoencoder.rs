@@ -145,6 +145,35 @@ fn taef2_block_by_block() {
     assert!(both.encode(8, 8) == a.encode(8, 8) && both.encode(8, 8).is_ok());
 }
 
+/// The same weights as diffusers names them: one file, and a decoder without the layer that bounds the latents.
+#[test]
+fn taef2_in_diffusers_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (half, first) in [("encoder", 0), ("decoder", 1)] {
+        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), Weights::Auto).unwrap();
+        for name in file.names() {
+            let (index, rest) = name.split_once('.').unwrap();
+            let new = format!("{half}.layers.{}.{rest}", index.parse::<usize>().unwrap() - first);
+            let values = file.read_f32(name).unwrap();
+            tensors.push((new, file.tensor(name).unwrap().shape.clone(), values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        }
+    }
+    let views = tensors.iter().map(|(n, s, b)| (n, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, s.clone(), b).unwrap()));
+    safetensors::serialize_to_file(views, None, &folder.path().join("diffusion_pytorch_model.safetensors")).unwrap();
+    std::fs::write(folder.path().join("config.json"), r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0}"#).unwrap();
+    let a = open(folder.path(), PREFIX).unwrap();
+    assert_eq!((a.family(), a.latent_channels(), a.factor()), ("TAESD", 32, 8));
+    let file = File::open(".", "taef2");
+    let picture: Vec<f32> = file.get("picture").channels_last().values.iter().map(|&v| (2.0 * v - 1.0) as f32).collect();
+    let latents = file.get("latents").channels_last().f32();
+    against(&a, &file, &picture, &latents, [8, 8], 0, &|name, values, who| match name {
+        "picture" => file.check_within(2.0, "reconstruction", &values.iter().map(|v| (v + 1.0) / 2.0).collect::<Vec<_>>(), who),
+        "mean" => file.check_within(2.0, "encoder.14", &values, who),
+        other => panic!("{other}"),
+    });
+}
+
 fn artifact(networks: Networks<'_>, options: &Options, folder: &Path) -> Arc<Artifact> {
     let path = folder.join("a.fcdm");
     compile(networks, options, &path, &mut Silent).unwrap();

@@ -114,7 +114,7 @@ impl<'a> Output<'a> {
                 let path = self.pictures.path(&self.name(job, how.model));
                 let done = read_text(&path, PARAMETERS).is_ok_and(|text| text.as_deref() == Some(&how.text(job, self.given_noise)));
                 if done {
-                    self.pictures.keep(path);
+                    self.pictures.keep(job.index, path);
                 }
                 !done
             });
@@ -133,7 +133,7 @@ impl<'a> Output<'a> {
                 init.restore(&mut picture);
             }
             let texts = [(PARAMETERS, &*how.text(job, self.given_noise)), ("Software", "fcdm")];
-            self.pictures.add(&self.name(job, how.model), &picture, &texts)?;
+            self.pictures.add(job.index, &self.name(job, how.model), &picture, &texts)?;
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl<'a> Output<'a> {
         let (sampler, steps) = how.sampler();
         let per_step = seconds * 1e3 / evaluated.max(1) as f64;
         if json {
-            let pictures = files.iter().zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
+            let pictures = files.zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
             let summary = json!({
                 "pictures": pictures.collect::<Vec<_>>(),
                 "latents": self.latents_to.as_deref().map(shown),
@@ -175,7 +175,7 @@ impl<'a> Output<'a> {
         }
         match files.len() {
             0 => {}
-            1 => sayln!("wrote {}", files[0].display()),
+            1 => files.for_each(|file| sayln!("wrote {}", file.display())),
             n if done < n => sayln!("wrote {done} pictures to {}, {} were there", self.a.pictures.output.display(), n - done),
             n => sayln!("wrote {n} pictures to {}", self.a.pictures.output.display()),
         }

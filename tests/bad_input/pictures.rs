@@ -50,6 +50,16 @@ fn autoencoders() {
         }
         refused(code, "compile --vae kl -o a.fcdm", expected);
     }
+    std::fs::copy(format!("{golden}/diffusion_pytorch_model.safetensors"), f.path("kl/diffusion_pytorch_model.safetensors")).unwrap();
+    for (fields, expected) in [
+        ("\"act_fn\":\"silu\"", "kl/config.json: act_fn: expected relu, found silu"),
+        ("\"scaling_factor\":0.5", "kl/config.json: scaling_factor: expected 1, found 0.5"),
+        ("\"shift_factor\":-1", "kl/config.json: shift_factor: expected 0, found -1"),
+        ("\"act_fn\":\"relu\"", "tensor `encoder.layers.0.weight` is missing: is this an encoder of the TAESD family?"),
+    ] {
+        f.write("kl/config.json", format!("{{\"_class_name\":\"AutoencoderTiny\",{fields}}}"));
+        refused(3, "compile --vae kl -o a.fcdm", expected);
+    }
     f.write("kl/config.json", config.replace("\"layers_per_block\": 2", "\"layers_per_block\": 3"));
     std::fs::copy(format!("{golden}/diffusion_pytorch_model.safetensors"), f.path("kl/diffusion_pytorch_model.safetensors")).unwrap();
     refused(3, "compile --vae kl -o a.fcdm", "tensors of this AutoencoderKL are missing, the first is `encoder.down_blocks.0.resnets.2.");

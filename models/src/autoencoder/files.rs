@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::graph::Graph;
 use super::kl::{self, Kl};
-use super::tiny::{Half, Naming, Tiny};
+use super::tiny::{self, Half, Naming, Tiny};
 use super::{Autoencoder, Network};
 use crate::import::{ImportError, Tensors};
 
@@ -106,11 +106,13 @@ fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Auto
             Ok(Autoencoder { network: Network::Kl(Box::new(kl)), parts })
         }
         "AutoencoderTiny" => {
+            let read: tiny::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
+            read.validate().map_err(|e| wrong(&config, e))?;
             let half = |half| Tiny::from_shapes(&shape, half, Naming::Diffusers, prefix).map_err(|e| wrong(&file, e));
             let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
             let list = [encoder.parameters(), decoder.parameters()].concat();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderTiny", prefix, list)?];
-            tiny(Some(encoder), Some(decoder), parts, &file.display().to_string())
+            two_halves(Some(encoder), Some(decoder), parts, &file.display().to_string())
         }
         other => {
             let name: String = other.chars().take(60).flat_map(char::escape_debug).collect();
@@ -202,11 +204,11 @@ pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &
     };
     let (encoder, decoder) = (read(encoder, Half::Encoder, "encoder")?, read(decoder, Half::Decoder, "decoder")?);
     let file = parts.last().expect("there is a half").checkpoint().file().to_owned();
-    tiny(encoder, decoder, parts, &file)
+    two_halves(encoder, decoder, parts, &file)
 }
 
 /// Two halves that belong together.
-fn tiny(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>, file: &str) -> Result<Autoencoder, ImportError> {
+fn two_halves(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>, file: &str) -> Result<Autoencoder, ImportError> {
     if let (Some(e), Some(d)) = (&encoder, &decoder)
         && e.latent_channels() != d.latent_channels()
     {

@@ -6,6 +6,7 @@
 
 use fcdm_ir::ops::{Add, Clamp, GroupNorm, Offset, Relu, Scale, Tanh, UpsampleNearest};
 use fcdm_ir::{Function, Type, Value};
+use serde::Deserialize;
 
 use crate::layers::Layers;
 use crate::parameter::{Parameter, ParameterList};
@@ -45,6 +46,48 @@ impl Naming {
             (Naming::Index, _) => index.to_string(),
             (Naming::Diffusers, Half::Encoder) => format!("encoder.layers.{index}"),
             (Naming::Diffusers, Half::Decoder) => format!("decoder.layers.{}", index - 1),
+        }
+    }
+}
+
+/// `config.json` of diffusers' `AutoencoderTiny`: the fields that the tensors do not say and that may be otherwise. The rest
+/// of the file is passed over.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Config {
+    /// The activation of the blocks.
+    #[serde(default = "relu")]
+    pub act_fn: String,
+    /// What the denoiser's latents are the autoencoder's times.
+    #[serde(default = "one")]
+    pub scaling_factor: f64,
+    /// What is subtracted from the autoencoder's latents before that.
+    #[serde(default)]
+    pub shift_factor: Option<f64>,
+}
+
+fn relu() -> String {
+    "relu".to_owned()
+}
+fn one() -> f64 {
+    1.0
+}
+
+impl Config {
+    /// The family is trained on latents as denoisers see them.
+    ///
+    /// # Errors
+    /// One line, for what no file of the family has: field, expected, found.
+    pub fn validate(&self) -> Result<(), String> {
+        let wrong = |field: &str, expected: &str, found: String| Err(format!("{field}: expected {expected}, found {found}"));
+        if self.act_fn != "relu" {
+            return wrong("act_fn", "relu", self.act_fn.chars().take(60).flat_map(char::escape_debug).collect());
+        }
+        if self.scaling_factor != 1.0 {
+            return wrong("scaling_factor", "1", self.scaling_factor.to_string());
+        }
+        match self.shift_factor {
+            Some(shift) if shift != 0.0 => wrong("shift_factor", "0", shift.to_string()),
+            _ => Ok(()),
         }
     }
 }
