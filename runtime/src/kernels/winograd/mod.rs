@@ -1,7 +1,7 @@
 //! 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): the image is cut into tiles of 4x4 outputs, which see 6x6
 //! pixels each, and the convolution becomes 36 products `[tiles, I] x [I, O]`, one for each point (see
 //! [`transform`]), with a quarter of the multiplications. Weights come as every convolution's do, and are transformed where
-//! they are used: stored so they would be four times as many, which memory brings more slowly than this takes.
+//! they are used: stored so they would be four times as many, and reading these takes about as long.
 //!
 //! Tiles are taken in batches, whose transformed pixels V are kept in shared scratch and stay in the outer cache. A
 //! batch takes two phases. First every tile is transformed. Then, for two panels of 16 output channels and a block of
