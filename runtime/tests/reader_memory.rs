@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::artifact::{self, Artifact};
+use fcdm_runtime::plan;
 
 /// Counts live and peak bytes.
 struct Counting;
@@ -45,10 +46,16 @@ const STEP: &str = r#"{"label":"","kernel":"linear","inputs":[],"outputs":[]}"#;
 const MODEL: &str = r#"{"prediction":"velocity","in_channels":4,"out_channels":4,"num_classes":1,"null_class":false,"class_names":[],
     "hidden":8,"depths":[1,1,1,1,1],"mlp_ratio":3.0,"height":8,"width":8}"#;
 
+/// The text of a plan of that version.
+fn plan(version: u32, entries: &str) -> String {
+    format!(r#"{{"version":{version},"entries":[{entries}]}}"#)
+}
+
 /// A header without tensors whose metadata are sound but for `key`, and whose checksum is right, computed from its
 /// documentation: an attacker can do that too.
 fn metadata(key: &str, value: &str) -> String {
-    let sound = [("fcdm.version", "2"), ("fcdm.model", MODEL), ("fcdm.plan", r#"{"version":3,"entries":[]}"#), ("fcdm.checksums", "{}")];
+    let plan = plan(plan::VERSION, "");
+    let sound = [("fcdm.version", artifact::VERSION), ("fcdm.model", MODEL), ("fcdm.plan", &plan), ("fcdm.checksums", "{}")];
     let mut map: BTreeMap<&str, String> = sound.into_iter().map(|(k, v)| (k, v.to_string())).collect();
     map.insert(key, value.to_string());
     let mut canonical = (map.len() as u64).to_le_bytes().to_vec();
@@ -88,9 +95,10 @@ fn opening_allocates_a_small_multiple_of_the_file() {
         metadata("fcdm.checksums", &format!("{{{}}}", many("\"a\":\"\""))),
         metadata("fcdm.model", &format!(r#"{{"class_names":[{}]}}"#, many("\"\""))),
         metadata("fcdm.model", &format!(r#"{{"depths":[{}]}}"#, many("1"))),
-        metadata("fcdm.plan", &format!(r#"{{"version":3,"entries":[{}]}}"#, many("{}"))),
-        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, many(ENTRY))),
-        metadata("fcdm.plan", &format!(r#"{{"version":4,"entries":[{}]}}"#, ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
+        metadata("fcdm.plan", &plan(plan::VERSION, &many("{}"))),
+        // Sound plans of a version that is not ours.
+        metadata("fcdm.plan", &plan(plan::VERSION + 1, &many(ENTRY))),
+        metadata("fcdm.plan", &plan(plan::VERSION + 1, &ENTRY.replace("[]}", &format!("[{}]}}", many(STEP))))),
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.fcdm");
