@@ -155,11 +155,11 @@ impl<'a> Output<'a> {
         if let Some(shown) = &self.shown {
             self.pictures.finish(shown.shape)?;
         }
-        let files = self.pictures.files();
+        let files: Vec<&Path> = self.pictures.files().collect();
         let (sampler, steps) = how.sampler();
         let per_step = seconds * 1e3 / evaluated.max(1) as f64;
         if json {
-            let pictures = files.zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
+            let pictures = files.iter().zip(jobs).map(|(f, j)| json!({ "file": shown(f), "label": j.label, "seed": j.seed }));
             let summary = json!({
                 "pictures": pictures.collect::<Vec<_>>(),
                 "latents": self.latents_to.as_deref().map(shown),
@@ -175,7 +175,7 @@ impl<'a> Output<'a> {
         }
         match files.len() {
             0 => {}
-            1 => files.for_each(|file| sayln!("wrote {}", file.display())),
+            1 => sayln!("wrote {}", files[0].display()),
             n if done < n => sayln!("wrote {done} pictures to {}, {} were there", self.a.pictures.output.display(), n - done),
             n => sayln!("wrote {n} pictures to {}", self.a.pictures.output.display()),
         }

@@ -138,9 +138,8 @@ impl Lowering<'_> {
         self.kernel(inst, Kernel::GroupNorm { groups, eps: eps as f32, activation });
     }
 
-    /// A convolution, directly or by Winograd. Where its result is shuffled, weights and
-    /// bias have the order of the columns that it writes. The ops have a residual before the bias, which may be left out, the
-    /// kernels behind.
+    /// A convolution, directly or by Winograd. Where its result is shuffled, weights and bias have the order of the columns that
+    /// it writes. The ops have a residual before the bias, which may be left out, the kernels behind.
     fn conv(&mut self, inst: &Inst, c: &Convolution) {
         let x = &inst.operands;
         let Convolution { stride, pad, upsample, epilogue, then } = *c;

@@ -261,22 +261,23 @@ impl Winograd {
         let (u, rest) = worker.own.split_at_mut(POINTS * self.u_step());
         let (m, table) = rest.split_at_mut(POINTS * self.m_step());
         let (table, panels) = (addresses(table, rows), self.kernels(*group, args).count());
+        let (u_step, v_step, row_step, panel_step) = (self.u_step(), self.v_step(), self.row_step(), self.depth() * PANEL);
         // What is transformed next is fetched meanwhile, a tap at every point.
         let (next, from) = if channels.end < self.channels { (*group, channels.end) } else { (group + 1, 0) };
         let mut taps = self.kernels(next, args).flat_map(|k| (0..TAPS * TAPS).map(move |tap| k.tap(tap)));
         for (p, m) in m.chunks_exact_mut(self.m_step()).enumerate() {
             let tap = taps.next().map(|tap| tap.wrapping_add(self.weights.offset(from)));
             for depth in stretches(channels.len()) {
-                let start = u.as_ptr().wrapping_add(p * self.u_step() + depth.start * PANEL);
-                let right = Right { start, panel_step: self.depth() * PANEL, panels };
-                let first = v.wrapping_add(p * self.v_step() + channels.start + depth.start);
+                let start = u.as_ptr().wrapping_add(p * u_step + depth.start * PANEL);
+                let right = Right { start, panel_step, panels };
+                let first = v.wrapping_add(p * v_step + channels.start + depth.start);
                 // This stretch's share of the next point's rows.
-                let share = rows * depth.start / channels.len() * self.row_step();
+                let share = rows * depth.start / channels.len() * row_step;
                 let ahead = Ahead {
                     weights: tap.map_or(start.wrapping_add(depth.len() * PANEL), |t| t.wrapping_add(self.weights.offset(depth.start))),
-                    rows: v.wrapping_add((p + 1) * self.v_step() + channels.start + share),
+                    rows: v.wrapping_add((p + 1) * v_step + channels.start + share),
                 };
-                table.iter_mut().enumerate().for_each(|(row, address)| *address = first.wrapping_add(row * self.row_step()));
+                table.iter_mut().enumerate().for_each(|(row, address)| *address = first.wrapping_add(row * row_step));
                 let (left, begin) = (Left { rows: table, step: 1 }, channels.start + depth.start == 0);
                 // SAFETY: the rows of V and of m, the point's part of U; the scratches are apart.
                 unsafe { multiply_add(worker.isa, left, right, ahead, depth.len(), m.as_mut_ptr(), begin) };

@@ -93,8 +93,6 @@ unsafe fn kernel_panel_body<S: Simd>(s: S, kernels: &Kernels, channels: Range<us
 
 #[inline(always)]
 unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, u: *mut f32, step: usize) {
-    let Kernels { start, weights, .. } = kernels;
-    let tap = weights.offset(kernels.channels);
     for (k, c) in channels.enumerate() {
         for j in (0..PANEL).step_by(S::LANES) {
             let mut rows = [[s.splat(0.0); EDGE]; TAPS];
@@ -102,7 +100,7 @@ unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, 
                 let mut g = [s.splat(0.0); TAPS];
                 for (x, g) in g.iter_mut().enumerate() {
                     // SAFETY: channel c of a tap of the panel.
-                    *g = unsafe { weights.lanes(s, start.add((TAPS * y + x) * tap), c, j) };
+                    *g = unsafe { kernels.weights.lanes(s, kernels.tap(TAPS * y + x), c, j) };
                 }
                 *row = kernel_row(s, g);
             }
