@@ -10,7 +10,8 @@ use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
-use fcdm_runtime::plan::{Element, Entry, Kernel, Place, Plan};
+use fcdm_runtime::kernels::{Algorithm, Kernel};
+use fcdm_runtime::plan::{Element, Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
@@ -264,7 +265,7 @@ pub fn print_entries(plan: &Plan) {
 
 /// The steps that are such convolutions, by their names.
 fn by_winograd(e: &Entry) -> impl Iterator<Item = &str> {
-    e.steps.iter().filter(|s| matches!(s.kernel, Kernel::Conv2dWinograd { .. })).map(|s| &*s.label)
+    e.steps.iter().filter(|s| matches!(&s.kernel, Kernel::Product(p) if p.algorithm == Algorithm::Winograd)).map(|s| &*s.label)
 }
 
 fn print_plan(e: &Entry) {
@@ -282,9 +283,13 @@ fn print_plan(e: &Entry) {
                 Place::Arena(at) => format!("arena+{at}"),
                 Place::Input(i) => port("input", &e.inputs, *i),
                 Place::Output(i) => port("output", &e.outputs, *i),
+                Place::State(i) => port("state", &e.state, *i),
                 Place::Weight(name) => format!("@{name}"),
             };
-            format!("{at}{:?}", o.shape)
+            match o.form {
+                Form::Dense(_) => format!("{at}{:?}", o.shape),
+                Form::Encoded(encoding) => format!("{at}{:?} as {}", o.shape, encoding.name()),
+            }
         };
         let list = |o: &[fcdm_runtime::plan::Operand]| o.iter().map(operand).collect::<Vec<_>>().join(", ");
         let kernel = serde_json::to_string(&s.kernel).unwrap_or_default();

@@ -63,7 +63,7 @@ fn results(
     x: &[f32],
 ) -> Vec<(String, Vec<f64>)> {
     let outputs: Vec<(String, Vec<usize>)> = f.results().iter().map(|(n, v)| (n.clone(), f.ty(*v).shape.clone())).collect();
-    let mut ex = executor(path, vec![EntryPoint { function: f, rows: 1 }], derived, weights, winograd, 2);
+    let mut ex = executor(path, vec![EntryPoint::new(f, 1)], derived, weights, winograd, 2);
     let mut values: Vec<Vec<f32>> = outputs.iter().map(|(_, s)| vec![f32::NAN; s.iter().product()]).collect();
     let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
     ex.run(0, &[Input::F32(x)], &mut slots);

@@ -56,7 +56,7 @@ fn every_block_of_the_plain_plan() {
         let (rows, outputs) = (f.ty(f.inputs()[0]).shape[0], f.results().to_vec());
         let outputs: Vec<(String, Vec<usize>)> = outputs.into_iter().map(|(n, v)| (n, f.ty(v).shape.clone())).collect();
         let path = folder.path().join(net);
-        let mut ex = executor(&path, vec![EntryPoint { function: f, rows }], None, &import, Winograd::Never, 2);
+        let mut ex = executor(&path, vec![EntryPoint::new(f, rows)], None, &import, Winograd::Never, 2);
         let mut values: Vec<Vec<f32>> = outputs.iter().map(|(_, s)| vec![f32::NAN; s.iter().product()]).collect();
         let (x, t, y) = (file.get("x").channels_last().f32(), file.get("t").f32(), file.get("y").i32());
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
@@ -87,7 +87,7 @@ fn optimised_plan(winograd: Winograd, times: f64, who: &str) {
         let f = traced(&file, &import);
         let batch = f.ty(f.inputs()[0]).shape[0];
         let (m, _) = fcdm_passes::run(OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
-        let take = |name: &str| EntryPoint { function: m.function(name).unwrap().clone(), rows: batch };
+        let take = |name: &str| EntryPoint::new(m.function(name).unwrap().clone(), batch);
         let path = folder.path().join(net);
         let mut ex = executor(&path, vec![take("condition"), take("denoise")], m.function(Module::WEIGHTS), &import, winograd, 2);
         let plan = ex.program().entries().to_vec();

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use fcdm_compiler::assemble::EntryPoint;
-use fcdm_compiler::lower::lower;
+use fcdm_compiler::lower::{Step, lower};
+use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::eval::{Tensor, evaluate};
@@ -21,8 +22,9 @@ use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value};
 use fcdm_models::fcdm::{Preset, Size, network};
 use fcdm_passes::partition::Copier;
 use fcdm_passes::rewrite::sweep;
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::Input;
-use fcdm_runtime::plan::{Element, Kernel, Rearrange};
+use fcdm_runtime::kernels::{Algorithm, Kernel, Rearrange};
 
 /// Relative L2 distance allowed: f32 against f64 over one op and its gradient.
 const TOLERANCE: f64 = 3e-6;
@@ -115,7 +117,7 @@ fn compare_with(f: &Function, what: &str, path: &std::path::Path, winograd: Wino
     let inputs: Vec<Tensor> = f.inputs().iter().map(|&v| tensor(&f.value(v).name, f.ty(v))).collect();
     let find = |name: &str| f.weights().find(|(_, d)| d.name == name).map(|(_, d)| tensor(name, &d.ty));
     let want = evaluate(f, &inputs, &mut |n| find(n)).unwrap_or_else(|e| panic!("@{} {what}: {e}", f.name()));
-    let mut ex = loaded::executor(path, vec![EntryPoint { function: f.clone(), rows: 1 }], None, &Weights(f), winograd, 2);
+    let mut ex = loaded::executor(path, vec![EntryPoint::new(f.clone(), 1)], None, &Weights(f), winograd, 2);
     let floats: Vec<Vec<f32>> = inputs.iter().map(|t| t.iter().map(|&v| v as f32).collect()).collect();
     let labels: Vec<Vec<i32>> = inputs.iter().map(|t| t.iter().map(|&v| v as i32).collect()).collect();
     let given = f.inputs().iter().enumerate().map(|(i, &v)| match f.ty(v).dtype {
@@ -185,10 +187,12 @@ fn the_optimised_denoiser_copies_nothing() {
         let f = network(&preset.config(), Size { batch: 2, height: 32, width: 32 });
         let (m, _) = fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         let denoise = m.function("denoise").unwrap();
-        let program = lower(denoise, Winograd::WhereFaster, &|_| Element::F32).unwrap();
-        assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Shuffle { .. }, .. })));
-        assert!(program.steps.iter().any(|s| matches!(s.kernel, Kernel::Conv2dWinograd { then: Rearrange::Unshuffle { .. }, .. })));
-        let copies: Vec<_> = program.steps.iter().filter(|s| matches!(s.kernel, Kernel::Copy { .. })).map(|s| &s.label).collect();
+        let program = lower(denoise, &[], &Target::CPU, &|_| Encoding::F32).unwrap();
+        let by_winograd = |s: &&Step| matches!(&s.kernel, Kernel::Product(p) if p.algorithm == Algorithm::Winograd);
+        let rearranged: Vec<_> = program.steps.iter().filter(by_winograd).map(|s| s.kernel.clone()).collect();
+        let has = |which: fn(Rearrange) -> bool| rearranged.iter().any(|k| matches!(k, Kernel::Product(p) if which(p.rearrange)));
+        assert!(has(|r| matches!(r, Rearrange::Shuffle { .. })) && has(|r| matches!(r, Rearrange::Unshuffle { .. })));
+        let copies: Vec<_> = program.steps.iter().filter(|s| matches!(s.kernel, Kernel::Copy(_))).map(|s| &s.label).collect();
         assert!(copies.is_empty(), "{}: {copies:?}", preset.name());
     }
 }

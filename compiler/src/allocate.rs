@@ -26,13 +26,14 @@ pub fn allocate(program: &Program, name: &str, rows: usize) -> Entry {
             Home::Arena => Place::Arena(0),
             Home::Input(i) => Place::Input(*i),
             Home::Output(i) => Place::Output(*i),
+            Home::State(i) => Place::State(*i),
             Home::Weight(tensor) => Place::Weight(tensor.clone()),
         });
     }
     for (life, offset) in lives.iter().zip(offsets) {
         places[life.buffer.0] = Place::Arena(offset);
     }
-    let operand = |v: &View| Operand { at: places[v.buffer.0].clone(), dtype: v.dtype, shape: v.shape.clone() };
+    let operand = |v: &View| Operand { at: places[v.buffer.0].clone(), form: v.form, shape: v.shape.clone() };
     let steps = program.steps.iter().map(|s| PlacedStep {
         label: s.label.clone(),
         kernel: s.kernel.clone(),
@@ -44,6 +45,7 @@ pub fn allocate(program: &Program, name: &str, rows: usize) -> Entry {
         rows,
         inputs: program.inputs.clone(),
         outputs: program.outputs.clone(),
+        state: program.state.clone(),
         arena_bytes,
         arena_lower_bound: lower_bound,
         steps: steps.collect(),

@@ -6,14 +6,14 @@ use std::ops::Range;
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_passes::partition::Copier;
-use fcdm_runtime::plan::{self, Element, Plan};
+use fcdm_runtime::plan::{self, Plan};
 use thiserror::Error;
 
 use crate::allocate::allocate;
 use crate::checker::{CheckError, check};
-use crate::lower::{LowerError, lower};
-use crate::weights::{Order, Storage, WeightError, WeightSource, WeightUse, pieces};
-use crate::winograd::Winograd;
+use crate::lower::{Kept, LowerError, lower};
+use crate::target::Target;
+use crate::weights::{Encodings, Order, Stored, WeightError, WeightSource, WeightUse, pieces};
 
 /// A function at one batch size.
 #[derive(Clone, Debug)]
@@ -22,6 +22,15 @@ pub struct EntryPoint {
     pub function: Function,
     /// Batch size.
     pub rows: usize,
+    /// Inputs that are kept from one run to the next, and what they become.
+    pub kept: Vec<Kept>,
+}
+
+impl EntryPoint {
+    /// One that keeps nothing.
+    pub fn new(function: Function, rows: usize) -> EntryPoint {
+        EntryPoint { function, rows, kept: Vec::new() }
+    }
 }
 
 /// Functions that cannot become a plan.
@@ -48,40 +57,39 @@ pub enum AssembleError {
     WeightType(String),
 }
 
-/// Plan, tensors and text of an artifact; the tensors' values are made one at a time by [`Assembly::values`].
+/// Plan, tensors and text of an artifact; the tensors' bytes are made one at a time by [`Assembly::pieces`].
 pub struct Assembly {
     /// The plan.
     pub plan: Plan,
-    /// What the artifact holds, by tensor name.
-    pub tensors: BTreeMap<String, WeightUse>,
+    /// What the artifact holds, by the name that the plan has for it.
+    pub weights: BTreeMap<String, WeightUse>,
     /// The functions as text: `@weights`, then every entry as `@name.rows`.
     pub ir: String,
     derived: Option<Function>,
 }
 
-/// Lowers, places and checks entry points. `weights` is the function that computes derived weights, if there is one; they
-/// stay f32. `winograd` says which convolutions are computed that way, and `storage` how panels are stored.
+/// Lowers, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
+/// tells how matrices are stored, those too.
 ///
 /// # Errors
 /// See [`AssembleError`].
 pub fn assemble(
     entries: Vec<EntryPoint>,
-    weights: Option<&Function>,
-    winograd: Winograd,
-    storage: &Storage<'_>,
+    derived: Option<&Function>,
+    target: &Target,
+    encodings: &Encodings<'_>,
 ) -> Result<Assembly, AssembleError> {
-    let derived = |name: &str| weights.is_some_and(|f| f.result(name).is_some());
-    let storage = |name: &str| if derived(name) { Element::F32 } else { storage(name) };
-    let mut tensors: BTreeMap<String, WeightUse> = BTreeMap::new();
+    let mut weights: BTreeMap<String, WeightUse> = BTreeMap::new();
     let mut placed = Vec::new();
     for e in &entries {
         let entry = e.function.name().to_owned();
-        let program = lower(&e.function, winograd, &storage).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program =
+            lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
         for usage in program.weights {
-            let known = tensors.entry(usage.tensor_name()).or_insert_with(|| usage.clone());
+            let known = weights.entry(usage.name()).or_insert_with(|| usage.clone());
             if *known != usage {
                 return Err(AssembleError::WeightType(usage.weight));
             }
@@ -91,26 +99,31 @@ pub fn assemble(
         let name = format!("{}.{}", e.function.name(), e.rows);
         e.function.renamed(&name)
     };
-    let functions = weights.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
+    let functions = derived.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
-    Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, tensors, ir, derived: weights.cloned() })
+    Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, weights, ir, derived: derived.cloned() })
 }
 
 impl Assembly {
-    /// The values of a tensor in the artifact's order; [`WeightUse::write`] rounds them to its element type.
-    ///
-    /// # Errors
-    /// When a weight that it is made of cannot be had, or has a number that the element type has not.
-    pub fn values(&self, usage: &WeightUse, source: &dyn WeightSource) -> Result<Vec<f32>, WeightError> {
-        let mut values = Vec::with_capacity(usage.stored_shape().iter().product());
-        self.pieces(usage, source, &mut |piece| {
-            values.extend(piece);
-            Ok(())
-        })?;
-        Ok(values)
+    /// Every tensor of the artifact, with the weight that it is a part of.
+    pub fn tensors(&self) -> impl Iterator<Item = (Stored, &WeightUse)> {
+        self.weights.values().flat_map(|usage| usage.stored().into_iter().map(move |stored| (stored, usage)))
     }
 
-    /// Makes the values of a tensor as the artifact holds it and hands them to `take` piece by piece, in order: memory does
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// When a weight that it is made of cannot be had, or has a number that the encoding has not.
+    pub fn bytes(&self, usage: &WeightUse, stored: &Stored, source: &dyn WeightSource) -> Result<Vec<u8>, WeightError> {
+        let mut bytes = Vec::with_capacity(stored.bytes());
+        self.pieces(usage, stored, source, &mut |piece| {
+            bytes.extend(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Makes the bytes of a tensor as the artifact holds it and hands them to `take` piece by piece, in order: memory does
     /// not hold a large weight.
     ///
     /// # Errors
@@ -118,26 +131,42 @@ impl Assembly {
     pub fn pieces<E: From<WeightError>>(
         &self,
         usage: &WeightUse,
+        stored: &Stored,
         source: &dyn WeightSource,
-        take: &mut dyn FnMut(Vec<f32>) -> Result<(), E>,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut missing = stored.bytes();
+        self.unpadded(usage, stored.part, source, &mut |piece: Vec<u8>| {
+            missing -= piece.len();
+            take(piece)
+        })?;
+        if missing > 0 { take(vec![0; missing]) } else { Ok(()) }
+    }
+
+    fn unpadded<E: From<WeightError>>(
+        &self,
+        usage: &WeightUse,
+        part: usize,
+        source: &dyn WeightSource,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         if let Some((f, v)) = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?))) {
             let mut b = Builder::new("one");
             let result = Copier::new(f).copy(&mut b, v);
             let values = evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?;
-            return take(usage.pack(values)?);
+            return take(usage.encode(values, part)?);
         }
         let pieces = usage.pieces();
         if let [_] = pieces[..] {
-            return take(usage.pack(source.load(&usage.weight)?)?);
+            return take(usage.encode(source.load(&usage.weight)?, part)?);
         }
         if usage.order != Order::Given {
             // A panel takes rows from all over the weight, which is therefore read whole.
             let (values, o) = (source.load(&usage.weight)?, usage.ty.shape[0]);
-            let piece = |rows: &Range<usize>| usage.part(rows).pack(usage.order.rows(&values, o, rows.clone()));
+            let piece = |rows: &Range<usize>| usage.piece(rows).encode(usage.order.rows(&values, o, rows.clone()), part);
             return pieces.iter().try_for_each(|rows| take(piece(rows)?));
         }
-        pieces.iter().try_for_each(|rows| take(usage.part(rows).pack(source.load_rows(&usage.weight, rows.clone())?)?))
+        pieces.iter().try_for_each(|rows| take(usage.piece(rows).encode(source.load_rows(&usage.weight, rows.clone())?, part)?))
     }
 }
 

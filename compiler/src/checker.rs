@@ -108,7 +108,7 @@ pub fn check(program: &Program, entry: &Entry) -> Result<(), CheckError> {
 }
 
 fn same_views(views: &[View], operands: &[Operand]) -> bool {
-    views.len() == operands.len() && views.iter().zip(operands).all(|(v, o)| v.dtype == o.dtype && v.shape == o.shape)
+    views.len() == operands.len() && views.iter().zip(operands).all(|(v, o)| v.form == o.form && v.shape == o.shape)
 }
 
 /// Arena bytes of an operand.
@@ -135,6 +135,7 @@ fn misplaced(program: &Program, entry: &Entry, view: &View, operand: &Operand) -
         }
         (Home::Input(a), Place::Input(b)) | (Home::Output(a), Place::Output(b)) if a == b => None,
         (Home::Weight(a), Place::Weight(b)) if a == b => None,
+        (Home::State(a), Place::State(b)) if a == b => None,
         (home, place) => Some(format!("{home:?} is at {place:?}")),
     }
 }
@@ -145,10 +146,10 @@ mod tests {
     use super::*;
     use crate::allocate::allocate;
     use crate::lower::lower;
-    use crate::winograd::Winograd;
+    use crate::target::Target;
     use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
     use fcdm_ir::{Builder, Type};
-    use fcdm_runtime::plan::Element;
+    use fcdm_runtime::encoding::Encoding;
 
     fn example() -> (Program, Entry) {
         let mut b = Builder::new("f");
@@ -158,7 +159,7 @@ mod tests {
         let s = b.one(Add {}, &[e, t]);
         let c = b.one(Concat { axis: 1 }, &[s, t]);
         let y = b.one(Tanh {}, &[c]);
-        let program = lower(&b.finish(vec![("y".into(), y)]), Winograd::Never, &|_| Element::F32).unwrap();
+        let program = lower(&b.finish(vec![("y".into(), y)]), &[], &Target::CPU, &|_| Encoding::F32).unwrap();
         let entry = allocate(&program, "f", 2);
         (program, entry)
     }

@@ -26,16 +26,16 @@ impl InMemory {
     /// When a weight cannot be had.
     pub fn new(assembly: &Assembly, source: &dyn WeightSource) -> Result<InMemory, WeightError> {
         let mut tensors = BTreeMap::new();
-        for (name, usage) in &assembly.tensors {
-            let values = assembly.values(usage, source)?;
+        for (stored, usage) in assembly.tensors() {
             // Room is reserved beforehand: the vector must not move once its alignment is known.
-            let mut bytes = Vec::with_capacity(usage.stored_bytes() + ALIGN);
+            let mut bytes = Vec::with_capacity(stored.bytes() + ALIGN);
             let start = (bytes.as_ptr() as usize).next_multiple_of(ALIGN) - bytes.as_ptr() as usize;
             bytes.resize(start, 0);
-            usage.write(&mut bytes, &values).expect("a vector takes everything");
-            // Values may be fewer than the tensor has room for.
-            bytes.resize(start + usage.stored_bytes(), 0);
-            tensors.insert(name.clone(), Aligned { element: usage.element, shape: usage.stored_shape(), bytes, start });
+            assembly.pieces(usage, &stored, source, &mut |piece| {
+                bytes.extend(piece);
+                Ok::<(), WeightError>(())
+            })?;
+            tensors.insert(stored.name, Aligned { element: stored.element, shape: stored.shape, bytes, start });
         }
         Ok(InMemory(tensors))
     }

@@ -4,7 +4,7 @@
 //! - [`onnx`]: import of ONNX models, of any network;
 //! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
 //!   [`checker`]: proves that the places are right, without sharing code with what chose them;
-//! - [`winograd`]: which convolutions are computed by Winograd;
+//! - [`target`]: the machine that plans are made for; [`winograd`]: which convolutions are computed by Winograd;
 //! - [`in_memory`]: an assembly's tensors without a file;
 //! - [`weights`]: where tensors come from, and their packed forms; [`assemble`]: the artifact.
 #![forbid(unsafe_code)]
@@ -16,5 +16,6 @@ pub mod checkpoint;
 pub mod in_memory;
 pub mod lower;
 pub mod onnx;
+pub mod target;
 pub mod weights;
 pub mod winograd;

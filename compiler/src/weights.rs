@@ -1,12 +1,11 @@
-//! Weights: where their values come from, and the forms in which an artifact holds them.
+//! Weights: where their values come from, and the tensors that an artifact holds of them.
 
-use std::io::{self, Write};
 use std::ops::Range;
 
 use fcdm_ir::Type;
-use fcdm_runtime::artifact::write_f32;
-use fcdm_runtime::kernels::{pack_pairs, pack_panels};
-use fcdm_runtime::plan::{ALIGN, Element, PANEL};
+use fcdm_runtime::encoding::{Encoding, Matrix, Overflow};
+use fcdm_runtime::kernels::Rearrange;
+use fcdm_runtime::plan::{ALIGN, Element, Form, PANEL};
 
 /// Gives the values of weights, in the IR's layout, row-major.
 pub trait WeightSource {
@@ -45,30 +44,25 @@ pub enum WeightError {
     /// The source does not have it.
     #[error("there is no weight `{0}`")]
     Missing(String),
-    /// It is too large for the type that it is to be stored in.
-    #[error("weight `{weight}`: expected magnitudes of at most {most} to store as {element:?}, found {value}")]
+    /// It is too large for the encoding that it is to be stored in.
+    #[error("weight `{weight}`: expected magnitudes of at most {} to store as {}, found {}", .overflow.most, .encoding.name(), .overflow.value)]
     Overflow {
         /// Its name.
         weight: String,
-        /// The type.
-        element: Element,
-        /// The type's greatest number.
-        most: f32,
-        /// The first value beyond it.
-        value: f32,
+        /// The encoding.
+        encoding: Encoding,
+        /// The first value beyond it, and its greatest number.
+        overflow: Overflow,
     },
 }
 
-/// The element type that a weight's panels are stored in, by the weight's name: f32, bf16 or f16.
-pub type Storage<'a> = dyn Fn(&str) -> Element + 'a;
+/// The encoding of a matrix of products, by the weight's name.
+pub type Encodings<'a> = dyn Fn(&str) -> Encoding + 'a;
 
-/// How a kernel wants a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Form {
-    /// Row-major, as in the IR.
-    Dense,
-    /// A matrix `[O, K]` (all axes but the first as one) in panels, as [`Element::packed`] says.
-    Panels,
+/// A weight `[O, .., I]` as the matrix of a product: all axes between are taps.
+pub fn matrix(shape: &[usize]) -> Matrix {
+    let [rows, taps @ .., channels] = shape else { unreachable!("a matrix has two axes, by the ops' constraints") };
+    Matrix { rows: *rows, taps: taps.iter().product(), channels: *channels }
 }
 
 /// In which order a kernel wants the output channels, the first axis of a weight.
@@ -84,6 +78,14 @@ pub enum Order {
 }
 
 impl Order {
+    /// Of the weights of a convolution whose result is rearranged so.
+    pub fn of(rearrange: Rearrange) -> Order {
+        match rearrange {
+            Rearrange::Shuffle { factor } => Order::Shuffled { factor },
+            Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
+        }
+    }
+
     /// Rows `rows`, counted in this order, of `values`, which has `o` of them as in the IR.
     pub fn rows(self, values: &[f32], o: usize, rows: Range<usize>) -> Vec<f32> {
         let row = values.len() / o;
@@ -100,134 +102,105 @@ impl Order {
     }
 }
 
-/// A weight in a form: one tensor of the artifact.
+/// A weight in a form: a tensor of the artifact, or some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightUse {
     /// Name in the IR.
     pub weight: String,
-    /// Its form.
+    /// How its numbers lie.
     pub form: Form,
     /// Order of its output channels.
     pub order: Order,
     /// Its type in the IR.
     pub ty: Type,
-    /// The type that its values are stored in.
+}
+
+/// A tensor of the artifact: a part of a weight in a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Which part it is.
+    pub part: usize,
+    /// Element type.
     pub element: Element,
+    /// Extents: those that the kernels see, or, where its bytes would not be a multiple of the alignment, one axis with zeros at its
+    /// end.
+    pub shape: Vec<usize>,
+}
+
+impl Stored {
+    fn new(name: String, part: usize, element: Element, shape: Vec<usize>) -> Stored {
+        let (lanes, count) = (ALIGN / element.bytes(), shape.iter().product::<usize>());
+        let shape = if count.is_multiple_of(lanes) { shape } else { vec![count.next_multiple_of(lanes)] };
+        Stored { name, part, element, shape }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.element.bytes()
+    }
 }
 
 impl WeightUse {
-    /// Name of the tensor in the artifact.
-    pub fn tensor_name(&self) -> String {
-        let form = match self.form {
-            Form::Dense => "",
-            Form::Panels => ".panels",
-        };
+    /// What the plan calls it: the tensor's name, or what the names of its parts begin with.
+    pub fn name(&self) -> String {
         match self.order {
-            Order::Given => format!("{}{form}", self.weight),
-            Order::Shuffled { factor } => format!("{}{form}.shuffled{factor}", self.weight),
+            Order::Given => self.weight.clone(),
+            Order::Shuffled { factor } => format!("{}.shuffled{factor}", self.weight),
         }
     }
 
-    /// Extents as the kernels see them.
-    pub fn packed_shape(&self) -> Vec<usize> {
+    /// The tensors that it is.
+    pub fn stored(&self) -> Vec<Stored> {
         match self.form {
-            Form::Dense => self.ty.shape.clone(),
-            Form::Panels => {
-                let (o, taps, channels) = self.matrix();
-                self.element.packed(o, taps, channels)
+            Form::Dense(element) => vec![Stored::new(self.name(), 0, element, self.ty.shape.clone())],
+            Form::Encoded(encoding) => {
+                let parts = encoding.parts(matrix(&self.ty.shape)).into_iter().enumerate();
+                parts.map(|(i, p)| Stored::new(format!("{}{}", self.name(), p.suffix), i, p.element, p.shape)).collect()
             }
         }
     }
 
-    /// Rows of the matrix, and taps and channels whose product its columns are.
-    fn matrix(&self) -> (usize, usize, usize) {
-        let [o, taps @ .., channels] = &self.ty.shape[..] else { unreachable!("a matrix has two axes, by the ops' constraints") };
-        (*o, taps.iter().product(), *channels)
+    /// Bytes as a kernel sees it.
+    pub fn bytes(&self) -> usize {
+        match self.form {
+            Form::Dense(element) => self.ty.count() * element.bytes(),
+            Form::Encoded(encoding) => encoding.bytes(matrix(&self.ty.shape), ALIGN),
+        }
     }
 
-    /// Number of values in this form.
-    pub fn packed_count(&self) -> usize {
-        self.packed_shape().iter().product()
-    }
-
-    /// Extents of the tensor in the artifact: those that the kernels see, or, where its bytes would not be a multiple
-    /// of the alignment, one axis with zeros at its end.
-    pub fn stored_shape(&self) -> Vec<usize> {
-        let lanes = ALIGN / self.element.bytes();
-        let count = self.packed_count();
-        if count.is_multiple_of(lanes) { self.packed_shape() } else { vec![count.next_multiple_of(lanes)] }
-    }
-
-    /// Parts of the weight, ranges of rows in the order of [`WeightUse::order`], each of which makes the next part of the tensor
+    /// Pieces of the weight, ranges of rows in the order of [`WeightUse::order`], each of which makes the next piece of every tensor
     /// by itself; one range if it cannot be parted.
     pub fn pieces(&self) -> Vec<Range<usize>> {
         // Panels are a number of rows, and every piece but the last has a multiple of that.
         pieces(&self.ty.shape)
     }
 
-    /// The same of a part of the weight, whose rows are already in order.
-    pub fn part(&self, rows: &Range<usize>) -> WeightUse {
-        let mut part = WeightUse { order: Order::Given, ..self.clone() };
-        part.ty.shape.iter_mut().take(1).for_each(|extent| *extent = rows.len());
-        part
+    /// The same of a piece of the weight, whose rows are already in order.
+    pub fn piece(&self, rows: &Range<usize>) -> WeightUse {
+        let mut piece = WeightUse { order: Order::Given, ..self.clone() };
+        piece.ty.shape.iter_mut().take(1).for_each(|extent| *extent = rows.len());
+        piece
     }
 
-    /// Bytes of the tensor in the artifact.
-    pub fn stored_bytes(&self) -> usize {
-        self.stored_shape().iter().product::<usize>() * self.element.bytes()
-    }
-
-    /// The tensor's values from the weight's, not yet rounded to its element type.
+    /// The bytes of a part from the weight's values.
     ///
     /// # Errors
-    /// When a number has no finite value in that type.
-    pub fn pack(&self, values: Vec<f32>) -> Result<Vec<f32>, WeightError> {
-        let most = greatest(self.element);
-        if let Some(&value) = values.iter().find(|v| v.is_finite() && v.abs() > most) {
-            return Err(WeightError::Overflow { weight: self.weight.clone(), element: self.element, most, value });
-        }
+    /// When a finite number has none in the encoding.
+    pub fn encode(&self, values: Vec<f32>, part: usize) -> Result<Vec<u8>, WeightError> {
         let values = self.order.arrange(values, self.ty.shape.first().copied().unwrap_or(1));
-        let mut out = match self.form {
-            Form::Dense => values,
-            Form::Panels => {
-                let (o, taps, channels) = self.matrix();
-                match self.element {
-                    Element::BF16 => pack_pairs(&values, o, taps, channels),
-                    Element::F32 | Element::F16 | Element::I32 => pack_panels(&values, o, taps * channels),
-                }
+        match self.form {
+            Form::Dense(_) => {
+                let mut bytes = vec![0; values.len() * size_of::<f32>()];
+                bytes.chunks_exact_mut(size_of::<f32>()).zip(values).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));
+                Ok(bytes)
             }
-        };
-        out.resize(self.stored_shape().iter().product(), 0.0);
-        Ok(out)
-    }
-
-    /// Writes the tensor's bytes, each value rounded to nearest even.
-    ///
-    /// # Errors
-    /// What `w` says.
-    pub fn write(&self, w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
-        let round: fn(f32) -> u16 = match self.element {
-            Element::BF16 => |v| half::bf16::from_f32(v).to_bits(),
-            Element::F16 => |v| half::f16::from_f32(v).to_bits(),
-            Element::F32 | Element::I32 => return write_f32(w, values),
-        };
-        let mut buffer = [0u8; 4096];
-        for chunk in values.chunks(buffer.len() / 2) {
-            for (bytes, &value) in buffer.chunks_exact_mut(2).zip(chunk) {
-                bytes.copy_from_slice(&round(value).to_le_bytes());
+            Form::Encoded(encoding) => {
+                let overflow = |overflow| WeightError::Overflow { weight: self.weight.clone(), encoding, overflow };
+                Ok(encoding.encode(&values, matrix(&self.ty.shape)).map_err(overflow)?.swap_remove(part))
             }
-            w.write_all(&buffer[..2 * chunk.len()])?;
         }
-        Ok(())
-    }
-}
-
-/// The greatest finite number of the type.
-fn greatest(element: Element) -> f32 {
-    match element {
-        Element::BF16 => half::bf16::MAX.to_f32(),
-        Element::F16 => half::f16::MAX.to_f32(),
-        Element::F32 | Element::I32 => f32::MAX,
     }
 }
 
@@ -236,44 +209,32 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn panels(element: Element, shape: &[usize]) -> WeightUse {
-        WeightUse { weight: "w".into(), form: Form::Panels, order: Order::Given, ty: Type::f32(shape.to_vec()), element }
+    fn usage(form: Form, shape: &[usize]) -> WeightUse {
+        WeightUse { weight: "w".into(), form, order: Order::Given, ty: Type::f32(shape.to_vec()) }
+    }
+
+    fn forms() -> impl Iterator<Item = Form> {
+        [Form::F32].into_iter().chain(Encoding::ALL.iter().map(|&e| Form::Encoded(e)))
     }
 
     #[test]
     fn stored_bytes_are_whole_lines() {
         for shape in [&[5, 3][..], &[16, 1], &[33, 3, 3, 5], &[1, 1]] {
-            for element in [Element::F32, Element::BF16, Element::F16] {
-                let usage = panels(element, shape);
-                assert!(usage.stored_bytes().is_multiple_of(ALIGN), "{element:?} {shape:?}");
-                let mut bytes = Vec::new();
-                usage.write(&mut bytes, &usage.pack(vec![1.0; usage.ty.count()]).unwrap()).unwrap();
-                assert_eq!(bytes.len(), usage.stored_bytes());
-                let one: &[u8] = match element {
-                    Element::BF16 => &[0x80, 0x3f],
-                    Element::F16 => &[0, 0x3c],
-                    _ => &[0, 0, 0x80, 0x3f],
-                };
-                assert_eq!(bytes.chunks_exact(one.len()).filter(|b| *b == one).count(), usage.ty.count());
+            for form in forms() {
+                let usage = usage(form, shape);
+                for stored in usage.stored() {
+                    assert!(stored.bytes().is_multiple_of(ALIGN), "{form:?} {shape:?}");
+                    let bytes = usage.encode(vec![1.0; usage.ty.count()], stored.part).unwrap();
+                    assert!(bytes.len() <= stored.bytes() && bytes.len() + ALIGN > stored.bytes(), "{form:?} {shape:?}");
+                }
             }
         }
     }
 
     #[test]
-    fn halves_are_the_nearest_and_what_has_none_is_refused() {
-        let bits = |element, value: f32| {
-            let usage = panels(element, &[1, 1]);
-            let mut bytes = Vec::new();
-            usage.write(&mut bytes, &usage.pack(vec![value]).unwrap()).unwrap();
-            u16::from_le_bytes([bytes[0], bytes[1]])
-        };
-        // Ties go to the even neighbour.
-        assert_eq!([bits(Element::BF16, f32::from_bits(0x3f80_8000)), bits(Element::BF16, f32::from_bits(0x3f81_8000))], [0x3f80, 0x3f82]);
-        assert_eq!([bits(Element::F16, 1.0 + 1.0 / 2048.0), bits(Element::F16, 1.0 + 3.0 / 2048.0)], [0x3c00, 0x3c02]);
-        assert_eq!([bits(Element::F16, 65504.0), bits(Element::F16, f32::INFINITY), bits(Element::F16, 1e-9)], [0x7bff, 0x7c00, 0]);
-        let e = panels(Element::F16, &[1, 2]).pack(vec![1.0, -65505.0]).unwrap_err().to_string();
-        assert_eq!(e, "weight `w`: expected magnitudes of at most 65504 to store as F16, found -65505");
-        assert!(panels(Element::BF16, &[1, 1]).pack(vec![f32::MAX]).is_err());
+    fn what_has_no_number_is_refused() {
+        let e = usage(Form::Encoded(Encoding::F16), &[1, 2]).encode(vec![1.0, -65505.0], 0).unwrap_err().to_string();
+        assert_eq!(e, "weight `w`: expected magnitudes of at most 65504 to store as f16, found -65505");
     }
 
     #[test]
@@ -291,18 +252,17 @@ mod tests {
             &[7, 7, 40_000],
         ];
         for shape in shapes {
-            for form in [Form::Dense, Form::Panels] {
-                if form == Form::Panels && shape.len() < 2 {
+            for form in [Form::F32, Form::Encoded(Encoding::F32), Form::Encoded(Encoding::Bf16)] {
+                if form != Form::F32 && shape.len() < 2 {
                     continue;
                 }
-                let ty = Type::f32(shape.to_vec());
-                let usage = WeightUse { weight: "w".into(), form, order: Order::Given, ty, element: Element::F32 };
+                let usage = usage(form, shape);
                 let values: Vec<f32> = (0..usage.ty.count()).map(|i| i as f32 + 1.0).collect();
                 let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
                 let pieces = usage.pieces();
-                let parts = pieces.iter().flat_map(|r| usage.part(r).pack(values[r.start * row..r.end * row].to_vec()).unwrap());
-                let made: Vec<f32> = parts.collect();
-                assert!(made == usage.pack(values).unwrap(), "{shape:?} {form:?}: {pieces:?}");
+                let made = pieces.iter().flat_map(|r| usage.piece(r).encode(values[r.start * row..r.end * row].to_vec(), 0).unwrap());
+                let made: Vec<u8> = made.collect();
+                assert!(made == usage.encode(values, 0).unwrap(), "{shape:?} {form:?}: {pieces:?}");
                 let most = pieces.iter().map(|r| r.len() * row).max().expect("there is a piece");
                 assert!(most <= PIECE.max(PANEL * row), "{shape:?}: {most} values at once");
             }
@@ -311,24 +271,23 @@ mod tests {
 
     #[test]
     fn output_channels_of_a_shuffle_are_ordered_by_the_pixel_they_go_to() {
-        let usage = |form| WeightUse {
-            weight: "w".into(),
-            form,
-            order: Order::Shuffled { factor: 2 },
-            ty: Type::f32([12, 3]),
-            element: Element::F32,
-        };
+        let shuffled =
+            |form, rows: usize, columns: usize| WeightUse { order: Order::Shuffled { factor: 2 }, ..usage(form, &[rows, columns]) };
         let values: Vec<f32> = (0..36).map(|i| i as f32).collect();
-        let dense = usage(Form::Dense).pack(values.clone()).unwrap();
-        let first: Vec<f32> = dense[..36].iter().step_by(3).map(|v| v / 3.0).collect();
+        let dense = shuffled(Form::F32, 12, 3).encode(values.clone(), 0).unwrap();
+        let dense: Vec<f32> = dense.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let first: Vec<f32> = dense.iter().step_by(3).map(|v| v / 3.0).collect();
         assert_eq!(first, [0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]);
-        let panels = usage(Form::Panels);
-        assert_eq!(panels.pack(values).unwrap(), pack_panels(&dense[..36], 12, 3));
+        let panels = shuffled(Form::Encoded(Encoding::F32), 12, 3);
+        assert_eq!(panels.encode(values, 0).unwrap(), usage(panels.form, &[12, 3]).encode(dense, 0).unwrap());
         // Pieces of the ordered rows make the tensor.
-        let (long, order) = (WeightUse { ty: Type::f32([40, 9]), ..panels.clone() }, panels.order);
+        let long = shuffled(panels.form, 40, 9);
         let values: Vec<f32> = (0..360).map(|i| ((i * 7) % 31) as f32).collect();
-        let pieces = [0..16, 16..32, 32..40].map(|rows| long.part(&rows).pack(order.rows(&values, 40, rows)).unwrap());
-        assert_eq!(pieces.concat(), long.pack(values).unwrap());
-        assert_eq!((usage(Form::Dense).tensor_name(), panels.tensor_name()), ("w.shuffled2".into(), "w.panels.shuffled2".into()));
+        let pieces = [0..16, 16..32, 32..40].map(|rows| long.piece(&rows).encode(long.order.rows(&values, 40, rows), 0).unwrap());
+        assert_eq!(pieces.concat(), long.encode(values, 0).unwrap());
+        assert_eq!(
+            (shuffled(Form::F32, 12, 3).stored()[0].name.as_str(), panels.stored()[0].name.as_str()),
+            ("w.shuffled2", "w.shuffled2.panels")
+        );
     }
 }

@@ -1,9 +1,8 @@
 //! Which convolutions run by Winograd's F(4x4, 3x3): those of 3x3 and stride 1 for which a model of the cost says so.
 //!
 //! Per tile of 4x4 outputs it takes 36 multiplications in place of 144. Where tiles are few, transforming the weights takes as
-//! long as that saves. The model counts, for two cores of the machine that this is tuned on (`55e9` multiply-accumulates a
-//! second each, DRAM at 32 GB/s, outer cache at 99 GB/s), what arithmetic, weights and the transformed values take. The
-//! choice is made once for all CPUs.
+//! long as that saves. The model counts, by the rates of the [`Target`], what arithmetic, weights and the transformed values
+//! take.
 //!
 //! The model looks at one sample, whatever the batch: more of them only help, and so the bits of a picture do not depend on
 //! the batch sizes that an artifact was compiled for.
@@ -11,14 +10,7 @@
 use fcdm_ir::{Function, Inst, Op};
 use fcdm_runtime::plan::PANEL;
 
-/// Multiply-accumulates a second.
-const MACS: f64 = 110e9;
-
-/// Bytes a second from memory.
-const DRAM: f64 = 32e9;
-
-/// Bytes a second from the outer cache.
-const CACHE: f64 = 99e9;
+use crate::target::Target;
 
 /// Products of a tile, one at each point, for every pair of channels.
 const POINTS: f64 = 36.0;
@@ -47,7 +39,7 @@ pub enum Winograd {
 
 impl Winograd {
     /// True for a convolution of `f` that can run by Winograd and is meant to.
-    pub fn suits(self, f: &Function, inst: &Inst) -> bool {
+    pub fn suits(self, f: &Function, inst: &Inst, target: &Target) -> bool {
         let (stride, pad, upsample) = match &inst.op {
             Op::Conv2d(o) => (o.stride, &o.pad, 1),
             Op::ConvPixelShuffle(o) => (o.stride, &o.pad, 1),
@@ -66,7 +58,7 @@ impl Winograd {
         let (h, w_) = (x[1] * upsample + pad[0] + pad[2] - 2, x[2] * upsample + pad[1] + pad[3] - 2);
         match self {
             Winograd::Never => false,
-            Winograd::WhereFaster => Convolution { h, w: w_, i: w[3], o: w[0] }.is_faster_by_winograd(),
+            Winograd::WhereFaster => Convolution { h, w: w_, i: w[3], o: w[0] }.is_faster_by_winograd(target),
             Winograd::Always => true,
         }
     }
@@ -82,8 +74,8 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn is_faster_by_winograd(self) -> bool {
-        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds() * ADVANTAGE < self.direct_seconds()
+    fn is_faster_by_winograd(self, t: &Target) -> bool {
+        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds(t) * ADVANTAGE < self.direct_seconds(t)
     }
 
     /// Input times output channels: weights of one tap or point.
@@ -92,20 +84,20 @@ impl Convolution {
     }
 
     /// Arithmetic, or the weights where these take longer: they are read ahead of it.
-    fn direct_seconds(self) -> f64 {
+    fn direct_seconds(self, t: &Target) -> f64 {
         let pixels = self.h as f64 * self.w as f64;
         let taps = 9.0 * self.pairs();
-        (pixels * taps / MACS).max(4.0 * taps / DRAM)
+        (pixels * taps / t.macs_per_second).max(4.0 * taps / t.memory_bytes_per_second)
     }
 
     /// As directly, the transform of the weights, and what passes through memory: the transformed pixels are written once and
     /// read for every panel, the products are written and read once.
-    fn winograd_seconds(self) -> f64 {
+    fn winograd_seconds(self, t: &Target) -> f64 {
         let tiles = self.h.div_ceil(4) as f64 * self.w.div_ceil(4) as f64;
         let bytes = |channels: usize| 4.0 * POINTS * tiles * channels as f64;
-        let pixels = bytes(self.i) / DRAM + bytes(self.i) * self.o.div_ceil(PANEL) as f64 / CACHE;
-        let arithmetic = (tiles * POINTS + TRANSFORM) * self.pairs() / MACS;
-        arithmetic.max(4.0 * 9.0 * self.pairs() / DRAM) + pixels + 2.0 * bytes(self.o) / CACHE
+        let pixels = bytes(self.i) / t.memory_bytes_per_second + bytes(self.i) * self.o.div_ceil(PANEL) as f64 / t.cache_bytes_per_second;
+        let arithmetic = (tiles * POINTS + TRANSFORM) * self.pairs() / t.macs_per_second;
+        arithmetic.max(4.0 * 9.0 * self.pairs() / t.memory_bytes_per_second) + pixels + 2.0 * bytes(self.o) / t.cache_bytes_per_second
     }
 }
 
@@ -118,7 +110,7 @@ mod tests {
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
     fn convolutions(d: usize) -> [bool; 7] {
         let sizes = [(32, 4, d), (32, d, d / 2), (16, 2 * d, d), (8, 4 * d, 8 * d), (16, 2 * d, 4 * d), (32, d, d), (32, d, 8)];
-        sizes.map(|(s, i, o)| Convolution { h: s, w: s, i, o }.is_faster_by_winograd())
+        sizes.map(|(s, i, o)| Convolution { h: s, w: s, i, o }.is_faster_by_winograd(&Target::CPU))
     }
 
     #[test]
@@ -127,14 +119,14 @@ mod tests {
             assert_eq!(convolutions(d), [false, true, true, false, true, true, false], "width {d}");
         }
         // Sixteen tiles are enough arithmetic for the weights' way from memory.
-        assert!(Convolution { h: 16, w: 16, i: 2048, o: 4096 }.is_faster_by_winograd());
+        assert!(Convolution { h: 16, w: 16, i: 2048, o: 4096 }.is_faster_by_winograd(&Target::CPU));
     }
 
     #[test]
     fn weights_without_tiles_lose() {
-        assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd());
-        assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd());
-        assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd());
+        assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU));
+        assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU));
+        assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd(&Target::CPU));
     }
 
     /// Of SD's decoder and of TAESD's at 256 px: all but those to and from a few channels.
@@ -143,10 +135,10 @@ mod tests {
         let wide = [(32, 512, 512), (64, 512, 512), (128, 512, 256), (128, 256, 256), (256, 256, 128), (256, 128, 128)];
         let narrow = [16, 32, 64, 128, 256].map(|side| (side, 64, 64));
         for (side, i, o) in wide.into_iter().chain(narrow) {
-            assert!(Convolution { h: side, w: side, i, o }.is_faster_by_winograd(), "{side} {i} {o}");
+            assert!(Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU), "{side} {i} {o}");
         }
         for (side, i, o) in [(32, 4, 512), (256, 128, 3), (256, 64, 3)] {
-            assert!(!Convolution { h: side, w: side, i, o }.is_faster_by_winograd(), "{side} {i} {o}");
+            assert!(!Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU), "{side} {i} {o}");
         }
     }
 
@@ -160,7 +152,7 @@ mod tests {
             let w = b.weight("w", Type::f32([128, 3, 3, 128]));
             let y = b.one(op, &[&[x, w][..], &[r][..usize::from(residual)]].concat());
             let f = b.finish(vec![("y".into(), y)]);
-            let suits = |which: Winograd| f.insts().iter().any(|inst| which.suits(&f, inst));
+            let suits = |which: Winograd| f.insts().iter().any(|inst| which.suits(&f, inst, &Target::CPU));
             (suits(Winograd::Always), suits(Winograd::WhereFaster))
         };
         let pad = vec![1; 4];
@@ -183,7 +175,7 @@ mod tests {
             let w = b.weight("w", Type::f32([128, 3, 3, 128]));
             let y = b.one(Conv2d { stride: 1, pad: vec![1; 4] }, &[x, w]);
             let f = b.finish(vec![("y".into(), y)]);
-            f.insts().iter().any(|inst| which.suits(&f, inst))
+            f.insts().iter().any(|inst| which.suits(&f, inst, &Target::CPU))
         };
         assert!(suits(1, 32, Winograd::WhereFaster) && !suits(1, 32, Winograd::Never));
         assert!(!suits(64, 4, Winograd::WhereFaster) && suits(1, 4, Winograd::Always));

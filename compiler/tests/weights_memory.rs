@@ -6,10 +6,12 @@
 use std::ops::Range;
 
 use fcdm_compiler::assemble::{EntryPoint, assemble};
+use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::text::parse_module;
-use fcdm_runtime::plan::{Element, PANEL};
+use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::plan::PANEL;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -46,24 +48,26 @@ impl WeightSource for Counting {
 #[test]
 fn weights_are_made_in_pieces() {
     let (module, _) = parse_module("test", IR).unwrap();
-    let entries = module.functions.into_iter().map(|function| EntryPoint { function, rows: 1 }).collect();
-    let assembly = assemble(entries, None, Winograd::Never, &|_| Element::F32).unwrap();
-    for (name, o, row) in [("w.panels", 8000, 2700), ("table", 9000, 1000)] {
-        let usage = &assembly.tensors[name];
+    let entries = module.functions.into_iter().map(|function| EntryPoint::new(function, 1)).collect();
+    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never), &|_| Encoding::F32).unwrap();
+    for (name, o, row) in [("w", 8000, 2700), ("table", 9000, 1000)] {
+        let usage = &assembly.weights[name];
+        let stored = &usage.stored()[0];
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
         let mut done = 0;
-        let mut take = |piece: Vec<f32>| {
-            for (i, v) in piece.iter().enumerate() {
+        let mut take = |piece: Vec<u8>| {
+            for (i, v) in piece.chunks_exact(4).enumerate() {
+                let v = f32::from_le_bytes(v.try_into().unwrap());
                 let at = done + i;
                 let (panel, k, lane) = (at / (PANEL * row), at / PANEL % row, at % PANEL);
                 let expected = if name == "table" { at } else { (panel * PANEL + lane) * row + k };
-                assert_eq!(*v, expected as f32, "{name}: {at}");
+                assert_eq!(v, expected as f32, "{name}: {at}");
             }
-            done += piece.len();
+            done += piece.len() / 4;
             Ok::<(), WeightError>(())
         };
-        assembly.pieces(usage, &Counting, &mut take).unwrap();
+        assembly.pieces(usage, stored, &Counting, &mut take).unwrap();
         assert_eq!(done, o * row, "{name}");
         let peak = ALLOCATOR.peak_usage() - before;
         assert!(peak <= MOST, "{name}: {peak} bytes for {} of the weight", 4 * done);

@@ -1,17 +1,20 @@
 //! From trained networks to an artifact: functions at every size asked for, the pipeline, the plan, the file.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
-use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_compiler::target::Target;
+use fcdm_compiler::weights::{Stored, WeightError, WeightSource, WeightUse};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_passes::partition::Copier;
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, Sampling, TensorSource, WriteError, write};
 use fcdm_runtime::check::check_plan;
-use fcdm_runtime::plan::{Element, Plan};
+use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::plan::Plan;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -136,13 +139,13 @@ impl Precision {
         }
     }
 
-    /// The element type of a weight's panels. Rounded timestep MLPs would shift the times themselves.
-    fn storage(self, weight: &str) -> Element {
+    /// The encoding of a matrix. Rounded timestep MLPs would shift the times themselves.
+    fn encoding(self, weight: &str) -> Encoding {
         match self {
-            _ if weight.starts_with("t_embedder") => Element::F32,
-            Precision::F32 => Element::F32,
-            Precision::Bf16 => Element::BF16,
-            Precision::F16 => Element::F16,
+            _ if weight.starts_with("t_embedder") => Encoding::F32,
+            Precision::F32 => Encoding::F32,
+            Precision::Bf16 => Encoding::Bf16,
+            Precision::F16 => Encoding::F16,
         }
     }
 }
@@ -274,9 +277,10 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 fn assembled(mut compiled: Compiled, options: &Options) -> Result<Assembly, CompileError> {
     // Whatever the precision: a quarter of the products in f32 beats bf16 arithmetic, which has half their price.
     let winograd = if options.optimise { options.winograd } else { Winograd::Never };
+    let target = Target::CPU.with_winograd(winograd);
     let derived = compiled.derived();
-    let storage = |name: &str| options.precision.storage(name);
-    let assembly = assemble(compiled.entries.clone(), derived.as_ref(), winograd, &storage)?;
+    let encodings = |name: &str| options.precision.encoding(name);
+    let assembly = assemble(compiled.entries.clone(), derived.as_ref(), &target, &encodings)?;
     let Some(most) = options.max_memory else { return Ok(assembly) };
     let fitting = autoencoder::fitting(&assembly.plan, options, most)?;
     if fitting.iter().all(|&fits| fits) {
@@ -284,7 +288,7 @@ fn assembled(mut compiled: Compiled, options: &Options) -> Result<Assembly, Comp
     }
     let mut fits = fitting.iter();
     compiled.entries.retain(|_| *fits.next().expect("an answer for every entry"));
-    Ok(assemble(compiled.entries, derived.as_ref(), winograd, &storage)?)
+    Ok(assemble(compiled.entries, derived.as_ref(), &target, &encodings)?)
 }
 
 /// Compiles networks and writes the artifact, whole or not at all.
@@ -297,7 +301,9 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     let passes = compiled.report.take().unwrap_or_default();
     let assembly = assembled(compiled, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
-    let stored = |name: &str| assembly.tensors.get(name).map(|u| (u.element, u.stored_shape()));
+    let tensors: BTreeMap<String, (Stored, &WeightUse)> =
+        assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
+    let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.clone()));
     check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
@@ -310,8 +316,8 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
         report: Some(report(networks, options, &passes)),
         license: options.license.clone(),
     };
-    let weight_bytes = assembly.tensors.values().map(|u| u.stored_bytes() as u64).sum();
-    let checksum = write_tensors(path, &contents, &assembly, &networks.sources(), observer)?;
+    let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
+    let checksum = write_tensors(path, &contents, &assembly, &tensors, &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
 }
@@ -373,6 +379,7 @@ fn write_tensors(
     path: &Path,
     contents: &ArtifactContents,
     assembly: &Assembly,
+    tensors: &BTreeMap<String, (Stored, &WeightUse)>,
     weights: &Sources<'_>,
     observer: &mut dyn Observer,
 ) -> Result<String, CompileError> {
@@ -387,9 +394,9 @@ fn write_tensors(
         }
     };
     let keep = &keep;
-    let tensors = assembly.tensors.iter().map(|(name, usage)| {
-        TensorSource::new(name.as_str(), usage.element, usage.stored_shape(), move |w| {
-            assembly.pieces(usage, weights, &mut |piece| usage.write(w, &piece).map_err(Unmade::Disk)).map_err(keep)
+    let tensors = tensors.values().map(|(stored, usage)| {
+        TensorSource::new(stored.name.as_str(), stored.element, stored.shape.clone(), move |w| {
+            assembly.pieces(usage, stored, weights, &mut |piece| w.write_all(&piece).map_err(Unmade::Disk)).map_err(keep)
         })
     });
     let go_on = std::cell::Cell::new(true);

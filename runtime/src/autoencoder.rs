@@ -11,9 +11,10 @@
 use std::sync::Arc;
 
 use crate::artifact::Artifact;
-use crate::executor::{Executor, Input, Program, memory_of};
+use crate::executor::{Executor, ExecutorError, Input, Program, memory_of};
 use crate::network::NetworkError;
 use crate::plan::{Element, Entry, Place, Plan};
+use crate::simd::Isa;
 
 /// Names of decoders: the artifact's own, and the one for previews.
 pub const DECODERS: [&str; 2] = ["decode", "preview"];
@@ -114,10 +115,10 @@ impl Decoder {
             return Err(wrong(format!("`{name}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
         }
         let plan = |entry: &Entry| Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
-        let mut least = u64::MAX;
+        let (isa, mut least) = (Isa::from_env().map_err(ExecutorError::from)?, u64::MAX);
         for (entry, latent, picture) in fitting {
             // Checked before its memory is asked about.
-            let loaded = Program::load(plan(&entry), artifact.clone());
+            let loaded = Program::load(plan(&entry), artifact.clone(), isa);
             let program = loaded.map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
             let bytes = decoding_bytes(&entry, size, threads);
             least = least.min(bytes);
@@ -283,7 +284,8 @@ impl Encoder {
         let (picture, latent) = (images[0].expect("just seen"), images[1].expect("just seen"));
         let has_deviation = names.len() == 2;
         let plan = Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
-        let program = Program::load(plan, artifact.clone()).map_err(|source| NetworkError::Plan { file, source })?;
+        let isa = Isa::from_env().map_err(ExecutorError::from)?;
+        let program = Program::load(plan, artifact.clone(), isa).map_err(|source| NetworkError::Plan { file, source })?;
         Ok(Encoder { executor: Executor::new(Arc::new(program), threads)?, picture, latent, has_deviation })
     }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, ArenaError};
 use crate::check::{PlanError, check_plan};
-use crate::kernels::{Args, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Split, Task, Worker, task, work};
-use crate::plan::{ALIGN, Element, Entry, Kernel, Operand, Place, Plan};
+use crate::encoding::MAX_PARTS;
+use crate::kernels::{Args, Kind, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Split, Task, Worker, task, work};
+use crate::plan::{ALIGN, Element, Entry, Form, Operand, Place, Plan, Port, Step};
 use crate::simd::{Isa, IsaError};
 use crate::threads::Pool;
 
@@ -25,11 +26,13 @@ pub trait WeightStore {
 /// A plan that may be run: checked in full and bound to its weights.
 pub struct Program {
     plan: Plan,
+    isa: Isa,
     entries: Vec<Vec<Bound>>,
     /// For every entry and input: labels must be below.
     limits: Vec<Vec<Option<usize>>>,
+    state: Vec<Port>,
     /// Keeps alive what `Slot::Weight` points into.
-    _weights: Arc<dyn WeightStore + Send + Sync>,
+    weights: Arc<dyn WeightStore + Send + Sync>,
 }
 
 /// Work below which a step is not worth waking threads for: some tens of microseconds of one thread.
@@ -40,7 +43,8 @@ struct Bound {
     task: Box<dyn Task>,
     /// So little work that the caller does it alone sooner than it could wake the others.
     alone: bool,
-    inputs: [Slot; MAX_INPUTS],
+    /// The first part's place, and from it to the others.
+    inputs: [[Slot; MAX_PARTS]; MAX_INPUTS],
     outputs: [Slot; MAX_OUTPUTS],
 }
 
@@ -50,6 +54,7 @@ enum Slot {
     Arena(usize),
     Input(usize),
     Output(usize),
+    State(usize),
     Weight(*const u8),
 }
 
@@ -61,41 +66,35 @@ unsafe impl Sync for Program {}
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Program").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Program").field("plan", &self.plan).field("isa", &self.isa).finish_non_exhaustive()
     }
 }
 
 impl Program {
-    /// Checks the plan against the weights and binds it to them.
+    /// Checks the plan against the weights, binds it to them, and chooses every kernel's body for the instruction set.
     ///
     /// # Errors
     /// The first thing that is wrong, with entry and step.
-    pub fn load(plan: Plan, weights: Arc<dyn WeightStore + Send + Sync>) -> Result<Program, PlanError> {
+    pub fn load(plan: Plan, weights: Arc<dyn WeightStore + Send + Sync>, isa: Isa) -> Result<Program, PlanError> {
         check_plan(&plan, &|name| weights.tensor(name).map(|(dtype, shape, _)| (dtype, shape.to_vec())))?;
+        let state = states(&plan);
         let mut entries = Vec::new();
         for entry in &plan.entries {
-            let mut steps = Vec::new();
-            for step in &entry.steps {
-                let alone = work(step) < WORTH_WAKING;
-                let mut bound = Bound { task: task(step), alone, inputs: [Slot::None; MAX_INPUTS], outputs: [Slot::None; MAX_OUTPUTS] };
-                let fail = |expected: String, found: String| PlanError {
-                    entry: entry.name.clone(),
-                    step: Some(step.label.clone()),
-                    expected,
-                    found,
-                };
-                for (slot, operand) in bound.inputs.iter_mut().zip(&step.inputs) {
-                    *slot = bind(operand, &*weights).map_err(|(expected, found)| fail(expected, found))?;
-                }
-                for (slot, operand) in bound.outputs.iter_mut().zip(&step.outputs) {
-                    *slot = bind(operand, &*weights).map_err(|(expected, found)| fail(expected, found))?;
-                }
-                steps.push(bound);
-            }
-            entries.push(steps);
+            let binder = Binder { weights: &*weights, entry, state: &state };
+            entries.push(entry.steps.iter().map(|step| binder.step(step, isa)).collect::<Result<_, _>>()?);
         }
         let limits = plan.entries.iter().map(label_limits).collect();
-        Ok(Program { plan, entries, limits, _weights: weights })
+        Ok(Program { plan, isa, entries, limits, state, weights })
+    }
+
+    /// The same for another instruction set.
+    pub fn reloaded(&self, isa: Isa) -> Program {
+        Program::load(self.plan.clone(), Arc::clone(&self.weights), isa).expect("it was loaded before, for another set")
+    }
+
+    /// The instruction set that it was loaded for.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// The plan's entries, in its order: the index is what [`Executor::run`] takes.
@@ -106,6 +105,11 @@ impl Program {
     /// Index of the entry of that name and batch size.
     pub fn entry(&self, name: &str, rows: usize) -> Option<usize> {
         self.plan.entries.iter().position(|e| e.name == name && e.rows == rows)
+    }
+
+    /// What is kept from one run to the next, by all entries together.
+    pub fn state(&self) -> &[Port] {
+        &self.state
     }
 
     /// For each input of an entry: what its labels must be below, if they are looked up anywhere.
@@ -119,19 +123,97 @@ impl Program {
     }
 }
 
+/// The states of all entries, each name once; the check has found that they agree.
+fn states(plan: &Plan) -> Vec<Port> {
+    let mut all: Vec<Port> = Vec::new();
+    for port in plan.entries.iter().flat_map(|e| &e.state) {
+        if !all.iter().any(|known| known.name == port.name) {
+            all.push(port.clone());
+        }
+    }
+    all
+}
+
+/// Finds the places of an entry's operands.
+struct Binder<'a> {
+    weights: &'a dyn WeightStore,
+    entry: &'a Entry,
+    state: &'a [Port],
+}
+
+impl Binder<'_> {
+    fn step(&self, step: &Step, isa: Isa) -> Result<Bound, PlanError> {
+        let mut bound = Bound {
+            task: task(step, isa),
+            alone: work(step) < WORTH_WAKING,
+            inputs: [[Slot::None; MAX_PARTS]; MAX_INPUTS],
+            outputs: [Slot::None; MAX_OUTPUTS],
+        };
+        let fail =
+            |(expected, found)| PlanError { entry: self.entry.name.clone(), step: Some(step.label.clone()), expected, found, rule: "" };
+        for (slots, operand) in bound.inputs.iter_mut().zip(&step.inputs) {
+            *slots = self.parts(operand).map_err(fail)?;
+        }
+        for (slot, operand) in bound.outputs.iter_mut().zip(&step.outputs) {
+            *slot = self.parts(operand).map_err(fail)?[0];
+        }
+        Ok(bound)
+    }
+
+    /// The places of an operand's parts; a dense one has one.
+    fn parts(&self, operand: &Operand) -> Result<[Slot; MAX_PARTS], (String, String)> {
+        let mut slots = [Slot::None; MAX_PARTS];
+        let (Form::Encoded(encoding), Some(matrix)) = (operand.form, operand.matrix()) else {
+            slots[0] = match &operand.at {
+                Place::Arena(offset) => Slot::Arena(*offset),
+                Place::Input(i) => Slot::Input(*i),
+                Place::Output(i) => Slot::Output(*i),
+                Place::State(i) => {
+                    let name = &self.entry.state[*i].name;
+                    Slot::State(self.state.iter().position(|port| port.name == *name).expect("every entry's states are there"))
+                }
+                Place::Weight(name) => self.weight(name, operand.bytes())?,
+            };
+            return Ok(slots);
+        };
+        let mut at = 0;
+        for (slot, part) in slots.iter_mut().zip(encoding.parts(matrix)) {
+            *slot = match &operand.at {
+                Place::Weight(name) => self.weight(&format!("{name}{}", part.suffix), part.bytes())?,
+                Place::Arena(offset) => Slot::Arena(offset + at),
+                Place::Input(_) | Place::Output(_) | Place::State(_) => unreachable!("checked: matrices are in the artifact or the arena"),
+            };
+            at += part.bytes().next_multiple_of(ALIGN);
+        }
+        Ok(slots)
+    }
+
+    fn weight(&self, name: &str, bytes: usize) -> Result<Slot, (String, String)> {
+        let expected = format!("at least {bytes} bytes for tensor `{name}`, aligned to {ALIGN}");
+        match self.weights.tensor(name) {
+            Some((_, _, found)) if found.len() < bytes => Err((expected, format!("{} bytes", found.len()))),
+            Some((_, _, found)) if !(found.as_ptr() as usize).is_multiple_of(ALIGN) => Err((expected, "another alignment".into())),
+            Some((_, _, found)) => Ok(Slot::Weight(found.as_ptr())),
+            None => Err((expected, "no such tensor".into())),
+        }
+    }
+}
+
 /// The most of each need.
 fn most(needs: impl Iterator<Item = Needs>) -> Needs {
     needs.fold(Needs::PLAIN, |a, b| Needs { phases: a.phases.max(b.phases), own: a.own.max(b.own), shared: a.shared.max(b.shared) })
 }
 
-/// Bytes that an executor holds to run an entry on `threads` threads, as [`Executor::memory`] would say: arena, and scratch of all
-/// threads.
+/// Bytes that an executor holds at the most to run an entry on `threads` threads, whatever the instruction set, as
+/// [`Executor::memory`] would say: arena, and scratch of all threads.
 ///
 /// # Panics
 /// Perhaps, for an entry that [`check_plan`] would refuse.
 pub fn memory_of(entry: &Entry, threads: usize) -> (usize, usize) {
     let threads = threads.max(1);
-    let needs = most(entry.steps.iter().map(|s| task(s).needs(if work(s) < WORTH_WAKING { 1 } else { threads })));
+    let needs = |isa: Isa| entry.steps.iter().map(move |s| task(s, isa).needs(if work(s) < WORTH_WAKING { 1 } else { threads }));
+    // Products that round rows to bf16 copy them, the others may widen weights.
+    let needs = most(needs(Isa::SCALAR).chain(needs(Isa::SCALAR.with_bf16())));
     let scratch = scratch_bytes(needs, threads).and_then(|s| s.own.checked_add(s.shared));
     (entry.arena_bytes, scratch.unwrap_or(usize::MAX))
 }
@@ -152,35 +234,15 @@ fn scratch_bytes(needs: Needs, threads: usize) -> Option<ScratchBytes> {
     Some(ScratchBytes { own_step, own: own_step.checked_mul(threads)?, shared: bytes(needs.shared)? })
 }
 
-fn bind(operand: &Operand, weights: &dyn WeightStore) -> Result<Slot, (String, String)> {
-    Ok(match &operand.at {
-        Place::Arena(offset) => Slot::Arena(*offset),
-        Place::Input(i) => Slot::Input(*i),
-        Place::Output(i) => Slot::Output(*i),
-        Place::Weight(name) => {
-            let expected = format!("at least {} bytes for tensor `{name}`, aligned to {ALIGN}", operand.bytes());
-            match weights.tensor(name) {
-                Some((_, _, bytes)) if bytes.len() < operand.bytes() => return Err((expected, format!("{} bytes", bytes.len()))),
-                Some((_, _, bytes)) if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) => {
-                    return Err((expected, "another alignment".into()));
-                }
-                Some((_, _, bytes)) => Slot::Weight(bytes.as_ptr()),
-                None => return Err((expected, "no such tensor".into())),
-            }
-        }
-    })
-}
-
 fn label_limits(entry: &Entry) -> Vec<Option<usize>> {
     let mut limits = vec![None; entry.inputs.len()];
     for step in &entry.steps {
-        let (labels, limit) = match step.kernel {
-            Kernel::Embedding => (&step.inputs[1], step.inputs[0].shape[0]),
-            Kernel::OneHot => (&step.inputs[0], step.outputs[0].shape[1]),
-            _ => continue,
-        };
-        if let Place::Input(i) = labels.at {
-            limits[i] = Some(limits[i].map_or(limit, |l: usize| l.min(limit)));
+        let inputs = step.kernel.signature().inputs_of(step.inputs.len()).unwrap_or_default();
+        for (input, operand) in inputs.iter().zip(&step.inputs) {
+            if let (Kind::Labels(below), Place::Input(i)) = (input.kind, &operand.at) {
+                let limit = below(&step.inputs, &step.outputs);
+                limits[*i] = Some(limits[*i].map_or(limit, |l: usize| l.min(limit)));
+            }
         }
     }
     limits
@@ -213,9 +275,10 @@ pub enum ExecutorError {
 #[derive(Debug)]
 pub struct Executor {
     program: Arc<Program>,
-    isa: Isa,
     pool: Pool,
     arena: Arena,
+    /// A memory for every one of [`Program::state`].
+    state: Vec<Arena>,
     own: Arena,
     /// Bytes of one thread's part of `own`.
     own_step: usize,
@@ -223,27 +286,20 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// An executor on `threads` threads (0 counts as 1), with the instruction set that `FCDM_ISA` names or the best.
-    ///
-    /// # Errors
-    /// Instruction set, memory or threads that cannot be had.
-    pub fn new(program: Arc<Program>, threads: usize) -> Result<Executor, ExecutorError> {
-        Executor::with_isa(program, threads, Isa::from_env()?)
-    }
-
-    /// As [`Executor::new`], on a given instruction set.
+    /// An executor on `threads` threads (0 counts as 1). State is zero at first.
     ///
     /// # Errors
     /// Memory or threads that cannot be had.
-    pub fn with_isa(program: Arc<Program>, threads: usize, isa: Isa) -> Result<Executor, ExecutorError> {
+    pub fn new(program: Arc<Program>, threads: usize) -> Result<Executor, ExecutorError> {
         let threads = threads.max(1);
         let needs = program.needs(threads);
         let scratch = scratch_bytes(needs, threads).ok_or(ArenaError { bytes: usize::MAX })?;
         let arena = program.plan.entries.iter().map(|e| e.arena_bytes).max().unwrap_or(0);
+        let state = |port: &Port| Arena::new(port.shape.iter().product::<usize>() * port.dtype.bytes());
         Ok(Executor {
-            isa,
             pool: Pool::new(threads)?,
             arena: Arena::new(arena)?,
+            state: program.state.iter().map(state).collect::<Result<_, _>>()?,
             own: Arena::new(scratch.own)?,
             own_step: scratch.own_step,
             shared: Arena::new(scratch.shared)?,
@@ -256,11 +312,6 @@ impl Executor {
         &self.program
     }
 
-    /// The instruction set in use.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.threads()
@@ -269,6 +320,14 @@ impl Executor {
     /// Bytes of memory held: arena, and scratch of all threads.
     pub fn memory(&self) -> (usize, usize) {
         (self.arena.bytes(), self.own.bytes() + self.shared.bytes())
+    }
+
+    /// The values of a state, to read and to write.
+    pub fn state(&mut self, name: &str) -> Option<&mut [f32]> {
+        let i = self.program.state.iter().position(|port| port.name == name)?;
+        let count = self.program.state[i].shape.iter().product();
+        // SAFETY: the memory was made for so many f32 (the check lets no other type be state), and is borrowed with the executor.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.state[i].as_ptr().cast(), count) })
     }
 
     /// Runs an entry. Allocates nothing.
@@ -294,9 +353,11 @@ impl Executor {
         program.accept(entry, inputs, outputs);
         let mut last = Instant::now();
         for (i, step) in program.entries[entry].iter().enumerate() {
-            let mut args = Args { inputs: [std::ptr::null(); MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
-            for (address, &slot) in args.inputs.iter_mut().zip(&step.inputs) {
-                *address = self.address(slot, inputs, outputs).cast_const();
+            let mut args = Args::NONE;
+            for (addresses, slots) in args.inputs.iter_mut().zip(&step.inputs) {
+                for (address, &slot) in addresses.iter_mut().zip(slots) {
+                    *address = self.address(slot, inputs, outputs).cast_const();
+                }
             }
             for (address, &slot) in args.outputs.iter_mut().zip(&step.outputs) {
                 *address = self.address(slot, inputs, outputs);
@@ -312,7 +373,6 @@ impl Executor {
         let task = &*step.task;
         let threads = if step.alone { 1 } else { self.pool.threads() };
         let needs = task.needs(threads);
-        let isa = self.isa;
         let own = Scratch::new(self.own.as_ptr().cast(), self.own.bytes() / 4);
         let own_step = self.own_step / 4;
         let shared = Scratch::new(self.shared.as_ptr().cast(), self.shared.bytes() / 4);
@@ -322,9 +382,9 @@ impl Executor {
                 let split = if threads == 1 { Split::Fixed { thread: 0, taken: 0 } } else { Split::Claimed(&claims) };
                 // SAFETY: every thread has its own part of the scratch.
                 let own = unsafe { own.write(thread * own_step..thread * own_step + needs.own) };
-                // SAFETY: `check_plan` found all operands inside of their memory, and outputs apart from inputs and
-                // from each other; every unit is claimed once, and all are done before the next phase.
-                unsafe { task.run(phase, args, &mut Worker { isa, threads, own, shared, split }) };
+                // SAFETY: `check_plan` found all operands inside of their memory, and outputs apart from each other and
+                // from inputs whose places they may not take; every unit is claimed once, and all are done before the next phase.
+                unsafe { task.run(phase, args, &mut Worker { threads, own, shared, split }) };
             };
             if step.alone { part(0) } else { self.pool.run(&part) }
         }
@@ -342,6 +402,7 @@ impl Executor {
                 Input::I32(x) => x.as_ptr().cast::<u8>().cast_mut(),
             },
             Slot::Output(i) => outputs[i].as_mut_ptr().cast(),
+            Slot::State(i) => self.state[i].as_ptr(),
             Slot::Weight(address) => address.cast_mut(),
         }
     }

@@ -9,6 +9,7 @@ pub mod autoencoder;
 pub mod bench;
 pub mod check;
 pub mod cost;
+pub mod encoding;
 pub mod executor;
 pub mod file;
 pub mod generate;

@@ -16,6 +16,7 @@ use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
 use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
 use crate::plan::{Element, Entry, Place};
+use crate::simd::Isa;
 
 mod guided;
 
@@ -138,7 +139,8 @@ impl Network {
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
         let condition_weights = weights_of(&plan.entries, layout.0.entry);
-        let program = Program::load(plan, artifact.clone()).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let isa = Isa::from_env().map_err(ExecutorError::from)?;
+        let program = Program::load(plan, artifact.clone(), isa).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.
         if let Some(rows) = program.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {

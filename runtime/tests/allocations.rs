@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use fcdm_runtime::executor::{Executor, Input, Program};
+use fcdm_runtime::simd::Isa;
 use plans::{mlp, mlp_weights, numbers};
 
 struct Counting;
@@ -39,7 +40,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn run_allocates_nothing() {
     let rows = 613;
-    let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights())).unwrap());
+    let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights()), Isa::best()).unwrap());
     let (x, labels, mut y) = (numbers(rows * 40, 1), vec![3; rows], vec![0.0; rows * 40]);
     for threads in [1, 2, 5] {
         let mut executor = Executor::new(Arc::clone(&program), threads).unwrap();

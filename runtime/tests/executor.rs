@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fcdm_runtime::executor::{Executor, Input, Program};
-use fcdm_runtime::plan::Element;
+use fcdm_runtime::kernels::{Binary, Kernel, Unary};
+use fcdm_runtime::plan::{Element, Entry, Operand, Place, Plan, Port, Step, VERSION};
 use fcdm_runtime::simd::Isa;
-use plans::{Store, mlp, mlp_reference, mlp_weights, numbers};
+use plans::{Store, mlp, mlp_reference, mlp_weights, numbers, operand};
 
 fn run(program: &Arc<Program>, threads: usize, isa: Isa, x: &[f32], labels: &[i32]) -> Vec<f32> {
-    let mut executor = Executor::with_isa(Arc::clone(program), threads, isa).unwrap();
+    let mut executor = Executor::new(Arc::new(program.reloaded(isa)), threads).unwrap();
     let mut y = vec![f32::NAN; x.len()];
     // Twice: the second run finds the first one's values in the arena.
     for _ in 0..2 {
@@ -28,7 +29,7 @@ fn run(program: &Arc<Program>, threads: usize, isa: Isa, x: &[f32], labels: &[i3
 fn right_and_the_same_on_any_number_of_threads() {
     // So many that the products are shared between threads and the rest is not.
     let rows = 613;
-    let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights())).unwrap());
+    let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights()), Isa::best()).unwrap());
     let (x, labels) = (numbers(rows * 40, 7), (0..rows as i32).map(|i| i % 5).collect::<Vec<_>>());
     let want = mlp_reference(&x, &labels);
     for isa in Isa::NAMES.iter().filter_map(|n| Isa::named(n)) {
@@ -45,7 +46,7 @@ fn right_and_the_same_on_any_number_of_threads() {
 
 #[test]
 fn profiled_runs_give_the_same() {
-    let program = Arc::new(Program::load(mlp(3), Arc::new(mlp_weights())).unwrap());
+    let program = Arc::new(Program::load(mlp(3), Arc::new(mlp_weights()), Isa::best()).unwrap());
     let mut executor = Executor::new(program, 2).unwrap();
     let (x, labels) = (numbers(120, 1), [0, 1, 4]);
     let (mut y, mut again) = (vec![0.0; 120], vec![0.0; 120]);
@@ -58,7 +59,7 @@ fn profiled_runs_give_the_same() {
 
 #[test]
 fn callers_mistakes_are_refused() {
-    let program = Arc::new(Program::load(mlp(3), Arc::new(mlp_weights())).unwrap());
+    let program = Arc::new(Program::load(mlp(3), Arc::new(mlp_weights()), Isa::best()).unwrap());
     assert_eq!((program.entry("mlp", 3), program.entry("mlp", 4)), (Some(0), None));
     assert_eq!(program.label_limits(0), [None, Some(5)]);
     let mut executor = Executor::new(program, 2).unwrap();
@@ -80,12 +81,48 @@ fn callers_mistakes_are_refused() {
 fn weights_that_lie_are_refused() {
     let mut short = mlp_weights();
     short.insert_bytes("b1", Element::F32, &[48], 47 * 4, 0);
-    let e = Program::load(mlp(3), Arc::new(short)).unwrap_err();
+    let e = Program::load(mlp(3), Arc::new(short), Isa::best()).unwrap_err();
     assert_eq!(e.to_string(), "plan, entry `mlp`, step `h1`: expected at least 192 bytes for tensor `b1`, aligned to 64, found 188 bytes");
     let mut crooked = mlp_weights();
     crooked.insert_bytes("b1", Element::F32, &[48], 48 * 4, 4);
-    let e = Program::load(mlp(3), Arc::new(crooked)).unwrap_err();
+    let e = Program::load(mlp(3), Arc::new(crooked), Isa::best()).unwrap_err();
     assert!(e.to_string().ends_with("found another alignment"), "{e}");
-    let e = Program::load(mlp(3), Arc::new(Store::default())).unwrap_err();
+    let e = Program::load(mlp(3), Arc::new(Store::default()), Isa::best()).unwrap_err();
     assert!(e.to_string().contains("expected a tensor of the artifact, found `table`"), "{e}");
+}
+
+/// `s = s + x`, and `y = -s` of what is there then: in place of the state, which is kept from run to run.
+#[test]
+fn state_is_kept_from_one_run_to_the_next() {
+    let port = |name: &str| Port { name: name.into(), dtype: Element::F32, shape: vec![3] };
+    let step = |label: &str, kernel: Kernel, inputs: Vec<Operand>, output: Operand| Step {
+        label: label.into(),
+        kernel,
+        inputs,
+        outputs: vec![output],
+    };
+    let [x, s, y] = [Place::Input(0), Place::State(0), Place::Output(0)].map(|at| operand(at, &[3]));
+    let entry = Entry {
+        name: "sum".into(),
+        rows: 3,
+        inputs: vec![port("x")],
+        outputs: vec![port("y")],
+        state: vec![port("s")],
+        arena_bytes: 0,
+        arena_lower_bound: 0,
+        steps: vec![step("s", Binary::Add.into(), vec![s.clone(), x], s.clone()), step("y", Unary::Neg.into(), vec![s], y)],
+    };
+    let plan = Plan { version: VERSION, entries: vec![entry] };
+    let program = Arc::new(Program::load(plan, Arc::new(Store::default()), Isa::best()).unwrap());
+    let mut executor = Executor::new(Arc::clone(&program), 2).unwrap();
+    let mut y = [0.0; 3];
+    executor.run(0, &[Input::F32(&[1.0, 2.0, 3.0])], &mut [&mut y]);
+    executor.run(0, &[Input::F32(&[1.0, 1.0, 1.0])], &mut [&mut y]);
+    assert_eq!(y, [-2.0, -3.0, -4.0]);
+    executor.state("s").unwrap().copy_from_slice(&[10.0, 0.0, 0.0]);
+    executor.run(0, &[Input::F32(&[1.0, 1.0, 1.0])], &mut [&mut y]);
+    assert_eq!((y, executor.state("s").unwrap().to_vec()), ([-11.0, -1.0, -1.0], vec![11.0, 1.0, 1.0]));
+    assert!(executor.state("t").is_none());
+    // Another executor has state of its own.
+    assert_eq!(Executor::new(program, 1).unwrap().state("s").unwrap(), [0.0; 3]);
 }

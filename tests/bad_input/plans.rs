@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::process::{Folder, Tensors};
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, TensorSource, keys, write};
-use fcdm_runtime::plan::{Activation, Element, Epilogue, Kernel, Place, Plan, Rearrange};
+use fcdm_runtime::kernels::{Activation, Copy, GroupNorm, Product, Rearrange, Softmax, Window};
+use fcdm_runtime::plan::{Element, Form, Place, Plan};
 
 /// Rewrites an artifact with a changed plan and description.
 fn tamper(from: &Path, to: &Path, change: impl Fn(&mut Plan, &mut ModelInfo)) {
@@ -74,7 +75,7 @@ fn shapes_that_cannot_be() {
         refused(&f, "condition", |p, _| p.entries[0].outputs[0].shape.clone_from(&shape));
         refused(&f, "condition's labels", |p, _| p.entries[0].inputs[1].shape.clone_from(&shape));
     }
-    refused(&f, "element type", |p, _| in_arena(p).dtype = Element::I32);
+    refused(&f, "element type", |p, _| in_arena(p).form = Form::I32);
     refused(&f, "rows", |p, _| p.entries[1].rows = 0);
     refused(&f, "rows", |p, _| p.entries[1].rows = usize::MAX);
     refused(&f, "condition's rows", |p, _| p.entries[0].rows = 0);
@@ -105,35 +106,27 @@ fn kernels_that_cannot_be() {
         let s = &mut p.entries[1].steps[0];
         s.inputs = vec![s.inputs[0].clone(); 1000];
     });
-    refused(&f, "another kernel", |p, _| p.entries[1].steps[0].kernel = Kernel::Softmax);
+    refused(&f, "another kernel", |p, _| p.entries[1].steps[0].kernel = Softmax {}.into());
     refused(&f, "division by zero", |p, _| {
-        p.entries[1].steps[0].kernel = Kernel::GroupNorm { groups: 0, eps: 0.0, activation: Activation::None }
+        p.entries[1].steps[0].kernel = GroupNorm { groups: 0, eps: 0.0, activation: Activation::None }.into()
     });
     refused(&f, "stride", |p, _| {
-        p.entries[1].steps[0].kernel =
-            Kernel::Conv2d { kernel: [3, 3], stride: 0, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep }
+        p.entries[1].steps[0].kernel = Product::conv2d(Window { stride: 0, pad: [1; 4], ..Window::square(3) }).into()
     });
     refused(&f, "huge", |p, _| {
-        p.entries[1].steps[0].kernel = Kernel::Conv2d {
-            kernel: [usize::MAX; 2],
-            stride: usize::MAX,
-            pad: [usize::MAX; 4],
-            upsample: 1,
-            epilogue: Epilogue::NONE,
-            then: Rearrange::Keep,
-        }
+        p.entries[1].steps[0].kernel =
+            Product::conv2d(Window { kernel: [usize::MAX; 2], stride: usize::MAX, pad: [usize::MAX; 4], upsample: usize::MAX }).into()
     });
     for factor in [0, 1 << 32, usize::MAX] {
-        for then in [Rearrange::Shuffle { factor }, Rearrange::Unshuffle { factor }] {
+        for rearrange in [Rearrange::Shuffle { factor }, Rearrange::Unshuffle { factor }] {
             refused(&f, "rearranged", |p, _| {
-                p.entries[1].steps[0].kernel =
-                    Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then }
+                p.entries[1].steps[0].kernel = Product { rearrange, ..Product::conv2d(Window { pad: [1; 4], ..Window::square(3) }) }.into()
             });
         }
     }
     refused(&f, "copy", |p, _| {
         let (extents, x_strides, y_strides) = (vec![usize::MAX; 3], vec![isize::MIN; 3], vec![isize::MAX; 3]);
-        p.entries[1].steps[0].kernel = Kernel::Copy { extents, from: usize::MAX, x_strides, to: usize::MAX, y_strides };
+        p.entries[1].steps[0].kernel = Copy { extents, from: usize::MAX, x_strides, to: usize::MAX, y_strides }.into();
     });
 }
 

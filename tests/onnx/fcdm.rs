@@ -7,12 +7,15 @@ use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::in_memory::InMemory;
 use fcdm_compiler::onnx::Onnx;
+use fcdm_compiler::target::Target;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Size, network};
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, Input, Program};
-use fcdm_runtime::plan::{Element, Operand, Step};
+use fcdm_runtime::plan::{Operand, Step};
+use fcdm_runtime::simd::Isa;
 
 use super::{by_tract, distance, golden, run};
 
@@ -25,8 +28,8 @@ fn native(import: &Import, batches: &[usize]) -> (Vec<EntryPoint>, Option<Functi
         fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap().0
     };
     let wide = optimised(CONDITION_ROWS);
-    let mut entries = vec![EntryPoint { function: wide.function("condition").unwrap().clone(), rows: CONDITION_ROWS }];
-    entries.extend(batches.iter().map(|&rows| EntryPoint { function: optimised(rows).function("denoise").unwrap().clone(), rows }));
+    let mut entries = vec![EntryPoint::new(wide.function("condition").unwrap().clone(), CONDITION_ROWS)];
+    entries.extend(batches.iter().map(|&rows| EntryPoint::new(optimised(rows).function("denoise").unwrap().clone(), rows)));
     (entries, wide.function(Module::WEIGHTS).cloned())
 }
 
@@ -50,21 +53,21 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
     let checkpoint = checkpoint();
     let import = Import::new(checkpoint, true).unwrap();
     let (entries, weights) = native(&import, &[1, 2]);
-    let theirs = assemble(entries, weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32).unwrap();
+    let theirs = assemble(entries, weights.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
     // A single row has axes of extent 1 more, among which patterns must be told apart.
     for rows in [1, 2] {
         let onnx = Onnx::open(&golden().join(format!("fcdm{rows}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
         let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
         let compiled = compiled.expect("an FCDM splits into condition and denoiser");
-        let ours = assemble(compiled.entries, compiled.weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32).unwrap();
+        let ours = assemble(compiled.entries, compiled.weights.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
         for (a, b) in ours.plan.entries.iter().zip(&theirs.plan.entries) {
             assert_eq!((&a.name, a.rows, a.arena_bytes), (&b.name, b.rows, b.arena_bytes));
             assert_eq!(kernels(&a.steps), kernels(&b.steps), "{} at {} rows, exported at {rows}", a.name, a.rows);
         }
-        assert!(ours.tensors == theirs.tensors, "{:?}\n{:?}", ours.tensors, theirs.tensors);
-        for (name, usage) in &ours.tensors {
-            let (a, b) = (ours.values(usage, &onnx).unwrap(), theirs.values(usage, &import).unwrap());
-            assert!(a == b, "{name}");
+        assert!(ours.weights == theirs.weights, "{:?}\n{:?}", ours.weights, theirs.weights);
+        for (stored, usage) in ours.tensors() {
+            let (a, b) = (ours.bytes(usage, &stored, &onnx).unwrap(), theirs.bytes(usage, &stored, &import).unwrap());
+            assert!(a == b, "{}", stored.name);
         }
     }
 }
@@ -83,10 +86,10 @@ fn an_exported_fcdm_computes_what_its_checkpoint_does() {
     let import = Import::new(checkpoint, true).unwrap();
     let f = network(import.config(), Size { batch: 2, height: 8, width: 12 });
     let (m, _) = fcdm_passes::run(&["simplify"], Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
-    let entries = vec![EntryPoint { function: m.functions[0].clone(), rows: 2 }];
-    let assembly = assemble(entries, None, Winograd::Never, &|_| Element::F32).unwrap();
+    let entries = vec![EntryPoint::new(m.functions[0].clone(), 2)];
+    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never), &|_| Encoding::F32).unwrap();
     let weights = InMemory::new(&assembly, &import).unwrap();
-    let mut ex = Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights)).unwrap()), 2).unwrap();
+    let mut ex = Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights), Isa::from_env().unwrap()).unwrap()), 2).unwrap();
     let mut out = vec![f32::NAN; whole.len()];
     ex.run(0, &[Input::F32(&onnx.inputs()[0].to_function(&x)), Input::F32(&t), Input::I32(&y.map(|y| y as i32))], &mut [&mut out]);
     let native = onnx.outputs()[0].to_model(&out);

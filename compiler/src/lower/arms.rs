@@ -1,14 +1,19 @@
 //! One arm for every op: the kernel that computes it.
 
 use fcdm_ir::{Inst, Op, Value};
-use fcdm_runtime::plan::{Activation, Binary, Epilogue, Kernel, Rearrange, Unary};
+use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::kernels::{
+    Activation, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
+    Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, Matmul, Modulate, NormModulate, OneHot,
+    Product, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, Unary, Window,
+};
 
 use super::{LowerError, Lowering, View, shares_buffer};
 use crate::weights::Order;
 
-const RELU: Epilogue = Epilogue { residual: false, activation: Activation::Relu };
-const ADD: Epilogue = Epilogue { residual: true, activation: Activation::None };
-const ADD_RELU: Epilogue = Epilogue { residual: true, activation: Activation::Relu };
+const RELU: Epilogue = Epilogue::Activate { residual: false, activation: Activation::Relu };
+const ADD: Epilogue = Epilogue::Activate { residual: true, activation: Activation::None };
+const ADD_RELU: Epilogue = Epilogue::Activate { residual: true, activation: Activation::Relu };
 
 /// What the ops that contain a convolution say of it.
 struct Convolution {
@@ -16,13 +21,13 @@ struct Convolution {
     pad: [usize; 4],
     upsample: usize,
     epilogue: Epilogue,
-    then: Rearrange,
+    rearrange: Rearrange,
 }
 
 impl Convolution {
     /// Of the image as it is, stored as it comes.
     fn new(stride: usize, pad: &[usize]) -> Convolution {
-        Convolution { stride, pad: four(pad), upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep }
+        Convolution { stride, pad: four(pad), upsample: 1, epilogue: Epilogue::NONE, rearrange: Rearrange::Keep }
     }
 }
 
@@ -34,7 +39,7 @@ impl Lowering<'_> {
             return Ok(());
         }
         match &inst.op {
-            Op::Fill(o) => self.kernel(inst, Kernel::Fill { value: o.value as f32 }),
+            Op::Fill(o) => self.kernel(inst, Fill { value: o.value as f32 }),
 
             Op::Neg(_) => self.unary(inst, Unary::Neg),
             Op::Scale(o) => self.unary(inst, Unary::Scale { by: o.by as f32 }),
@@ -54,49 +59,52 @@ impl Lowering<'_> {
             Op::Clamp(o) => self.unary(inst, Unary::Clamp { min: o.min as f32, max: o.max as f32 }),
             Op::Step(_) => self.unary(inst, Unary::Step),
 
-            Op::Add(_) => self.kernel(inst, Kernel::Binary(Binary::Add)),
-            Op::Sub(_) => self.kernel(inst, Kernel::Binary(Binary::Sub)),
-            Op::Mul(_) => self.kernel(inst, Kernel::Binary(Binary::Mul)),
-            Op::Div(_) => self.kernel(inst, Kernel::Binary(Binary::Div)),
-            Op::DivNoNan(_) => self.kernel(inst, Kernel::Binary(Binary::DivNoNan)),
+            Op::Add(_) => self.kernel(inst, Binary::Add),
+            Op::Sub(_) => self.kernel(inst, Binary::Sub),
+            Op::Mul(_) => self.kernel(inst, Binary::Mul),
+            Op::Div(_) => self.kernel(inst, Binary::Div),
+            Op::DivNoNan(_) => self.kernel(inst, Binary::DivNoNan),
 
-            Op::Sum(o) => self.kernel(inst, Kernel::Sum { axes: o.axes.clone(), scale: 1.0 }),
-            Op::SumSquares(_) => self.kernel(inst, Kernel::SumSquares),
-            Op::Softmax(_) => self.kernel(inst, Kernel::Softmax),
-            Op::LayerNorm(o) => self.kernel(inst, Kernel::LayerNorm { eps: o.eps as f32 }),
+            Op::Sum(o) => self.kernel(inst, Sum { axes: o.axes.clone(), scale: 1.0 }),
+            Op::SumSquares(_) => self.kernel(inst, SumSquares {}),
+            Op::Softmax(_) => self.kernel(inst, Softmax {}),
+            Op::LayerNorm(o) => self.kernel(inst, LayerNorm { eps: o.eps as f32 }),
             Op::GroupNorm(o) => self.group_norm(inst, o.groups, o.eps, Activation::None),
             Op::GroupNormRelu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Relu),
             Op::GroupNormSilu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Silu),
-            Op::Grn(o) => self.kernel(inst, Kernel::Grn { eps: o.eps as f32 }),
-            Op::GrnScale(o) => self.kernel(inst, Kernel::GrnScale { eps: o.eps as f32 }),
-            Op::Modulate(_) => self.kernel(inst, Kernel::Modulate),
-            Op::GatedAdd(_) => self.kernel(inst, Kernel::GatedAdd),
-            Op::ScaleChannels(_) => self.kernel(inst, Kernel::ScaleChannels),
-            Op::NormModulate(o) => self.kernel(inst, Kernel::NormModulate { eps: o.eps as f32 }),
+            Op::Grn(o) => self.kernel(inst, Grn { eps: o.eps as f32 }),
+            Op::GrnScale(o) => self.kernel(inst, GrnScale { eps: o.eps as f32 }),
+            Op::Modulate(_) => self.kernel(inst, Modulate {}),
+            Op::GatedAdd(_) => self.kernel(inst, GatedAdd {}),
+            Op::ScaleChannels(_) => self.kernel(inst, ScaleChannels {}),
+            Op::NormModulate(o) => self.kernel(inst, NormModulate { eps: o.eps as f32 }),
 
-            Op::Linear(_) => self.packed(inst, 1, Kernel::Linear),
-            Op::LinearGeluSumsq(_) => self.packed(inst, 1, Kernel::LinearGeluSumsq),
-            Op::ScaleLinearGatedAdd(_) => self.packed(inst, 2, Kernel::ScaleLinearGatedAdd),
-            Op::ConcatLinear(_) => self.packed(inst, 2, Kernel::ConcatLinear),
-            Op::LinearAdd(_) => self.linear_add(inst),
-            Op::Matmul(_) => self.batched(inst, Kernel::Matmul),
-            Op::Attention(o) => self.batched(inst, Kernel::Attention { scale: o.scale as f32 }),
+            Op::Linear(_) => self.product(inst, Product::linear()),
+            Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),
+            Op::ScaleLinearGatedAdd(_) => self.product(inst, Product::scale_linear_gated_add()),
+            Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
+            Op::LinearAdd(_) => self.product(inst, Product { epilogue: ADD, ..Product::linear() }),
+            Op::Matmul(_) => self.batched(inst, Matmul {}),
+            Op::Attention(o) => self.batched(inst, Attention { scale: o.scale as f32 }),
             Op::Conv2d(o) => self.conv(inst, &Convolution::new(o.stride, &o.pad)),
             Op::ConvPixelShuffle(o) => {
-                self.conv(inst, &Convolution { then: Rearrange::Shuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
+                self.conv(inst, &Convolution { rearrange: Rearrange::Shuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
             }
             Op::ConvPixelUnshuffle(o) => {
-                self.conv(inst, &Convolution { then: Rearrange::Unshuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
+                self.conv(
+                    inst,
+                    &Convolution { rearrange: Rearrange::Unshuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) },
+                );
             }
             Op::UpsampleConv(o) => self.conv(inst, &Convolution { upsample: o.factor, ..Convolution::new(o.stride, &o.pad) }),
             Op::ConvRelu(o) => self.conv(inst, &Convolution { epilogue: RELU, ..Convolution::new(o.stride, &o.pad) }),
             Op::ConvAdd(o) => self.conv(inst, &Convolution { epilogue: ADD, ..Convolution::new(o.stride, &o.pad) }),
             Op::ConvAddRelu(o) => self.conv(inst, &Convolution { epilogue: ADD_RELU, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvTranspose2d(o) => self.kernel(inst, Kernel::ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
-            Op::Conv2dWeightGrad(o) => self.kernel(inst, Kernel::Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
-            Op::DwConv2d(o) => self.kernel(inst, Kernel::DwConv2d { pad: o.pad }),
-            Op::DwConv2dWeightGrad(o) => self.kernel(inst, Kernel::DwConv2dWeightGrad { pad: o.pad }),
-            Op::DwConvNormModulate(o) => self.kernel(inst, Kernel::DwConvNormModulate { pad: o.pad, eps: o.eps as f32 }),
+            Op::ConvTranspose2d(o) => self.kernel(inst, ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
+            Op::Conv2dWeightGrad(o) => self.kernel(inst, Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
+            Op::DwConv2d(o) => self.kernel(inst, DwConv2d { pad: o.pad }),
+            Op::DwConv2dWeightGrad(o) => self.kernel(inst, DwConv2dWeightGrad { pad: o.pad }),
+            Op::DwConvNormModulate(o) => self.kernel(inst, DwConvNormModulate { pad: o.pad, eps: o.eps as f32 }),
 
             Op::AvgPool2d(o) => self.avg_pool(inst, o.size),
             Op::UpsampleNearest(o) => self.upsample(inst, o.factor),
@@ -110,79 +118,78 @@ impl Lowering<'_> {
             Op::Slice(o) => self.slice(inst, o.axis, o.start),
             Op::Flip(o) => self.flip(inst, &o.axes)?,
 
-            Op::TimestepEmbedding(_) => self.kernel(inst, Kernel::TimestepEmbedding),
-            Op::Embedding(_) => self.kernel(inst, Kernel::Embedding),
-            Op::OneHot(_) => self.kernel(inst, Kernel::OneHot),
+            Op::TimestepEmbedding(_) => self.kernel(inst, TimestepEmbedding {}),
+            Op::Embedding(_) => self.kernel(inst, Embedding {}),
+            Op::OneHot(_) => self.kernel(inst, OneHot {}),
         }
         Ok(())
     }
 
     /// A kernel that takes the op's operands as they are.
-    fn kernel(&mut self, inst: &Inst, kernel: Kernel) {
+    fn kernel(&mut self, inst: &Inst, kernel: impl Into<Kernel>) {
         let inputs: Vec<View> = inst.operands.iter().map(|&v| self.view(v)).collect();
         self.call(inst, kernel, inputs);
     }
 
     fn unary(&mut self, inst: &Inst, f: Unary) {
-        self.kernel(inst, Kernel::Unary(f));
+        self.kernel(inst, f);
     }
 
-    /// As [`Lowering::kernel`], with operand `w` as packed panels.
-    fn packed(&mut self, inst: &Inst, w: usize, kernel: Kernel) {
-        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.panels(v, Order::Given) } else { l.view(v) };
-        let inputs: Vec<View> = inst.operands.iter().enumerate().map(|o| view(self, o)).collect();
-        self.call(inst, kernel, inputs);
+    /// A product without window. The ops have a residual before the bias, which may be left out, the kernel behind, but for the one
+    /// of a gated sum.
+    fn product(&mut self, inst: &Inst, product: Product) {
+        let x = &inst.operands;
+        let w = 1 + usize::from(product.concat) + usize::from(product.scaled);
+        let mut operands: Vec<Value> = x.clone();
+        if product.epilogue == ADD {
+            operands[w + 1..].rotate_left(1);
+        }
+        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.matrix(v, Rearrange::Keep) } else { l.view(v) };
+        let inputs: Vec<View> = operands.iter().enumerate().map(|o| view(self, o)).collect();
+        let left = self.left(x[0], x[w]);
+        self.call(inst, Product { left, ..product }, inputs);
+    }
+
+    /// What products multiply x as. A vector a sample is a condition, which is computed in f32.
+    fn left(&self, x: Value, w: Value) -> Left {
+        if self.encoding(w) == Encoding::Bf16 && self.f.ty(x).rank() > 2 { Left::Bf16 } else { Left::F32 }
     }
 
     fn group_norm(&mut self, inst: &Inst, groups: usize, eps: f64, activation: Activation) {
-        self.kernel(inst, Kernel::GroupNorm { groups, eps: eps as f32, activation });
+        self.kernel(inst, GroupNorm { groups, eps: eps as f32, activation });
     }
 
     /// A convolution, directly or by Winograd. Where its result is shuffled, weights and bias have the order of the columns that
-    /// it writes. The ops have a residual before the bias, which may be left out, the kernels behind.
+    /// it writes. The ops have a residual before the bias, which may be left out, the kernel behind.
     fn conv(&mut self, inst: &Inst, c: &Convolution) {
         let x = &inst.operands;
-        let Convolution { stride, pad, upsample, epilogue, then } = *c;
-        let order = match then {
-            Rearrange::Shuffle { factor } => Order::Shuffled { factor },
-            Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
+        let Convolution { stride, pad, upsample, epilogue, rearrange } = *c;
+        let winograd = self.target.winograd.suits(self.f, inst, self.target);
+        let w = &self.f.ty(x[1]).shape;
+        let product = Product {
+            window: Some(Window { kernel: [w[1], w[2]], stride, pad, upsample }),
+            left: if winograd { Left::F32 } else { self.left(x[0], x[1]) },
+            epilogue,
+            rearrange,
+            algorithm: if winograd { Algorithm::Winograd } else { Algorithm::Direct },
+            ..Product::default()
         };
-        let kernel = if self.winograd.suits(self.f, inst) {
-            Kernel::Conv2dWinograd { pad, upsample, epilogue, then }
-        } else {
-            let w = &self.f.ty(x[1]).shape;
-            Kernel::Conv2d { kernel: [w[1], w[2]], stride, pad, upsample, epilogue, then }
-        };
-        let (residual, bias) = if epilogue.residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
-        let mut inputs = vec![self.view(x[0]), self.panels(x[1], order)];
-        inputs.extend(bias.map(|&bias| self.ordered(bias, order)));
+        let residual = matches!(epilogue, Epilogue::Activate { residual: true, .. });
+        let (residual, bias) = if residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
+        let mut inputs = vec![self.view(x[0]), self.matrix(x[1], rearrange)];
+        inputs.extend(bias.map(|&bias| self.ordered(bias, Order::of(rearrange))));
         inputs.extend(residual.map(|r| self.view(r)));
-        self.call(inst, kernel, inputs);
+        self.call(inst, product, inputs);
     }
 
-    /// A convolution 1x1 of an image of one line.
-    fn linear_add(&mut self, inst: &Inst) {
-        let x = &inst.operands;
-        let line = |mut v: View| {
-            let channels = v.shape.pop().expect("linear's operands have an axis");
-            v.shape = vec![1, 1, v.shape.iter().product(), channels];
-            v
-        };
-        let mut inputs = vec![line(self.view(x[0])), self.panels(x[1], Order::Given)];
-        inputs.extend(x.get(3).map(|&bias| self.view(bias)));
-        inputs.push(line(self.view(x[2])));
-        let y = line(self.define(inst.results[0]));
-        let kernel = Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0; 4], upsample: 1, epilogue: ADD, then: Rearrange::Keep };
-        self.step(inst.results[0], kernel, inputs, vec![y]);
-    }
-
-    fn call(&mut self, inst: &Inst, kernel: Kernel, inputs: Vec<View>) {
-        let outputs = inst.results.iter().map(|&r| self.define(r)).collect();
+    fn call(&mut self, inst: &Inst, kernel: impl Into<Kernel>, inputs: Vec<View>) {
+        let kernel = kernel.into();
+        let outputs = inst.results.iter().enumerate().map(|(k, &r)| self.define_of(r, k, &kernel, &inputs)).collect();
         self.step(inst.results[0], kernel, inputs, outputs);
     }
 
     /// A kernel of matrices: leading axes become one.
-    fn batched(&mut self, inst: &Inst, kernel: Kernel) {
+    fn batched(&mut self, inst: &Inst, kernel: impl Into<Kernel>) {
         let inputs = inst.operands.iter().map(|&v| batched(self.view(v))).collect();
         let y = batched(self.define(inst.results[0]));
         self.step(inst.results[0], kernel, inputs, vec![y]);
@@ -195,7 +202,7 @@ impl Lowering<'_> {
         let &[n, h, w, c] = &y.shape[..] else { unreachable!("rank 4 by avg_pool2d.1") };
         x.shape = vec![n, h, size, w, size, c];
         y.shape = vec![n, h, 1, w, 1, c];
-        let kernel = Kernel::Sum { axes: vec![2, 4], scale: 1.0 / (size * size) as f32 };
+        let kernel = Sum { axes: vec![2, 4], scale: 1.0 / (size * size) as f32 };
         self.step(inst.results[0], kernel, vec![x], vec![y]);
     }
 }

@@ -1,12 +1,9 @@
 //! Ops that only move elements, as strided copies.
 
 use fcdm_ir::{Inst, Value};
-use fcdm_runtime::plan::{Element, Kernel, PANEL};
+use fcdm_runtime::kernels::{Copy, MAX_AXES};
 
 use super::{LowerError, Lowering, View};
-
-/// Axes that a copy can walk.
-pub(super) const MAX_AXES: usize = 6;
 
 /// Row-major strides.
 fn strides(shape: &[usize]) -> Vec<isize> {
@@ -32,7 +29,7 @@ impl Walk {
     }
 
     /// Drops axes of extent 1 and merges neighbours that both sides step through as one.
-    fn kernel(mut self) -> Result<Kernel, usize> {
+    fn kernel(mut self) -> Result<Copy, usize> {
         self.axes.retain(|a| a.0 != 1);
         let mut merged: Vec<(usize, isize, isize)> = Vec::new();
         for (e, x, y) in self.axes {
@@ -47,7 +44,7 @@ impl Walk {
         if merged.len() > MAX_AXES {
             return Err(merged.len());
         }
-        Ok(Kernel::Copy {
+        Ok(Copy {
             extents: merged.iter().map(|a| a.0).collect(),
             from: self.from,
             x_strides: merged.iter().map(|a| a.1).collect(),
@@ -75,29 +72,6 @@ impl Lowering<'_> {
     pub(super) fn copy_all(&mut self, v: Value, x: View, y: View) {
         let count = x.shape.iter().product();
         self.copy(v, Walk::new(&[count], vec![1], vec![1]), x, y);
-    }
-
-    /// A computed matrix `[O, ..]` into panels; the last one is filled up with zeros.
-    pub(super) fn pack(&mut self, v: Value, mut x: View, shape: Vec<usize>) -> View {
-        x.dtype = Element::F32;
-        let (o, k) = (x.shape[0], shape[1]);
-        let y = self.scratch(shape);
-        if !o.is_multiple_of(PANEL) {
-            self.step(v, Kernel::Fill { value: 0.0 }, vec![], vec![y.clone()]);
-        }
-        let (full, tail, panel) = (o / PANEL, o % PANEL, (PANEL * k) as isize);
-        let inner = |rows: usize| Walk::new(&[rows, k], vec![k as isize, 1], vec![1, PANEL as isize]);
-        if full > 0 {
-            let mut walk = inner(PANEL);
-            walk.axes.insert(0, (full, panel, panel));
-            self.copy(v, walk, x.clone(), y.clone());
-        }
-        if tail > 0 {
-            let mut walk = inner(tail);
-            (walk.from, walk.to) = (full * PANEL * k, full * PANEL * k);
-            self.copy(v, walk, x, y.clone());
-        }
-        y
     }
 
     /// Rows `(c, dy, dx)` of a computed matrix in the order `(dy, dx, c)`.

@@ -2,7 +2,7 @@
 //!
 //! A buffer is a run of bytes with one purpose: an input or output of the entry, a tensor of the artifact, or a place
 //! in the arena that [`crate::allocate`] chooses later. A reshape shares its operand's buffer; everything else writes
-//! buffers of its own, so no step's output ever overlaps an input.
+//! buffers of its own, but for state, whose new value may be written where the old one is.
 
 mod arms;
 mod copies;
@@ -10,11 +10,13 @@ mod copies;
 use std::collections::HashMap;
 
 use fcdm_ir::{DType, Def, Function, Op, Type, Value};
-use fcdm_runtime::plan::{Element, Kernel, Port};
+use fcdm_runtime::encoding::{Encoding, Matrix};
+use fcdm_runtime::kernels::{Kernel, MAX_AXES, Pack, Rearrange};
+use fcdm_runtime::plan::{ALIGN, Element, Form, Port};
 use thiserror::Error;
 
-use crate::weights::{Form, Order, Storage, WeightUse};
-use crate::winograd::Winograd;
+use crate::target::Target;
+use crate::weights::{Encodings, Order, WeightUse, matrix};
 
 /// Index of a buffer in [`Program::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +31,8 @@ pub enum Home {
     Input(usize),
     /// The entry's output of that index.
     Output(usize),
+    /// The entry's state of that index.
+    State(usize),
     /// The artifact's tensor of that name.
     Weight(String),
 }
@@ -47,8 +51,8 @@ pub struct Buffer {
 pub struct View {
     /// Which buffer; views begin at its start.
     pub buffer: BufferId,
-    /// Element type.
-    pub dtype: Element,
+    /// How its numbers lie.
+    pub form: Form,
     /// Extents.
     pub shape: Vec<usize>,
 }
@@ -67,12 +71,14 @@ pub struct Step {
 }
 
 /// A lowered function before its buffers have places.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
     /// Inputs in order.
     pub inputs: Vec<Port>,
     /// Outputs in order.
     pub outputs: Vec<Port>,
+    /// State in order.
+    pub state: Vec<Port>,
     /// All buffers.
     pub buffers: Vec<Buffer>,
     /// Steps in order.
@@ -93,7 +99,7 @@ pub enum LowerError {
         ty: String,
     },
     /// A tensor of more axes than a copy can walk.
-    #[error("%{value}: `{op}` moves a tensor of {rank} axes, at most {} can be", copies::MAX_AXES)]
+    #[error("%{value}: `{op}` moves a tensor of {rank} axes, at most {} can be", MAX_AXES)]
     Axes {
         /// Name of the value.
         value: String,
@@ -104,33 +110,53 @@ pub enum LowerError {
     },
 }
 
-/// Lowers a function. Instructions run in the function's order. `winograd` says which convolutions are computed that way,
-/// `storage` how panels are stored.
+/// An input of a function that is kept from one run to the next, and the result that becomes its new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The input's name, under which it is kept.
+    pub input: String,
+    /// The result's name.
+    pub result: String,
+}
+
+/// Lowers a function. Instructions run in the function's order. `kept` says which inputs are state, of their results' types, and
+/// `encodings` how the matrices of products lie in the artifact.
 ///
 /// # Errors
 /// See [`LowerError`].
-pub fn lower(f: &Function, winograd: Winograd, storage: &Storage<'_>) -> Result<Program, LowerError> {
+///
+/// # Panics
+/// If the function has no input or result of a name in `kept`, or they have different types.
+pub fn lower(f: &Function, kept: &[Kept], target: &Target, encodings: &Encodings<'_>) -> Result<Program, LowerError> {
     let mut l = Lowering {
         f,
-        winograd,
-        storage,
-        p: Program { inputs: Vec::new(), outputs: Vec::new(), buffers: Vec::new(), steps: Vec::new(), weights: Vec::new() },
+        target,
+        encodings,
+        p: Program::default(),
         place: vec![None; f.value_count()],
         forms: HashMap::new(),
-        results: results_by_value(f),
+        results: HashMap::new(),
+        updates: HashMap::new(),
+        kept: Vec::new(),
+        at: 0,
     };
-    for (v, data) in f.values() {
+    for (v, _) in f.values() {
         element(f, v)?;
-        if let Def::Input(index) = data.def {
-            let id = l.buffer(data.ty.bytes(), Home::Input(index));
-            l.place[v.index()] = Some(id);
-            l.p.inputs.push(port(&data.name, &data.ty));
-        }
     }
-    for (name, v) in f.results() {
-        l.p.outputs.push(port(name, f.ty(*v)));
+    for &v in f.inputs() {
+        let data = f.value(v);
+        let home = match kept.iter().position(|k| k.input == data.name) {
+            Some(i) => Home::State(i),
+            None => {
+                l.p.inputs.push(port(&data.name, &data.ty));
+                Home::Input(l.p.inputs.len() - 1)
+            }
+        };
+        l.place[v.index()] = Some(l.buffer(data.ty.bytes(), home));
     }
-    for inst in f.insts() {
+    l.ports(kept);
+    for (i, inst) in f.insts().iter().enumerate() {
+        l.at = i;
         l.instruction(inst)?;
     }
     l.remaining_results();
@@ -154,26 +180,22 @@ fn element(f: &Function, v: Value) -> Result<Element, LowerError> {
     element_of(ty).ok_or_else(|| LowerError::Type { value: f.value(v).name.clone(), ty: ty.to_string() })
 }
 
-/// For every value computed by an instruction: the first result of the function that it is.
-fn results_by_value(f: &Function) -> HashMap<Value, usize> {
-    let mut map = HashMap::new();
-    for (i, (_, v)) in f.results().iter().enumerate() {
-        if f.def_inst(*v).is_some() {
-            map.entry(*v).or_insert(i);
-        }
-    }
-    map
-}
-
 struct Lowering<'a> {
     f: &'a Function,
-    winograd: Winograd,
-    storage: &'a Storage<'a>,
+    target: &'a Target,
+    encodings: &'a Encodings<'a>,
     p: Program,
     place: Vec<Option<BufferId>>,
     /// Buffers of weights, by weight, form and order.
     forms: HashMap<(Value, Form, Order), BufferId>,
+    /// For values computed by an instruction: the first output that each is.
     results: HashMap<Value, usize>,
+    /// For values that become the new value of a state: its index, and the input that is its old one.
+    updates: HashMap<Value, (usize, Value)>,
+    /// The new value of every state.
+    kept: Vec<Value>,
+    /// Index of the instruction that is lowered.
+    at: usize,
 }
 
 impl Lowering<'_> {
@@ -182,10 +204,29 @@ impl Lowering<'_> {
         BufferId(self.p.buffers.len() - 1)
     }
 
+    /// Outputs and state, and which values they are.
+    fn ports(&mut self, kept: &[Kept]) {
+        let f = self.f;
+        for k in kept {
+            let input = f.inputs().iter().copied().find(|&v| f.value(v).name == k.input).expect("what is kept is an input");
+            let result = f.result(&k.result).expect("what is kept becomes a result");
+            assert_eq!(f.ty(input), f.ty(result), "{} becomes {}", k.input, k.result);
+            self.updates.entry(result).or_insert((self.p.state.len(), input));
+            self.kept.push(result);
+            self.p.state.push(port(&k.input, f.ty(input)));
+        }
+        for (name, v) in f.results().iter().filter(|(name, _)| !kept.iter().any(|k| k.result == *name)) {
+            if f.def_inst(*v).is_some() && !self.updates.contains_key(v) {
+                self.results.entry(*v).or_insert(self.p.outputs.len());
+            }
+            self.p.outputs.push(port(name, f.ty(*v)));
+        }
+    }
+
     /// The buffer that holds a value in its plain form.
     fn buffer_of(&mut self, v: Value) -> BufferId {
         if self.f.value(v).def == Def::Weight {
-            return self.weight(v, Form::Dense, Order::Given);
+            return self.weight(v, Form::F32, Order::Given);
         }
         self.place[v.index()].expect("a value is placed before it is used")
     }
@@ -196,12 +237,8 @@ impl Lowering<'_> {
             return id;
         }
         let data = self.f.value(v);
-        let element = match form {
-            Form::Dense => Element::F32,
-            Form::Panels => (self.storage)(&data.name),
-        };
-        let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.clone(), element };
-        let id = self.buffer(usage.packed_count() * element.bytes(), Home::Weight(usage.tensor_name()));
+        let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.clone() };
+        let id = self.buffer(usage.bytes(), Home::Weight(usage.name()));
         self.p.weights.push(usage);
         self.forms.insert((v, form, order), id);
         id
@@ -210,63 +247,109 @@ impl Lowering<'_> {
     /// A new arena buffer under a shape.
     fn scratch(&mut self, shape: Vec<usize>) -> View {
         let bytes = shape.iter().product::<usize>() * 4;
-        View { buffer: self.buffer(bytes, Home::Arena), dtype: Element::F32, shape }
+        View { buffer: self.buffer(bytes, Home::Arena), form: Form::F32, shape }
     }
 
     /// A value as an operand.
     fn view(&mut self, v: Value) -> View {
         let ty = self.f.ty(v);
-        View { buffer: self.buffer_of(v), dtype: element_of(ty).expect("types were checked"), shape: ty.shape.clone() }
+        View { buffer: self.buffer_of(v), form: Form::Dense(element_of(ty).expect("types were checked")), shape: ty.shape.clone() }
     }
 
-    /// A weight matrix `[O, ..]` as packed panels. One that is known only at run time is packed by copies.
-    fn panels(&mut self, v: Value, order: Order) -> View {
+    /// How a matrix lies in the artifact; one that is known only at run time is of lines of f32.
+    fn encoding(&self, v: Value) -> Encoding {
         let data = self.f.value(v);
-        let known = data.def == Def::Weight;
-        let element = if known { (self.storage)(&data.name) } else { Element::F32 };
-        let usage = WeightUse { weight: String::new(), form: Form::Panels, order, ty: data.ty.clone(), element };
-        let shape = usage.packed_shape();
-        if known {
-            return View { buffer: self.weight(v, Form::Panels, order), dtype: element, shape };
+        if data.def == Def::Weight { (self.encodings)(&data.name) } else { Encoding::F32 }
+    }
+
+    /// A weight matrix `[O, ..]` as products read it, for a result that is rearranged so. One that is known only at run time is
+    /// packed then.
+    fn matrix(&mut self, v: Value, rearrange: Rearrange) -> View {
+        let Matrix { rows, taps, channels } = matrix(&self.f.ty(v).shape);
+        let (form, shape) = (Form::Encoded(self.encoding(v)), vec![rows, taps, channels]);
+        if self.f.value(v).def == Def::Weight {
+            return View { buffer: self.weight(v, form, Order::of(rearrange)), form, shape };
         }
-        let x = self.ordered(v, order);
-        self.pack(v, x, shape)
+        let bytes = Encoding::F32.bytes(Matrix { rows, taps, channels }, ALIGN);
+        let (x, y) = (self.view(v), View { buffer: self.buffer(bytes, Home::Arena), form, shape });
+        self.step(v, Pack { rearrange }, vec![x], vec![y.clone()]);
+        y
     }
 
     /// A value `[O, ..]` with its rows in an order. One that is known only at run time is copied to it.
     fn ordered(&mut self, v: Value, order: Order) -> View {
         let Order::Shuffled { factor } = order else { return self.view(v) };
         if self.f.value(v).def == Def::Weight {
-            return View { buffer: self.weight(v, Form::Dense, order), dtype: Element::F32, shape: self.f.ty(v).shape.clone() };
+            return View { buffer: self.weight(v, Form::F32, order), form: Form::F32, shape: self.f.ty(v).shape.clone() };
         }
         self.shuffle_rows(v, factor)
     }
 
     /// The buffer that a computed value is written to: the entry's output, if it is a result.
     fn define(&mut self, v: Value) -> View {
-        let ty = self.f.ty(v);
         let home = self.results.get(&v).map_or(Home::Arena, |&i| Home::Output(i));
-        let id = self.buffer(ty.bytes(), home);
+        self.define_at(v, home)
+    }
+
+    fn define_at(&mut self, v: Value, home: Home) -> View {
+        let id = self.buffer(self.f.ty(v).bytes(), home);
         self.place[v.index()] = Some(id);
         self.view(v)
     }
 
-    fn step(&mut self, v: Value, kernel: Kernel, inputs: Vec<View>, outputs: Vec<View>) {
-        self.p.steps.push(Step { label: self.f.value(v).name.clone(), kernel, inputs, outputs });
+    /// As [`Lowering::define`], of a step's output `k`; the new value of a state is written where the old one is, if nobody reads
+    /// that any more, but perhaps the step itself, of a kernel that lets its output take the place.
+    fn define_of(&mut self, v: Value, k: usize, kernel: &Kernel, inputs: &[View]) -> View {
+        let Some(&(state, old)) = self.updates.get(&v) else { return self.define(v) };
+        let place = self.place[old.index()].expect("inputs are placed first");
+        // Under whatever shape; the old value is a result too where an output returns it.
+        let reads = |&v: &Value| self.place[v.index()] == Some(place);
+        let read_later = self.f.insts()[self.at + 1..].iter().flat_map(|inst| &inst.operands).any(reads)
+            || self.f.results().iter().any(|(_, r)| reads(r));
+        let takes = kernel.signature().outputs[k].takes;
+        let apart = inputs.iter().enumerate().all(|(i, x)| x.buffer != place || takes.contains(&i));
+        if read_later || !apart { self.define(v) } else { self.define_at(v, Home::State(state)) }
+    }
+
+    fn step(&mut self, v: Value, kernel: impl Into<Kernel>, inputs: Vec<View>, outputs: Vec<View>) {
+        self.p.steps.push(Step { label: self.f.value(v).name.clone(), kernel: kernel.into(), inputs, outputs });
     }
 
     /// Results that no instruction wrote to their place: inputs, weights, reshapes of shared buffers, repetitions.
     fn remaining_results(&mut self) {
-        for i in 0..self.f.results().len() {
-            let v = self.f.results()[i].1;
-            let from = self.view(v);
-            if self.p.buffers[from.buffer.0].home == Home::Output(i) {
-                continue;
+        let outputs: Vec<(String, usize)> = self.p.outputs.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect();
+        for (name, i) in outputs {
+            let v = self.f.result(&name).expect("every output is a result");
+            self.copy_result(v, Home::Output(i));
+        }
+        // Behind all that may read the old values, and no old value after another state's copy has replaced it.
+        let late: Vec<(usize, Value, View)> = (0..self.kept.len()).map(|i| (i, self.kept[i], self.view(self.kept[i]))).collect();
+        let mut moved = Vec::new();
+        for (i, v, from) in late {
+            match self.p.buffers[from.buffer.0].home {
+                Home::State(at) if at == i => {}
+                Home::State(_) => {
+                    let aside = self.scratch(from.shape.clone());
+                    self.copy_all(v, from, aside.clone());
+                    moved.push((i, v, aside));
+                }
+                _ => moved.push((i, v, from)),
             }
-            let id = self.buffer(self.f.ty(v).bytes(), Home::Output(i));
-            let to = View { buffer: id, ..from.clone() };
+        }
+        for (i, v, from) in moved {
+            let to = View { buffer: self.buffer(self.f.ty(v).bytes(), Home::State(i)), ..from.clone() };
             self.copy_all(v, from, to);
         }
+    }
+
+    /// Copies a result to its place, unless it is there.
+    fn copy_result(&mut self, v: Value, home: Home) {
+        let from = self.view(v);
+        if self.p.buffers[from.buffer.0].home == home {
+            return;
+        }
+        let to = View { buffer: self.buffer(self.f.ty(v).bytes(), home), ..from.clone() };
+        self.copy_all(v, from, to);
     }
 }
 

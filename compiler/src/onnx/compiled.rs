@@ -26,7 +26,8 @@ impl Onnx {
         let (mut m, report) = run(&passes, &self.function)?;
         let weights = m.function(Module::WEIGHTS).cloned();
         let function = m.functions.pop().expect("passes keep functions, and @weights comes first");
-        Ok(Compiled { entries: vec![EntryPoint { rows: rows(&function), function }], weights, report })
+        let rows = rows(&function);
+        Ok(Compiled { entries: vec![EntryPoint::new(function, rows)], weights, report })
     }
 
     /// The model as a denoiser of its input `x`, at each number of rows, and its condition at `condition_rows`: the entry points
@@ -43,7 +44,7 @@ impl Onnx {
             let (m, report) = run(OPTIMISED, &f)?;
             let Some(part) = m.function(if i == 0 { "condition" } else { "denoise" }) else { return Ok(None) };
             let weights = m.function(Module::WEIGHTS).cloned();
-            let entry = EntryPoint { function: part.clone(), rows };
+            let entry = EntryPoint::new(part.clone(), rows);
             let all = compiled.get_or_insert_with(|| Compiled { entries: Vec::new(), weights, report: recognised.clone() });
             all.entries.push(entry);
             if i == 1 {

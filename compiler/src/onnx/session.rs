@@ -5,15 +5,16 @@ use std::sync::Arc;
 use fcdm_ir::DType;
 use fcdm_passes::PassError;
 use fcdm_runtime::check::PlanError;
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, ExecutorError, Input, Program};
-use fcdm_runtime::plan::Element;
+use fcdm_runtime::simd::Isa;
 use thiserror::Error;
 
 use super::{Given, Onnx, Port};
 use crate::assemble::{AssembleError, assemble};
 use crate::in_memory::InMemory;
+use crate::target::Target;
 use crate::weights::WeightError;
-use crate::winograd::Winograd;
 
 /// Why a model does not run.
 #[derive(Debug, Error)]
@@ -65,9 +66,9 @@ impl Session {
     /// See [`SessionError`].
     pub fn new(onnx: &Onnx, threads: usize) -> Result<Session, SessionError> {
         let compiled = onnx.whole()?;
-        let assembly = assemble(compiled.entries, compiled.weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32)?;
+        let assembly = assemble(compiled.entries, compiled.weights.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
         let weights = InMemory::new(&assembly, onnx)?;
-        let program = Program::load(assembly.plan, Arc::new(weights))?;
+        let program = Program::load(assembly.plan, Arc::new(weights), Isa::from_env().map_err(ExecutorError::from)?)?;
         let executor = Executor::new(Arc::new(program), threads)?;
         Ok(Session { executor, inputs: onnx.inputs.clone(), outputs: onnx.outputs.clone() })
     }

@@ -75,7 +75,7 @@ fn add(f: fcdm_ir::Function, name: &str, options: &Options, all: &mut Compiled, 
     all.report.get_or_insert(report);
     all.weights.extend(m.function(Module::WEIGHTS).cloned());
     let function = m.function(name).expect("no pass splits a function without a condition").clone();
-    all.entries.push(EntryPoint { function, rows: 1 });
+    all.entries.push(EntryPoint::new(function, 1));
     Ok(())
 }
 

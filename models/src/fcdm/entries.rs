@@ -32,7 +32,7 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
     let take = |m: &Module, name: &str| m.function(name).expect("hoisting splits every FCDM").clone();
     let (wide, _) = optimised(at(CONDITION_ROWS), options, &mut |_, _| {})?;
-    let condition = EntryPoint { function: take(&wide, "condition"), rows: CONDITION_ROWS };
+    let condition = EntryPoint::new(take(&wide, "condition"), CONDITION_ROWS);
     let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
     let mut compiled = Compiled { entries: vec![condition], weights, report: None };
     for &batch in &options.batches {
@@ -40,7 +40,7 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
         let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
         let (m, report) = optimised(at(batch), options, watch)?;
         compiled.report.get_or_insert(report);
-        compiled.entries.push(EntryPoint { function: take(&m, "denoise"), rows: batch });
+        compiled.entries.push(EntryPoint::new(take(&m, "denoise"), batch));
     }
     Ok(compiled)
 }

@@ -1,7 +1,7 @@
 //! Convolutions: the 3x3 ones of FCDM-S and FCDM-XL, and the depthwise ones of every width.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::{Activation, Epilogue, Kernel, Rearrange};
+use fcdm_runtime::kernels::{Activation, Algorithm, DwConv2d, DwConvNormModulate, Epilogue, Product, Window};
 
 use crate::one_step::{bench, panels, value, weight};
 
@@ -24,9 +24,8 @@ const DEPTHWISE: [(usize, usize); 4] = [(32, 128), (32, 512), (16, 1024), (8, 20
 
 pub fn conv3x3(c: &mut Criterion) {
     for (side, i, o) in CONV3X3 {
-        let kernel =
-            Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
-        let given = [value(&[1, side, side, i]), panels(o, 9 * i)];
+        let kernel = Product::conv2d(Window { pad: [1; 4], ..Window::square(3) });
+        let given = [value(&[1, side, side, i]), panels(o, 9, i)];
         bench(c, "conv3x3", &format!("{side}x{side}x{i}x{o}"), kernel, &given, &[&[1, side, side, o]]);
     }
 }
@@ -48,18 +47,17 @@ const DECODER: [(usize, usize, usize); 11] = [
 
 /// By Winograd with bias, residual and ReLU; of an image half as large; directly.
 pub fn decoder(c: &mut Criterion) {
-    let epilogue = Epilogue { residual: true, activation: Activation::Relu };
+    let epilogue = Epilogue::Activate { residual: true, activation: Activation::Relu };
     for (side, i, o) in DECODER {
         let name = format!("{side}x{side}x{i}x{o}");
         let (x, half, y) = ([1, side, side, i], [1, side / 2, side / 2, i], [1, side, side, o]);
-        let winograd = |upsample, epilogue| Kernel::Conv2dWinograd { pad: [1; 4], upsample, epilogue, then: Rearrange::Keep };
-        bench(c, "winograd", &name, winograd(1, Epilogue::NONE), &[value(&x), panels(o, 9 * i), weight(&[o])], &[&y]);
-        let given = [value(&x), panels(o, 9 * i), weight(&[o]), value(&y)];
+        let direct = |upsample| Product::conv2d(Window { pad: [1; 4], upsample, ..Window::square(3) });
+        let winograd = |upsample, epilogue| Product { algorithm: Algorithm::Winograd, epilogue, ..direct(upsample) };
+        bench(c, "winograd", &name, winograd(1, Epilogue::NONE), &[value(&x), panels(o, 9, i), weight(&[o])], &[&y]);
+        let given = [value(&x), panels(o, 9, i), weight(&[o]), value(&y)];
         bench(c, "winograd_add_relu", &name, winograd(1, epilogue), &given, &[&y]);
-        bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), panels(o, 9 * i), weight(&[o])], &[&y]);
-        let direct =
-            Kernel::Conv2d { kernel: [3, 3], stride: 1, pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
-        bench(c, "decoder_direct", &name, direct, &[value(&x), panels(o, 9 * i), weight(&[o])], &[&y]);
+        bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), panels(o, 9, i), weight(&[o])], &[&y]);
+        bench(c, "decoder_direct", &name, direct(1), &[value(&x), panels(o, 9, i), weight(&[o])], &[&y]);
     }
 }
 
@@ -67,9 +65,9 @@ pub fn depthwise(c: &mut Criterion) {
     for (side, channels) in DEPTHWISE {
         let (x, name) = ([1, side, side, channels], format!("{side}x{side}x{channels}"));
         let given = [value(&x), weight(&[7, 7, channels]), weight(&[channels])];
-        bench(c, "depthwise7x7", &name, Kernel::DwConv2d { pad: 3 }, &given, &[&x]);
+        bench(c, "depthwise7x7", &name, DwConv2d { pad: 3 }, &given, &[&x]);
         let vector = [1, channels];
         let given = [value(&x), weight(&[7, 7, channels]), weight(&[channels]), value(&vector), value(&vector)];
-        bench(c, "depthwise7x7_norm_modulate", &name, Kernel::DwConvNormModulate { pad: 3, eps: 1e-6 }, &given, &[&x]);
+        bench(c, "depthwise7x7_norm_modulate", &name, DwConvNormModulate { pad: 3, eps: 1e-6 }, &given, &[&x]);
     }
 }

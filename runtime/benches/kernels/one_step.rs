@@ -8,8 +8,10 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput};
 use fcdm_runtime::cost::Cost;
 use fcdm_runtime::executor::{Executor, Input, Program};
-use fcdm_runtime::plan::{Element, Entry, Kernel, PANEL, Place, Plan, Port, Step, VERSION};
-use plans::{Store, numbers, operand};
+use fcdm_runtime::kernels::Kernel;
+use fcdm_runtime::plan::{Element, Entry, Place, Plan, Port, Step, VERSION};
+use fcdm_runtime::simd::Isa;
+use plans::{Store, matrix, numbers, operand};
 
 /// An operand of the step.
 pub enum Given {
@@ -17,6 +19,8 @@ pub enum Given {
     Value(Vec<usize>),
     /// From the artifact.
     Weight(Vec<usize>),
+    /// A matrix of the artifact.
+    Matrix([usize; 3]),
 }
 
 pub fn value(shape: &[usize]) -> Given {
@@ -27,9 +31,9 @@ pub fn weight(shape: &[usize]) -> Given {
     Given::Weight(shape.to_vec())
 }
 
-/// A packed matrix of `o` output channels.
-pub fn panels(o: usize, k: usize) -> Given {
-    Given::Weight(vec![o.div_ceil(PANEL), k, PANEL])
+/// A matrix of `o` output channels as lines of f32.
+pub fn panels(o: usize, taps: usize, channels: usize) -> Given {
+    Given::Matrix([o, taps, channels])
 }
 
 /// As many as `FCDM_THREADS` says, or as the machine runs at once.
@@ -39,7 +43,7 @@ pub fn threads() -> usize {
 }
 
 /// Times `kernel` on operands of those shapes, under `group/name`.
-pub fn bench(c: &mut Criterion, group: &str, name: &str, kernel: Kernel, given: &[Given], outputs: &[&[usize]]) {
+pub fn bench(c: &mut Criterion, group: &str, name: &str, kernel: impl Into<Kernel>, given: &[Given], outputs: &[&[usize]]) {
     let (mut store, mut ports, mut values, mut inputs) = (Store::default(), Vec::new(), Vec::new(), Vec::new());
     let port = |name: String, shape: &[usize]| Port { name, dtype: Element::F32, shape: shape.to_vec() };
     for (i, operand_of) in given.iter().enumerate() {
@@ -54,21 +58,27 @@ pub fn bench(c: &mut Criterion, group: &str, name: &str, kernel: Kernel, given: 
                 inputs.push(operand(Place::Weight(format!("w{i}")), shape));
                 store.insert(&format!("w{i}"), shape, &numbers(shape.iter().product(), seed));
             }
+            Given::Matrix(shape) => {
+                inputs.push(matrix(&format!("w{i}"), *shape));
+                store.insert_matrix(&format!("w{i}"), *shape, &numbers(shape.iter().product(), seed));
+            }
         }
     }
     let results = outputs.iter().enumerate().map(|(i, s)| operand(Place::Output(i), s)).collect();
-    let step = Step { label: name.to_owned(), kernel, inputs, outputs: results };
+    let step = Step { label: name.to_owned(), kernel: kernel.into(), inputs, outputs: results };
     let cost = Cost::of(&step);
     let entry = Entry {
         name: name.to_owned(),
         rows: 1,
         inputs: ports,
         outputs: outputs.iter().enumerate().map(|(i, s)| port(format!("y{i}"), s)).collect(),
+        state: vec![],
         arena_bytes: 0,
         arena_lower_bound: 0,
         steps: vec![step],
     };
-    let program = Program::load(Plan { version: VERSION, entries: vec![entry] }, Arc::new(store));
+    let program =
+        Program::load(Plan { version: VERSION, entries: vec![entry] }, Arc::new(store), Isa::from_env().expect("a set that this CPU has"));
     let program = program.unwrap_or_else(|e| panic!("{group}/{name}: {e}"));
     let mut executor = Executor::new(Arc::new(program), threads()).expect("threads and memory for a benchmark");
     let inputs: Vec<Input<'_>> = values.iter().map(|v| Input::F32(v)).collect();

@@ -1,7 +1,7 @@
 //! Kernels that do little with each element: activations, norms, GRN, copies.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::{Activation, Kernel, Unary};
+use fcdm_runtime::kernels::{Activation, Copy, GrnScale, GroupNorm, LayerNorm, NormModulate, SumSquares, Unary};
 
 use crate::one_step::{bench, value, weight};
 
@@ -11,16 +11,16 @@ const SIZES: [(usize, usize); 3] = [(32, 128), (32, 512), (8, 2048)];
 pub fn activations(c: &mut Criterion) {
     for (name, op) in [("gelu", Unary::Gelu), ("silu", Unary::Silu), ("erf", Unary::Erf), ("exp", Unary::Exp)] {
         let x = [1024, 384];
-        bench(c, "unary", name, Kernel::Unary(op), &[value(&x)], &[&x]);
+        bench(c, "unary", name, op, &[value(&x)], &[&x]);
     }
 }
 
 pub fn norms(c: &mut Criterion) {
     for (side, channels) in SIZES {
         let (x, vector, name) = ([1, side, side, channels], [1, channels], format!("{side}x{side}x{channels}"));
-        bench(c, "layer_norm", &name, Kernel::LayerNorm { eps: 1e-6 }, &[value(&x)], &[&x]);
+        bench(c, "layer_norm", &name, LayerNorm { eps: 1e-6 }, &[value(&x)], &[&x]);
         let given = [value(&x), value(&vector), value(&vector)];
-        bench(c, "norm_modulate", &name, Kernel::NormModulate { eps: 1e-6 }, &given, &[&x]);
+        bench(c, "norm_modulate", &name, NormModulate { eps: 1e-6 }, &given, &[&x]);
     }
 }
 
@@ -30,7 +30,7 @@ pub fn group_norm(c: &mut Criterion) {
         let x = [1, side, side, channels];
         let given = [value(&x), weight(&[channels]), weight(&[channels])];
         for (name, activation) in [("group_norm", Activation::None), ("group_norm_silu", Activation::Silu)] {
-            let kernel = Kernel::GroupNorm { groups, eps: 1e-6, activation };
+            let kernel = GroupNorm { groups, eps: 1e-6, activation };
             bench(c, name, &format!("{side}x{side}x{channels}"), kernel, &given, &[&x]);
         }
     }
@@ -40,9 +40,9 @@ pub fn grn(c: &mut Criterion) {
     for (side, channels) in SIZES {
         let (wide, name) = (3 * channels, format!("{side}x{side}x{}", 3 * channels));
         let (x, vector) = ([1, side, side, wide], [1, wide]);
-        bench(c, "sum_squares", &name, Kernel::SumSquares, &[value(&x)], &[&vector]);
+        bench(c, "sum_squares", &name, SumSquares {}, &[value(&x)], &[&vector]);
         let given = [value(&vector), weight(&[wide])];
-        bench(c, "grn_scale", &name, Kernel::GrnScale { eps: 1e-6 }, &given, &[&vector]);
+        bench(c, "grn_scale", &name, GrnScale { eps: 1e-6 }, &given, &[&vector]);
     }
 }
 
@@ -55,7 +55,7 @@ pub fn copies(c: &mut Criterion) {
     let (n, s) = (channels as isize, side as isize);
     let fine_strides = vec![4 * s * n, 2 * n, 1, 2 * s * n, n];
     let coarse_strides = vec![4 * s * n, 4 * n, 4, 2, 1];
-    let shuffle = |x_strides: &[isize], y_strides: &[isize]| Kernel::Copy {
+    let shuffle = |x_strides: &[isize], y_strides: &[isize]| Copy {
         extents: extents.clone(),
         from: 0,
         x_strides: x_strides.to_vec(),
@@ -65,12 +65,7 @@ pub fn copies(c: &mut Criterion) {
     bench(c, "copy", "pixel_unshuffle", shuffle(&fine_strides, &coarse_strides), &[value(&fine)], &[&coarse]);
     bench(c, "copy", "pixel_shuffle", shuffle(&coarse_strides, &fine_strides), &[value(&coarse)], &[&fine]);
     let (rows, narrow, wide) = (1024usize, 128usize, 256usize);
-    let half = Kernel::Copy {
-        extents: vec![rows, narrow],
-        from: 0,
-        x_strides: vec![narrow as isize, 1],
-        to: narrow,
-        y_strides: vec![wide as isize, 1],
-    };
+    let half =
+        Copy { extents: vec![rows, narrow], from: 0, x_strides: vec![narrow as isize, 1], to: narrow, y_strides: vec![wide as isize, 1] };
     bench(c, "copy", "half_of_concat", half, &[value(&[1, rows, narrow])], &[&[1, rows, wide]]);
 }

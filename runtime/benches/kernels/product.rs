@@ -1,7 +1,7 @@
 //! Matrix products at the sizes of FCDM's blocks: `pixels x inputs x outputs`, of the widening layer and back.
 
 use criterion::Criterion;
-use fcdm_runtime::plan::Kernel;
+use fcdm_runtime::kernels::{Attention, Matmul, Product, Softmax};
 
 use crate::one_step::{bench, panels, value, weight};
 
@@ -13,8 +13,8 @@ pub fn linear(c: &mut Criterion) {
     for (side, width) in BLOCKS {
         let pixels = side * side;
         for (k, o) in [(width, 3 * width), (3 * width, width)] {
-            let given = [value(&[pixels, k]), panels(o, k), weight(&[o])];
-            bench(c, "linear", &format!("{pixels}x{k}x{o}"), Kernel::Linear, &given, &[&[pixels, o]]);
+            let given = [value(&[pixels, k]), panels(o, 1, k), weight(&[o])];
+            bench(c, "linear", &format!("{pixels}x{k}x{o}"), Product::linear(), &given, &[&[pixels, o]]);
         }
     }
 }
@@ -24,20 +24,20 @@ pub fn fused(c: &mut Criterion) {
     for (side, width) in BLOCKS {
         let (pixels, wide) = (side * side, 3 * width);
         let (x, h) = ([1, side, side, width], [1, side, side, wide]);
-        let given = [value(&x), panels(wide, width), weight(&[wide])];
+        let given = [value(&x), panels(wide, 1, width), weight(&[wide])];
         let name = format!("{pixels}x{width}x{wide}");
-        bench(c, "linear_gelu_sumsq", &name, Kernel::LinearGeluSumsq, &given, &[&h, &[1, wide]]);
-        let given = [value(&h), value(&[1, wide]), panels(width, wide), weight(&[width]), value(&[1, width]), value(&x)];
+        bench(c, "linear_gelu_sumsq", &name, Product::linear_gelu_sumsq(), &given, &[&h, &[1, wide]]);
+        let given = [value(&h), value(&[1, wide]), panels(width, 1, wide), weight(&[width]), value(&[1, width]), value(&x)];
         let name = format!("{pixels}x{wide}x{width}");
-        bench(c, "scale_linear_gated_add", &name, Kernel::ScaleLinearGatedAdd, &given, &[&x]);
+        bench(c, "scale_linear_gated_add", &name, Product::scale_linear_gated_add(), &given, &[&x]);
     }
 }
 
 /// Attention over all positions of an image of 32x32 with 512 channels, as in SD's decoder at 256 px.
 pub fn attention(c: &mut Criterion) {
     let (x, scores) = ([1, 1024, 512], [1, 1024, 1024]);
-    bench(c, "attention", "matmul 1024x512x1024", Kernel::Matmul, &[value(&x), value(&[1, 512, 1024])], &[&scores]);
-    bench(c, "attention", "matmul 1024x1024x512", Kernel::Matmul, &[value(&scores), value(&x)], &[&x]);
-    bench(c, "attention", "fused 1024x512", Kernel::Attention { scale: 0.05 }, &[value(&x), value(&x), value(&x)], &[&x]);
-    bench(c, "attention", "softmax 1024x1024", Kernel::Softmax, &[value(&scores)], &[&scores]);
+    bench(c, "attention", "matmul 1024x512x1024", Matmul {}, &[value(&x), value(&[1, 512, 1024])], &[&scores]);
+    bench(c, "attention", "matmul 1024x1024x512", Matmul {}, &[value(&scores), value(&x)], &[&x]);
+    bench(c, "attention", "fused 1024x512", Attention { scale: 0.05 }, &[value(&x), value(&x), value(&x)], &[&x]);
+    bench(c, "attention", "softmax 1024x1024", Softmax {}, &[value(&scores)], &[&scores]);
 }

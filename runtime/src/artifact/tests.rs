@@ -10,17 +10,18 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::plan::{ALIGN, Element, Entry, Kernel, Operand, Place, Plan, Port, Step, Unary};
+use crate::kernels::{Fill, Unary};
+use crate::plan::{ALIGN, Element, Entry, Form, Operand, Place, Plan, Port, Step};
 
 fn operand(at: Place) -> Operand {
-    Operand { at, dtype: Element::F32, shape: vec![2, 16] }
+    Operand { at, form: Form::F32, shape: vec![2, 16] }
 }
 
 pub(super) fn contents() -> ArtifactContents {
     let port = |name: &str| Port { name: name.into(), dtype: Element::F32, shape: vec![2, 16] };
     let step = Step {
         label: "y".into(),
-        kernel: Kernel::Unary(Unary::Scale { by: 0.1 }),
+        kernel: Unary::Scale { by: 0.1 }.into(),
         inputs: vec![operand(Place::Weight("b".into()))],
         outputs: vec![operand(Place::Output(0))],
     };
@@ -29,6 +30,7 @@ pub(super) fn contents() -> ArtifactContents {
         rows: 2,
         inputs: vec![port("x")],
         outputs: vec![port("y")],
+        state: vec![],
         arena_bytes: 0,
         arena_lower_bound: 0,
         steps: vec![step],
@@ -150,7 +152,7 @@ fn writer_names_what_is_wrong_and_leaves_the_old_file() {
     bad.model.as_mut().unwrap().width = 10;
     assert_eq!(refused(&bad, vec![]), "fcdm.model.width: expected a multiple of 4, found 10");
     bad = contents();
-    bad.plan.entries[0].steps[0].kernel = Kernel::Fill { value: f32::INFINITY };
+    bad.plan.entries[0].steps[0].kernel = Fill { value: f32::INFINITY }.into();
     assert!(refused(&bad, vec![]).starts_with("fcdm.plan: expected a plan, found invalid type: null"));
     bad = contents();
     bad.provenance = Some(json!([1]));

@@ -49,14 +49,15 @@ fn best(units: f64, mut run: impl FnMut()) -> f64 {
 /// 1e9 operations a second on registers.
 pub(super) fn gflops(pool: &mut Pool, isa: Isa) -> f64 {
     // SAFETY: no pointers.
-    let lanes = unsafe { lanes(isa) };
+    let lanes = unsafe { lanes(isa)() };
     // Some 100 microseconds with vectors, far above the cost of waking threads, and 2 ms without.
     let rounds = 1 << 16;
+    let accumulate = accumulate(isa);
     let units = (pool.threads() * rounds * ACCUMULATORS * lanes) as f64;
     best(2.0 * units / 1e9, || {
         pool.run(&|_| {
             // SAFETY: no pointers.
-            black_box(unsafe { accumulate(isa, black_box(rounds), black_box(0.999)) });
+            black_box(unsafe { accumulate(black_box(rounds), black_box(0.999)) });
         });
     })
 }
@@ -68,7 +69,7 @@ pub(super) fn gflops(pool: &mut Pool, isa: Isa) -> f64 {
 pub(super) fn read_gb_s(pool: &mut Pool, isa: Isa) -> Result<f64, ArenaError> {
     let memory = Arena::new(BYTES)?;
     let (address, threads) = (memory.as_ptr() as usize, pool.threads());
-    let count = BYTES / 4;
+    let (count, sum) = (BYTES / 4, sum(isa));
     let range = |thread: usize| part(count / UNROLLED, thread, threads);
     let slice = |thread: usize| {
         let units = range(thread);
@@ -85,7 +86,7 @@ pub(super) fn read_gb_s(pool: &mut Pool, isa: Isa) -> Result<f64, ArenaError> {
         pool.run(&|thread| {
             let (start, count) = slice(thread);
             // SAFETY: the thread's own part of the arena, filled above, which nobody writes any more.
-            black_box(unsafe { sum(isa, std::slice::from_raw_parts(start, count)) });
+            black_box(unsafe { sum(std::slice::from_raw_parts(start, count)) });
         });
     }))
 }
@@ -95,7 +96,7 @@ variants! {
     ///
     /// # Safety
     /// None.
-    unsafe fn lanes() -> usize = lanes_body
+    unsafe fn lanes() -> usize as Lanes = lanes_body
 }
 
 #[inline(always)]
@@ -108,7 +109,7 @@ variants! {
     ///
     /// # Safety
     /// None.
-    unsafe fn accumulate(rounds: usize, factor: f32) -> f32 = accumulate_body
+    unsafe fn accumulate(rounds: usize, factor: f32) -> f32 as Accumulate = accumulate_body
 }
 
 #[inline(always)]
@@ -132,7 +133,7 @@ variants! {
     ///
     /// # Safety
     /// - The length of `x` is a multiple of [`UNROLLED`].
-    unsafe fn sum(x: &[f32]) -> f32 = sum_body
+    unsafe fn sum(x: &[f32]) -> f32 as Sum = sum_body
 }
 
 #[inline(always)]
@@ -156,12 +157,12 @@ mod tests {
     fn the_loops_do_what_they_are_timed_for() {
         for isa in Isa::all() {
             // SAFETY: no pointers.
-            let (lanes, all) = unsafe { (lanes(isa), accumulate(isa, 3, 0.5)) };
+            let (lanes, all) = unsafe { (lanes(isa)(), accumulate(isa)(3, 0.5)) };
             // 1, 1.5, 1.75, 1.875.
             assert_eq!(all, 1.875 * (lanes * ACCUMULATORS) as f32, "{isa}");
             let x: Vec<f32> = (0..3 * UNROLLED).map(|i| i as f32).collect();
             // SAFETY: three blocks.
-            assert_eq!(unsafe { sum(isa, &x) }, (0..3 * UNROLLED).sum::<usize>() as f32, "{isa}");
+            assert_eq!(unsafe { sum(isa)(&x) }, (0..3 * UNROLLED).sum::<usize>() as f32, "{isa}");
         }
     }
 

@@ -26,7 +26,7 @@ pub struct IsaProfile {
 
 /// Times `evaluation` on every instruction set, fastest first.
 pub(super) fn compare(
-    program: &Arc<Program>,
+    program: &Program,
     threads: usize,
     evaluation: &Evaluation,
     repeat: Repeat,
@@ -34,7 +34,7 @@ pub(super) fn compare(
     let isas: Vec<Isa> = Isa::NAMES.iter().filter_map(|name| Isa::named(name)).collect();
     let mut runs = Vec::new();
     for &isa in &isas {
-        runs.push((Executor::with_isa(Arc::clone(program), threads, isa)?, evaluation.clone()));
+        runs.push((Executor::new(Arc::new(program.reloaded(isa)), threads)?, evaluation.clone()));
     }
     let times = repeat.in_turn(isas.len(), |i| {
         let (executor, evaluation) = &mut runs[i];

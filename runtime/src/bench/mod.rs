@@ -32,6 +32,7 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::cost::Cost;
 use crate::executor::{Executor, ExecutorError, Program};
 use crate::network::{Network, NetworkError};
+use crate::simd::Isa;
 use crate::threads::Pool;
 use others::Others;
 
@@ -217,7 +218,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     evaluation.run(executor);
     let evaluation_s = begin.elapsed().as_secs_f64();
 
-    let (threads, isa) = (executor.threads(), executor.isa());
+    let (threads, isa) = (executor.threads(), program.isa());
     let mut pool = Pool::new(threads).map_err(ExecutorError::from)?;
     let gflops = ceiling::gflops(&mut pool, isa);
     let others = Others::watch();
@@ -266,7 +267,8 @@ fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, Bench
         return Err(BenchError::Entry { expected, found: name.to_owned() });
     }
     let file = artifact.path().display().to_string();
-    let program = Program::load(plan, Arc::new(artifact)).map_err(|source| NetworkError::Plan { file, source })?;
+    let isa = Isa::from_env().map_err(ExecutorError::from)?;
+    let program = Program::load(plan, Arc::new(artifact), isa).map_err(|source| NetworkError::Plan { file, source })?;
     Ok(Held::Alone(Executor::new(Arc::new(program), options.threads)?))
 }
 

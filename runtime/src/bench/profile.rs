@@ -9,7 +9,8 @@ use super::evaluation::Evaluation;
 use super::timing::{Repeat, Times};
 use crate::cost::Cost;
 use crate::executor::Executor;
-use crate::plan::{Kernel, Step};
+use crate::kernels::Kernel;
+use crate::plan::Step;
 
 /// One step of the plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -125,19 +126,22 @@ pub(super) fn by_kernel(steps: &[StepProfile], ceiling: Ceiling) -> Vec<KernelPr
     sums.into_iter().map(profile).collect()
 }
 
-/// The kernel's name in the plan, with what makes another kernel of it: `conv2d 3x3`, `unary silu`, `linear`.
+/// What people call a kernel: `conv2d 3x3`, `unary silu`, `linear`.
 pub fn kernel_name(kernel: &Kernel) -> String {
-    let text = |v: &serde_json::Value| match v {
-        serde_json::Value::String(name) => Some((name.clone(), serde_json::Value::Null)),
-        serde_json::Value::Object(map) => map.iter().next().map(|(name, rest)| (name.clone(), rest.clone())),
-        _ => None,
-    };
-    let value = serde_json::to_value(kernel).expect("a kernel is plain data");
-    let (name, attributes) = text(&value).expect("an enum is a name, or a name with attributes");
     match kernel {
-        Kernel::Unary(_) | Kernel::Binary(_) => text(&attributes).map_or(name.clone(), |(op, _)| format!("{name} {op}")),
-        Kernel::Conv2d { kernel: [h, w], .. } => format!("{name} {h}x{w}"),
-        _ => name,
+        Kernel::Product(product) => product.description(),
+        Kernel::Unary(op) => format!("{} {}", kernel.name(), variant(op)),
+        Kernel::Binary(op) => format!("{} {}", kernel.name(), variant(op)),
+        _ => kernel.name().to_owned(),
+    }
+}
+
+/// The name that a variant of an enum has in plans.
+fn variant(op: &impl Serialize) -> String {
+    match serde_json::to_value(op).expect("a kernel is plain data") {
+        serde_json::Value::String(name) => name,
+        serde_json::Value::Object(map) => map.into_iter().next().map(|(name, _)| name).unwrap_or_default(),
+        other => other.to_string(),
     }
 }
 
@@ -145,31 +149,24 @@ pub fn kernel_name(kernel: &Kernel) -> String {
 mod tests {
     use super::*;
     use crate::kernels::testing::step;
-    use crate::plan::{Epilogue, Rearrange, Unary};
+    use crate::kernels::{Algorithm, Fill, LayerNorm, Matmul, Product, Unary, Window};
 
     #[test]
     fn names() {
-        assert_eq!(kernel_name(&Kernel::Linear), "linear");
-        assert_eq!(kernel_name(&Kernel::Unary(Unary::Silu)), "unary silu");
-        assert_eq!(kernel_name(&Kernel::Unary(Unary::Scale { by: 2.0 })), "unary scale");
-        assert_eq!(kernel_name(&Kernel::LayerNorm { eps: 1e-6 }), "layer_norm");
-        assert_eq!(
-            kernel_name(&Kernel::Conv2d {
-                kernel: [3, 3],
-                stride: 1,
-                pad: [1; 4],
-                upsample: 1,
-                epilogue: Epilogue::NONE,
-                then: Rearrange::Keep
-            }),
-            "conv2d 3x3"
-        );
+        let name = |kernel: Kernel| kernel_name(&kernel);
+        assert_eq!(name(Product::linear().into()), "linear");
+        assert_eq!(name(Product::scale_linear_gated_add().into()), "scale_linear_gated_add");
+        assert_eq!(name(Product::conv2d(Window::square(3)).into()), "conv2d 3x3");
+        assert_eq!(name(Product { algorithm: Algorithm::Winograd, ..Product::conv2d(Window::square(3)) }.into()), "conv2d_winograd");
+        assert_eq!(name(Unary::Silu.into()), "unary silu");
+        assert_eq!(name(Unary::Scale { by: 2.0 }.into()), "unary scale");
+        assert_eq!(name(LayerNorm { eps: 1e-6 }.into()), "layer_norm");
     }
 
     #[test]
     fn shares_and_sums() {
-        let product = step(Kernel::Matmul, &[&[1, 10, 10], &[1, 10, 10]], &[&[1, 10, 10]]);
-        let fill = step(Kernel::Fill { value: 0.0 }, &[], &[&[1000]]);
+        let product = step(Matmul {}, &[&[1, 10, 10], &[1, 10, 10]], &[&[1, 10, 10]]);
+        let fill = step(Fill { value: 0.0 }, &[], &[&[1000]]);
         let ceiling = Ceiling { gflops: 4.0, read_gb_s: 1.0 };
         let steps = by_step(&[product.clone(), fill, product], &[1e-6, 6e-6, 1e-6], ceiling);
         // 1000 multiply-accumulates in a microsecond are 2 GFLOP/s.

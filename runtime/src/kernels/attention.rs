@@ -4,17 +4,62 @@
 //! The first phase packs k and v of a sample into panels, in memory that all threads share. k as it lies is the weight
 //! matrix of a linear layer, so that its transposition costs nothing. Every row is computed alike wherever blocks begin.
 
-use super::gemm::micro::{Ahead, GROUP, Left, Right, multiply_add, stretches};
-use super::norm::softmax_row;
+use serde::{Deserialize, Serialize};
+
+use super::gemm::micro::{Ahead, GROUP, Left, MultiplyAdd, Right, multiply_add, stretches};
+use super::norm::{SoftmaxRow, softmax_row};
 use super::scratch::{addresses, row_step};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, Step};
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{ensure, rank, shape};
+use crate::cost::{Cost, pixels};
+use crate::plan::{Operand, PANEL};
 use crate::simd::{Isa, Simd, variants};
+
+/// `q [B,M,K], k [B,S,K], v [B,S,N] -> y [B,M,N]`: `softmax(scale * q k^T) v`, the softmax over S.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    /// Factor on the products of q and k.
+    pub scale: f32,
+}
+
+impl KernelDef for Attention {
+    fn signature(&self) -> Signature {
+        Signature::of(&["q", "k", "v"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        ensure("attention.1", self.scale.is_finite(), "a finite scale", self.scale)?;
+        let ([b, m, k], [_, s, n]) = (rank("attention.2", "q", &x[0])?, rank("attention.3", "v", &x[2])?);
+        shape("attention.4", "k", &x[1], &[b, s, k])?;
+        shape("attention.5", "v", &x[2], &[b, s, n])?;
+        shape("attention.6", "y", &y[0], &[b, m, n])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(pixels(&x[0]).saturating_mul(x[1].shape[1]).saturating_mul(x[0].shape[2] + x[2].shape[2]), x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let (q, v) = (&x[0].shape, &x[2].shape);
+        Box::new(Blocks {
+            samples: q[0],
+            rows: q[1],
+            positions: v[1],
+            depth: q[2],
+            width: v[2],
+            scale: self.scale,
+            scale_row: scale_row(isa),
+            softmax_row: softmax_row(isa),
+            multiply_add: multiply_add(isa),
+        })
+    }
+}
 
 /// Rows of a block; a whole number of tiles of the product on every variant. The scores of 1024 positions are 200 KB.
 const ROWS: usize = 48;
 
-struct Attention {
+struct Blocks {
     samples: usize,
     rows: usize,
     positions: usize,
@@ -22,15 +67,12 @@ struct Attention {
     depth: usize,
     width: usize,
     scale: f32,
+    scale_row: ScaleRow,
+    softmax_row: SoftmaxRow,
+    multiply_add: MultiplyAdd,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::Attention { scale } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
-    let (q, v) = (&step.inputs[0].shape, &step.inputs[2].shape);
-    Box::new(Attention { samples: q[0], rows: q[1], positions: v[1], depth: q[2], width: v[2], scale })
-}
-
-impl Attention {
+impl Blocks {
     /// f32 of k in panels.
     fn keys(&self) -> usize {
         self.positions.div_ceil(PANEL) * self.depth * PANEL
@@ -88,7 +130,7 @@ impl Attention {
     /// # Safety
     /// - The task's contract, in the second phase of the sample; the rows are this thread's.
     unsafe fn attend(&self, sample: usize, rows: std::ops::Range<usize>, args: &Args, worker: &mut Worker<'_>) {
-        let (d, n, count, isa) = (self.depth, self.width, rows.len(), worker.isa);
+        let (d, n, count) = (self.depth, self.width, rows.len());
         let first = sample * self.rows + rows.start;
         // SAFETY: the task's contract; the first phase has ended.
         let (q, packed) = unsafe { (args.input(0, self.samples * self.rows * d), worker.shared.read(0..self.keys() + self.values())) };
@@ -98,12 +140,12 @@ impl Attention {
         let (queries, table) = rest.split_at_mut(ROWS * self.query_step());
         for (query, q) in queries.chunks_exact_mut(self.query_step()).zip(q[first * d..(first + count) * d].chunks_exact(d)) {
             // SAFETY: equally long.
-            unsafe { scale_row(isa, q, self.scale, &mut query[..d]) };
+            unsafe { (self.scale_row)(q, self.scale, &mut query[..d]) };
         }
         let queries = Rows { start: queries.as_ptr(), step: self.query_step(), count };
         for column in (0..self.positions).step_by(GROUP) {
             // SAFETY: the group's panels exist.
-            unsafe { queries.product(isa, keys, d, column, self.positions, sums, table) };
+            unsafe { queries.product(self.multiply_add, keys, d, column, self.positions, sums, table) };
             let columns = GROUP.min(self.positions - column);
             for (row, sums) in scores.chunks_exact_mut(self.score_step()).zip(sums.chunks_exact(GROUP)).take(count) {
                 row[column..column + columns].copy_from_slice(&sums[..columns]);
@@ -111,14 +153,14 @@ impl Attention {
         }
         for row in scores.chunks_exact_mut(self.score_step()).take(count) {
             // SAFETY: the row has that many scores.
-            unsafe { softmax_row(isa, row.as_ptr(), row.as_mut_ptr(), self.positions) };
+            unsafe { (self.softmax_row)(row.as_ptr(), row.as_mut_ptr(), self.positions) };
         }
         let scores = Rows { start: scores.as_ptr(), step: self.score_step(), count };
         for column in (0..n).step_by(GROUP) {
             let columns = GROUP.min(n - column);
             // SAFETY: the group's panels exist; the rows of y are this thread's.
             unsafe {
-                scores.product(isa, values, self.positions, column, n, sums, table);
+                scores.product(self.multiply_add, values, self.positions, column, n, sums, table);
                 let y = args.output_range(0, first * n..(first + count) * n);
                 for (row, sums) in y.chunks_exact_mut(n).zip(sums.chunks_exact(GROUP)) {
                     row[column..column + columns].copy_from_slice(&sums[..columns]);
@@ -143,7 +185,16 @@ impl Rows {
     /// # Safety
     /// - The rows are valid for `depth` elements, the panels of those columns exist.
     #[allow(clippy::too_many_arguments)]
-    unsafe fn product(self, isa: Isa, packed: &[f32], depth: usize, column: usize, columns: usize, sums: &mut [f32], table: &mut [f32]) {
+    unsafe fn product(
+        self,
+        multiply_add: MultiplyAdd,
+        packed: &[f32],
+        depth: usize,
+        column: usize,
+        columns: usize,
+        sums: &mut [f32],
+        table: &mut [f32],
+    ) {
         let panels = (columns - column).div_ceil(PANEL).min(GROUP / PANEL);
         let panels_of = &packed[column * depth..][..panels * depth * PANEL];
         let table = addresses(table, self.count);
@@ -154,7 +205,7 @@ impl Rows {
             let right = Right { start, panel_step: depth * PANEL, panels };
             let ahead = Ahead::weights(start.wrapping_add(k.len() * PANEL));
             // SAFETY: the stretch of the rows and of the panels; the sums were counted.
-            unsafe { multiply_add(isa, Left { rows: table, step: 1 }, right, ahead, k.len(), sums.as_mut_ptr(), k.start == 0) };
+            unsafe { multiply_add(Left { rows: table, step: 1 }, right, ahead, k.len(), sums.as_mut_ptr(), k.start == 0) };
         }
     }
 }
@@ -164,7 +215,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` and `y` are equally long.
-    unsafe fn scale_row(x: &[f32], by: f32, y: &mut [f32]) = scale_row_body
+    unsafe fn scale_row(x: &[f32], by: f32, y: &mut [f32]) as ScaleRow = scale_row_body
 }
 
 #[inline(always)]
@@ -172,7 +223,7 @@ unsafe fn scale_row_body<S: Simd>(_: S, x: &[f32], by: f32, y: &mut [f32]) {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = by * x);
 }
 
-impl Task for Attention {
+impl Task for Blocks {
     fn needs(&self, _threads: usize) -> Needs {
         let own = ROWS * (GROUP + self.score_step() + self.query_step() + 2);
         Needs { phases: 2 * self.samples, own, shared: self.keys() + self.values() }
@@ -195,7 +246,7 @@ impl Task for Attention {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{close, run_all, step, values};
-    use crate::plan::Kernel;
+    use super::Attention;
 
     /// Rows of a sample's block, in f64.
     fn attention(q: &[f32], k: &[f32], v: &[f32], [m, s, d, n]: [usize; 4], scale: f32) -> Vec<f64> {
@@ -218,7 +269,7 @@ mod tests {
         for (b, m, s, d, n) in sizes {
             let (q, k, v) = (values(b * m * d, 1), values(b * s * d, 2), values(b * s * n, 3));
             let want = attention(&q, &k, &v, [m, s, d, n], 0.3);
-            let step = step(Kernel::Attention { scale: 0.3 }, &[&[b, m, d], &[b, s, d], &[b, s, n]], &[&[b, m, n]]);
+            let step = step(Attention { scale: 0.3 }, &[&[b, m, d], &[b, s, d], &[b, s, n]], &[&[b, m, n]]);
             run_all(&step, &[&q, &k, &v], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }

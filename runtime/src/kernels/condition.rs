@@ -1,36 +1,100 @@
 //! What the network is conditioned on: timesteps and labels. Small; the point here is the exact definition.
 
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{Args, KernelDef, Kind, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{ensure, rank, shape};
+use crate::cost::{Cost, size};
+use crate::plan::Operand;
+use crate::simd::Isa;
 
 /// `t [N] -> [N,dim]`: `cos(t f)`, then `sin(t f)`, `f_i = exp(-ln(10000) i / half)`, `half = dim / 2`.
 /// Exponent, f and t f are f32 by definition; cosine and sine of that product are computed in f64 and rounded.
-struct TimestepEmbedding {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimestepEmbedding {}
+
+/// `table [R,W], labels [N] i32 -> [N,W]`. A label outside the table is the caller's error, refused before `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embedding {}
+
+/// `labels [N] i32 -> [N,depth]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneHot {}
+
+impl KernelDef for TimestepEmbedding {
+    fn signature(&self) -> Signature {
+        Signature::of(&["t"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let ([n], [_, dim]) = (rank("timestep_embedding.1", "t", &x[0])?, rank("timestep_embedding.2", "y", &y[0])?);
+        ensure("timestep_embedding.3", dim % 2 == 0, "an even width", dim)?;
+        shape("timestep_embedding.4", "y", &y[0], &[n, dim])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Angles { rows: y[0].shape[0], frequencies: frequencies(y[0].shape[1] / 2) })
+    }
+}
+
+impl KernelDef for Embedding {
+    fn signature(&self) -> Signature {
+        Signature::of(&["table", "labels"], &["y"]).with("labels", Kind::Labels(|x, _| x[0].shape[0]))
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let ([_, width], [n]) = (rank("embedding.1", "table", &x[0])?, rank("embedding.2", "labels", &x[1])?);
+        shape("embedding.3", "y", &y[0], &[n, width])
+    }
+
+    /// The rows that are looked up, not the table.
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost { macs: 0, bytes: size(&y[0]).saturating_mul(2).saturating_add(size(&x[1])) }
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Lookup { rows: y[0].shape[0], table: x[0].shape[0], width: y[0].shape[1] })
+    }
+}
+
+impl KernelDef for OneHot {
+    fn signature(&self) -> Signature {
+        Signature::of(&["labels"], &["y"]).with("labels", Kind::Labels(|_, y| y[0].shape[1]))
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let ([n], [_, depth]) = (rank("one_hot.1", "labels", &x[0])?, rank("one_hot.2", "y", &y[0])?);
+        shape("one_hot.3", "y", &y[0], &[n, depth])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Hot { rows: y[0].shape[0], depth: y[0].shape[1] })
+    }
+}
+
+struct Angles {
     rows: usize,
     frequencies: Vec<f32>,
 }
 
-/// `table [R,W], y [N] -> [N,W]`.
-struct Embedding {
+struct Lookup {
     rows: usize,
     table: usize,
     width: usize,
 }
 
-/// `y [N] -> [N,depth]`.
-struct OneHot {
+struct Hot {
     rows: usize,
     depth: usize,
-}
-
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let (rows, width) = (step.outputs[0].shape[0], step.outputs[0].shape[1]);
-    match step.kernel {
-        Kernel::TimestepEmbedding => Box::new(TimestepEmbedding { rows, frequencies: frequencies(width / 2) }),
-        Kernel::Embedding => Box::new(Embedding { rows, table: step.inputs[0].shape[0], width }),
-        Kernel::OneHot => Box::new(OneHot { rows, depth: width }),
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    }
 }
 
 /// Of FCDM's 128 frequencies, those where PyTorch's float32 exponential (CPU, 2.x) lies one unit in the last place
@@ -48,7 +112,7 @@ fn frequencies(half: usize) -> Vec<f32> {
     (0..half).map(frequency).collect()
 }
 
-impl Task for TimestepEmbedding {
+impl Task for Angles {
     fn needs(&self, _threads: usize) -> Needs {
         Needs::PLAIN
     }
@@ -69,7 +133,7 @@ impl Task for TimestepEmbedding {
     }
 }
 
-impl Task for Embedding {
+impl Task for Lookup {
     fn needs(&self, _threads: usize) -> Needs {
         Needs::PLAIN
     }
@@ -85,7 +149,7 @@ impl Task for Embedding {
     }
 }
 
-impl Task for OneHot {
+impl Task for Hot {
     fn needs(&self, _threads: usize) -> Needs {
         Needs::PLAIN
     }
@@ -110,7 +174,7 @@ mod tests {
     #[test]
     fn timesteps() {
         let t = [0.0, 0.5, 999.0];
-        let s = step(Kernel::TimestepEmbedding, &[&[3]], &[&[3, 256]]);
+        let s = step(TimestepEmbedding {}, &[&[3]], &[&[3, 256]]);
         run_all(&s, &[&t], |y, what| {
             let f = frequencies(128);
             let angle = |n: usize, i: usize| f64::from(t[n] * f[i]);
@@ -132,12 +196,12 @@ mod tests {
     #[test]
     fn rows_of_the_table() {
         let table = values(5 * 3, 1);
-        let s = step(Kernel::Embedding, &[&[5, 3], &[4]], &[&[4, 3]]);
+        let s = step(Embedding {}, &[&[5, 3], &[4]], &[&[4, 3]]);
         run_all(&s, &[&table, &labels(&[4, 0, 2, 2])], |y, _| {
             let want: Vec<f32> = [4, 0, 2, 2].iter().flat_map(|&r| table[r * 3..r * 3 + 3].to_vec()).collect();
             assert_eq!(y[0], want);
         });
-        let s = step(Kernel::OneHot, &[&[2]], &[&[2, 3]]);
+        let s = step(OneHot {}, &[&[2]], &[&[2, 3]]);
         run_all(&s, &[&labels(&[2, 0])], |y, _| assert_eq!(y[0], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
     }
 }

@@ -3,36 +3,72 @@
 //! of x[n, iy, ix, i] w[i, ky, kx, o]`. First w is packed into panels whose k runs over ky, kx, i; then it is a GEMM
 //! over output pixels. With a stride, taps that hit no pixel are gathered as zeros.
 
-use super::gemm::{Gemm, Operands, Taps, Window};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, Step};
+use serde::{Deserialize, Serialize};
 
-struct ConvTranspose {
+use super::gemm::{Gemm, ImageWindow, Taps};
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{convolved, ensure, rank, shape};
+use crate::cost::{Cost, pixels};
+use crate::plan::{Operand, PANEL};
+use crate::simd::Isa;
+
+/// `x [N,H,W,I], w [I,KH,KW,O] dense, b[O]? -> y [N,OH,OW,O]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConvTranspose2d {
+    /// Of both axes.
+    pub stride: usize,
+    /// Top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+impl KernelDef for ConvTranspose2d {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "w", "b?"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let (rule, pad, stride) = ("conv_transpose2d.4", self.pad, self.stride);
+        let [n, h, w, i] = rank("conv_transpose2d.1", "x", &x[0])?;
+        let [_, kh, kw, o] = rank("conv_transpose2d.2", "w", &x[1])?;
+        let [_, oh, ow, _] = rank("conv_transpose2d.3", "y", &y[0])?;
+        let back = [convolved(rule, oh, [pad[0], pad[2]], kh, stride)?, convolved(rule, ow, [pad[1], pad[3]], kw, stride)?];
+        ensure("conv_transpose2d.5", back == [h, w], format!("a y that the convolution maps back to {:?}", [h, w]), back)?;
+        shape("conv_transpose2d.6", "w", &x[1], &[i, kh, kw, o])?;
+        shape("conv_transpose2d.7", "y", &y[0], &[n, oh, ow, o])?;
+        x.get(2).map_or(Ok(()), |b| shape("conv_transpose2d.8", "b", b, &[o]))
+    }
+
+    /// Every element of the kernel meets every pixel of the smaller side.
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(pixels(&x[0]).saturating_mul(x[1].count()), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let (x, w, y) = (&x[0].shape, &x[1].shape, &y[0].shape);
+        let window = ImageWindow {
+            height: x[1],
+            width: x[2],
+            channels: x[3],
+            out_width: y[2],
+            kernel: [w[1], w[2]],
+            stride: self.stride,
+            top: self.pad[0],
+            left: self.pad[1],
+            upsample: 1,
+        };
+        let gemm = Gemm::new(Taps::Adjoint(window), x[0], y[1] * y[2], x[3], y[3], isa);
+        Box::new(Adjoint { gemm: gemm.of_pixels(window.pixels()), taps: w[1] * w[2], channels: x[3] })
+    }
+}
+
+struct Adjoint {
     gemm: Gemm,
     taps: usize,
     channels: usize,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::ConvTranspose2d { stride, pad } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
-    let (x, w, y) = (&step.inputs[0].shape, &step.inputs[1].shape, &step.outputs[0].shape);
-    let window = Window {
-        height: x[1],
-        width: x[2],
-        channels: x[3],
-        out_width: y[2],
-        kernel: [w[1], w[2]],
-        stride,
-        top: pad[0],
-        left: pad[1],
-        upsample: 1,
-    };
-    let taps = w[1] * w[2];
-    let gemm = Gemm::new(Taps::Adjoint(window), x[0], y[1] * y[2], x[3], y[3]);
-    Box::new(ConvTranspose { gemm: Gemm { pixels: window.pixels(), ..gemm }, taps, channels: x[3] })
-}
-
-impl Task for ConvTranspose {
+impl Task for Adjoint {
     fn needs(&self, threads: usize) -> Needs {
         Needs { phases: 2, own: self.gemm.own(threads), shared: self.gemm.panels() * self.gemm.k() * PANEL }
     }
@@ -56,7 +92,7 @@ impl Task for ConvTranspose {
             return;
         }
         let weights = worker.shared.address(0..packed * PANEL);
-        let operands = Operands::new(args.inputs[0].cast(), weights, args.inputs[2].cast(), args.output(0));
+        let operands = g.operands(args.address(0).cast(), weights, args.address(2).cast(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
         unsafe { g.multiply(&operands, None, std::ptr::null_mut(), worker) }
     }
@@ -88,7 +124,7 @@ mod tests {
                     want[((s * out[0] + oy) * out[1] + ox) * o + c] += f64::from(x[at]) * f64::from(weights[(ch * kh * kw + tap) * o + c]);
                 }
             }
-            let s = step(Kernel::ConvTranspose2d { stride, pad }, &[&[n, h, w, i], &[i, kh, kw, o], &[o]], &[&[n, out[0], out[1], o]]);
+            let s = step(ConvTranspose2d { stride, pad }, &[&[n, h, w, i], &[i, kh, kw, o], &[o]], &[&[n, out[0], out[1], o]]);
             run_all(&s, &[&x, &weights, &b], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }

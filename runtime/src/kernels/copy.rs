@@ -2,32 +2,101 @@
 //! pixels, upsamples. One `i` of the index space `extents` goes from `x[from + i . x_strides]` to
 //! `y[to + i . y_strides]`. No two i have the same place in y (checked), so any parting among threads is right.
 
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{ensure, sane};
+use crate::cost::{Cost, size};
+use crate::plan::Operand;
+use crate::simd::Isa;
 
 /// Most axes of the index space.
-pub(crate) const MAX_AXES: usize = 6;
+pub const MAX_AXES: usize = 6;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `x -> y`: element `i` of the index space `extents` goes from `x[from + i . x_strides]` to `y[to + i . y_strides]`. It may leave parts
+/// of y untouched (another step writes them).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The index space, at most [`MAX_AXES`] axes.
+    pub extents: Vec<usize>,
+    /// Element of x at index 0.
+    pub from: usize,
+    /// Step in x per axis.
+    pub x_strides: Vec<isize>,
+    /// Element of y at index 0.
+    pub to: usize,
+    /// Step in y per axis.
+    pub y_strides: Vec<isize>,
+}
+
+impl KernelDef for Copy {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x"], &["y"]).partly()
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let Copy { extents, from, x_strides, to, y_strides } = self;
+        let axes = extents.len();
+        ensure("copy.1", axes <= MAX_AXES && axes == x_strides.len() && axes == y_strides.len(), "strides for at most 6 axes", extents)?;
+        ensure("copy.2", sane(extents).is_some(), "extents of at least 1 and a sane size", extents)?;
+        inside("copy.3", "x", extents, *from, x_strides, x[0].count())?;
+        inside("copy.4", "y", extents, *to, y_strides, y[0].count())?;
+        ensure("copy.5", injective(extents, y_strides), "strides under which no element of y is written twice", y_strides)
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        let moved = self.extents.iter().fold(1, |n: u64, &e| n.saturating_mul(e as u64));
+        let width = |o: &Operand| size(o) / o.count().max(1) as u64;
+        Cost { macs: 0, bytes: moved.saturating_mul(width(&x[0]) + width(&y[0])) }
+    }
+
+    fn task(&self, _: &[Operand], _: &[Operand], _: Isa) -> Box<dyn Task> {
+        let axes = self.extents.iter().zip(&self.x_strides).zip(&self.y_strides).map(|((&extent, &x), &y)| Axis { extent, x, y });
+        Box::new(Walk { axes: merge(axes), from: self.from, to: self.to })
+    }
+}
+
+/// All elements `first + i . strides` lie in `0 .. count`.
+fn inside(rule: &'static str, what: &str, extents: &[usize], first: usize, strides: &[isize], count: usize) -> Result<(), Fault> {
+    let (mut low, mut high) = (first as i128, first as i128);
+    for (&extent, &stride) in extents.iter().zip(strides) {
+        let reach = (extent as i128 - 1) * stride as i128;
+        if reach < 0 { low += reach } else { high += reach }
+    }
+    ensure(rule, low >= 0 && high < count as i128, format!("indices of {what} in 0 .. {count}"), (low, high))
+}
+
+/// No two indices have the same element: ordered by stride, every stride steps over all that the smaller ones
+/// reach. Sufficient, and all that transposes, slices and shuffles need.
+fn injective(extents: &[usize], strides: &[isize]) -> bool {
+    let mut axes = [(0u128, 0u128); MAX_AXES];
+    let mut n = 0;
+    for (&extent, &stride) in extents.iter().zip(strides).filter(|(e, _)| **e > 1) {
+        axes[n] = (stride.unsigned_abs() as u128, extent as u128);
+        n += 1;
+    }
+    axes[..n].sort_unstable();
+    let mut reach = 0;
+    axes[..n].iter().all(|&(stride, extent)| {
+        let apart = stride > reach;
+        reach += stride * (extent - 1);
+        apart
+    })
+}
+
+#[derive(Clone, std::marker::Copy, Debug, PartialEq, Eq)]
 struct Axis {
     extent: usize,
     x: isize,
     y: isize,
 }
 
-struct Copy {
+struct Walk {
     /// Outer axes, then the inner one; extents multiply to less than `isize::MAX`.
     axes: Vec<Axis>,
     from: usize,
     to: usize,
-}
-
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::Copy { extents, from, x_strides, to, y_strides } = &step.kernel else {
-        unreachable!("`kernels::task` sends no other kernel here")
-    };
-    let axes = extents.iter().zip(x_strides).zip(y_strides).map(|((&extent, &x), &y)| Axis { extent, x, y });
-    Box::new(Copy { axes: merge(axes), from: *from, to: *to })
 }
 
 /// Drops axes of extent 1 and joins neighbours that one stride describes; at least one axis is left.
@@ -52,7 +121,7 @@ fn merge(axes: impl Iterator<Item = Axis>) -> Vec<Axis> {
 /// Elements of a contiguous run that one unit of work moves: 16 KB.
 const RUN: usize = 4096;
 
-impl Task for Copy {
+impl Task for Walk {
     fn needs(&self, _threads: usize) -> Needs {
         Needs::PLAIN
     }
@@ -76,7 +145,7 @@ impl Task for Copy {
             y += start as isize * inner.y;
             // SAFETY: the index is in the space, and all of the space lies inside x and y (checked at load); no
             // other unit has these elements of y, and x and y do not overlap.
-            unsafe { move_run(args.inputs[0].cast::<f32>().offset(x), inner.x, args.output(0).offset(y), inner.y, count) };
+            unsafe { move_run(args.address(0).cast::<f32>().offset(x), inner.x, args.output(0).offset(y), inner.y, count) };
         }
     }
 }
@@ -100,8 +169,8 @@ mod tests {
     use super::super::testing::{run_all, step, values};
     use super::*;
 
-    fn kernel(extents: &[usize], from: usize, x: &[isize], to: usize, y: &[isize]) -> Kernel {
-        Kernel::Copy { extents: extents.to_vec(), from, x_strides: x.to_vec(), to, y_strides: y.to_vec() }
+    fn kernel(extents: &[usize], from: usize, x: &[isize], to: usize, y: &[isize]) -> Copy {
+        Copy { extents: extents.to_vec(), from, x_strides: x.to_vec(), to, y_strides: y.to_vec() }
     }
 
     #[test]

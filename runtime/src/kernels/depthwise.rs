@@ -7,10 +7,83 @@
 //! that row, which are in registers too. Taps outside of the image are left out, not multiplied by zero: of an 8x8 image
 //! they are 38 %. Norm and modulation follow in a phase of their own, for they need all channels.
 
-use super::norm::{Affine, normalise_row};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
-use crate::simd::{Simd, variants};
+use serde::{Deserialize, Serialize};
+
+use super::norm::{Affine, NormaliseRow, normalise_row};
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{convolved, epsilon, like, rank, shape};
+use crate::cost::Cost;
+use crate::plan::Operand;
+use crate::simd::{Isa, Simd, variants};
+
+/// `x [N,H,W,C], w [KH,KW,C], b [C]? -> y [N,OH,OW,C]`, stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DwConv2d {
+    /// On all four sides.
+    pub pad: usize,
+}
+
+/// `x [N,H,W,C], w [KH,KW,C], b [C], shift [N,C], scale [N,C] -> y [N,H,W,C]`, stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DwConvNormModulate {
+    /// On all four sides.
+    pub pad: usize,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl KernelDef for DwConv2d {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "w", "b?"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let c = convolution(["dw_conv2d.1", "dw_conv2d.2", "dw_conv2d.3", "dw_conv2d.4"], self.pad, x, &y[0])?;
+        x.get(2).map_or(Ok(()), |b| shape("dw_conv2d.5", "b", b, &[c]))
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(y[0].count().saturating_mul(x[1].shape[0] * x[1].shape[1]), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Box::new(Depthwise::new(x, y, self.pad, None, isa))
+    }
+}
+
+impl KernelDef for DwConvNormModulate {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "w", "b", "shift", "scale"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("dw_conv_norm_modulate.1", self.eps)?;
+        let rules = ["dw_conv_norm_modulate.2", "dw_conv_norm_modulate.3", "dw_conv_norm_modulate.4", "dw_conv_norm_modulate.5"];
+        let c = convolution(rules, self.pad, x, &y[0])?;
+        like("dw_conv_norm_modulate.6", "y", &y[0], &x[0])?;
+        shape("dw_conv_norm_modulate.7", "b", &x[2], &[c])?;
+        shape("dw_conv_norm_modulate.8", "shift", &x[3], &[x[0].shape[0], c])?;
+        shape("dw_conv_norm_modulate.9", "scale", &x[4], &[x[0].shape[0], c])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(y[0].count().saturating_mul(x[1].shape[0] * x[1].shape[1]), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Box::new(Depthwise::new(x, y, self.pad, Some((self.eps, normalise_row(isa))), isa))
+    }
+}
+
+/// The convolution's x, w and y; returns the channels.
+fn convolution(rules: [&'static str; 4], pad: usize, x: &[Operand], y: &Operand) -> Result<usize, Fault> {
+    let ([n, h, w, c], [kh, kw, _]) = (rank(rules[0], "x", &x[0])?, rank(rules[1], "w", &x[1])?);
+    shape(rules[1], "w", &x[1], &[kh, kw, c])?;
+    let out = [convolved(rules[2], h, [pad; 2], kh, 1)?, convolved(rules[2], w, [pad; 2], kw, 1)?];
+    shape(rules[3], "y", y, &[n, out[0], out[1], c])?;
+    Ok(c)
+}
 
 /// Output rows of a unit: the more, the fewer rows are copied for several units.
 const ROWS: usize = 8;
@@ -33,17 +106,16 @@ struct Depthwise {
     kernel: [usize; 2],
     pad: usize,
     /// Layer norm's epsilon, if it and modulation follow.
-    norm: Option<f32>,
+    norm: Option<(f32, NormaliseRow)>,
+    run: ConvolveStrip,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let (pad, norm) = match step.kernel {
-        Kernel::DwConv2d { pad } => (pad, None),
-        Kernel::DwConvNormModulate { pad, eps } => (pad, Some(eps)),
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    };
-    let (x, w, y) = (&step.inputs[0].shape, &step.inputs[1].shape, &step.outputs[0].shape);
-    Box::new(Depthwise { samples: x[0], height: x[1], width: x[2], channels: x[3], out: [y[1], y[2]], kernel: [w[0], w[1]], pad, norm })
+impl Depthwise {
+    fn new(x: &[Operand], y: &[Operand], pad: usize, norm: Option<(f32, NormaliseRow)>, isa: Isa) -> Depthwise {
+        let (x, w, y) = (&x[0].shape, &x[1].shape, &y[0].shape);
+        let (out, kernel, run) = ([y[1], y[2]], [w[0], w[1]], convolve_strip(isa));
+        Depthwise { samples: x[0], height: x[1], width: x[2], channels: x[3], out, kernel, pad, norm, run }
+    }
 }
 
 /// Some rows and channels of the output of one sample.
@@ -109,7 +181,7 @@ impl Depthwise {
             y_pixel: c,
         };
         // SAFETY: the window holds rows top .. bottom of the image; the output's part is this thread's.
-        unsafe { convolve_strip(worker.isa, &strip) };
+        unsafe { (self.run)(&strip) };
     }
 }
 
@@ -139,7 +211,7 @@ variants! {
     /// # Safety
     /// - The window holds all pixels of rows `top .. bottom`, which are those of the image that the strip's rows see.
     /// - y is valid for the strip's rows, pixels and channels, and written here alone.
-    unsafe fn convolve_strip(strip: &Strip) = convolve_strip_body
+    unsafe fn convolve_strip(strip: &Strip) as ConvolveStrip = convolve_strip_body
 }
 
 #[inline(always)]
@@ -246,7 +318,7 @@ impl Task for Depthwise {
             }
             return;
         }
-        let eps = self.norm.expect("there is a second phase only then");
+        let (eps, normalise) = self.norm.expect("there is a second phase only then");
         // SAFETY: the task's contract.
         let (shift, scale) = unsafe { (args.input(3, self.samples * c), args.input(4, self.samples * c)) };
         let pixels = self.out[0] * self.out[1];
@@ -256,7 +328,7 @@ impl Task for Depthwise {
             // SAFETY: the phase before has written the pixel; its channels are this thread's now.
             unsafe {
                 let y = args.output_range(0, pixel * c..(pixel + 1) * c).as_mut_ptr();
-                normalise_row(worker.isa, y, y, c, eps, Some(affine));
+                normalise(y, y, c, eps, Some(affine));
             }
         }
     }
@@ -301,10 +373,10 @@ mod tests {
             let (x, weights, b) = (values(n * h * w * c, 1), values(k[0] * k[1] * c, 2), values(c, 3));
             let want = convolution(&x, shape, &weights, k, &b, pad);
             let y = [n, h + 2 * pad + 1 - k[0], w + 2 * pad + 1 - k[1], c];
-            let s = step(Kernel::DwConv2d { pad }, &[&shape, &[k[0], k[1], c], &[c]], &[&y]);
+            let s = step(DwConv2d { pad }, &[&shape, &[k[0], k[1], c], &[c]], &[&y]);
             run_all(&s, &[&x, &weights, &b], |y, what| close(&y[0], &want, 2e-6, what));
             let want = convolution(&x, shape, &weights, k, &vec![0.0; c], pad);
-            let s = step(Kernel::DwConv2d { pad }, &[&shape, &[k[0], k[1], c]], &[&y]);
+            let s = step(DwConv2d { pad }, &[&shape, &[k[0], k[1], c]], &[&y]);
             run_all(&s, &[&x, &weights], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }
@@ -324,7 +396,7 @@ mod tests {
                     *v = (*v - mean) / (var + 1e-6).sqrt() * (1.0 + f64::from(scale[at])) + f64::from(shift[at]);
                 }
             }
-            let kernel = Kernel::DwConvNormModulate { pad, eps: 1e-6 };
+            let kernel = DwConvNormModulate { pad, eps: 1e-6 };
             let s = step(kernel, &[&shape, &[k, k, c], &[c], &[n, c], &[n, c]], &[&shape]);
             run_all(&s, &[&x, &weights, &b, &shift, &scale], |y, what| close(&y[0], &want, 3e-6, what));
         }

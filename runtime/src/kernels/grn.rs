@@ -2,31 +2,82 @@
 //! `G_c = sqrt(ss_c)`, `a_c = 1 + gamma_c G_c / (mean_c G + eps)`, `grn(x) = x a + beta`.
 //! The mean over channels is taken in f64.
 
-use super::channelwise::combine;
-use super::reduce::Squares;
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
+use serde::{Deserialize, Serialize};
 
-/// `ss [N,C], gamma [C] -> a [N,C]`.
+use super::channelwise::{Combine, combine};
+use super::reduce::Squares;
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{affine, epsilon, like, rank, shape};
+use crate::cost::Cost;
+use crate::plan::Operand;
+use crate::simd::Isa;
+
+/// `ss [N,C], gamma [C] -> a [N,C]`: `1 + gamma * G / (mean_c G + eps)`, `G = sqrt(ss)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GrnScale {
+    /// Added to the mean of G.
+    pub eps: f32,
+}
+
+/// `x [N,H,W,C], gamma [C], beta [C] -> y`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grn {
+    /// Added to the mean of G.
+    pub eps: f32,
+}
+
+impl KernelDef for GrnScale {
+    fn signature(&self) -> Signature {
+        Signature::of(&["ss", "gamma"], &["a"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("grn_scale.1", self.eps)?;
+        let [_, c] = rank("grn_scale.2", "ss", &x[0])?;
+        shape("grn_scale.3", "gamma", &x[1], &[c])?;
+        like("grn_scale.4", "a", &y[0], &x[0])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Scale { samples: x[0].shape[0], channels: x[0].shape[1], eps: self.eps })
+    }
+}
+
+impl KernelDef for Grn {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "gamma", "beta"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("grn.1", self.eps)?;
+        affine(["grn.2", "grn.3", "grn.4", "grn.5"], x, &y[0]).map(drop)
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Box::new(Whole { squares: Squares::new(&x[0].shape, isa), eps: self.eps, run: combine(isa) })
+    }
+}
+
 struct Scale {
     samples: usize,
     channels: usize,
     eps: f32,
 }
 
-/// `x [N,H,W,C], gamma [C], beta [C] -> y`. Shared scratch: the partial sums of squares, then a.
-struct Grn {
+/// Shared scratch: the partial sums of squares, then a.
+struct Whole {
     squares: Squares,
     eps: f32,
-}
-
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let x = &step.inputs[0].shape;
-    match step.kernel {
-        Kernel::GrnScale { eps } => Box::new(Scale { samples: x[0], channels: x[1], eps }),
-        Kernel::Grn { eps } => Box::new(Grn { squares: Squares::new(x), eps }),
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    }
+    run: Combine,
 }
 
 /// Turns sums of squares into factors, in place of `a`.
@@ -60,7 +111,7 @@ impl Task for Scale {
     }
 }
 
-impl Task for Grn {
+impl Task for Whole {
     fn needs(&self, _threads: usize) -> Needs {
         Needs { phases: 3, own: 0, shared: self.squares.partials() + self.squares.samples * self.squares.channels }
     }
@@ -88,8 +139,8 @@ impl Task for Grn {
                     let at = factors_at + r / q.pixels * c;
                     // SAFETY: row r is this thread's; phase 1 has ended; slices of c elements.
                     unsafe {
-                        let y = args.output_range(0, r * c..(r + 1) * c);
-                        combine(worker.isa, &x[r * c..(r + 1) * c], worker.shared.read(at..at + c), beta, 0.0, y);
+                        let (x, y) = (&x[r * c..(r + 1) * c], args.output_range(0, r * c..(r + 1) * c));
+                        (self.run)(x.as_ptr(), worker.shared.read(at..at + c).as_ptr(), beta.as_ptr(), 0.0, y.as_mut_ptr(), c);
                     }
                 }
             }
@@ -122,17 +173,17 @@ mod tests {
             let a = exact(&ss, &gamma);
             let want: Vec<f64> =
                 x.iter().enumerate().map(|(i, &v)| f64::from(v) * a[i / c / (h * w) * c + i % c] + f64::from(beta[i % c])).collect();
-            let s = step(Kernel::Grn { eps: 1e-6 }, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
+            let s = step(Grn { eps: 1e-6 }, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
             run_all(&s, &[&x, &gamma, &beta], |y, what| close(&y[0], &want, 1e-6, what));
             let rounded: Vec<f32> = ss.iter().map(|&v| v as f32).collect();
-            let s = step(Kernel::GrnScale { eps: 1e-6 }, &[&[n, c], &[c]], &[&[n, c]]);
+            let s = step(GrnScale { eps: 1e-6 }, &[&[n, c], &[c]], &[&[n, c]]);
             run_all(&s, &[&rounded, &gamma], |y, what| close(&y[0], &a, 1e-6, what));
         }
     }
 
     #[test]
     fn an_empty_map_is_left_alone() {
-        let s = step(Kernel::GrnScale { eps: 1e-6 }, &[&[1, 2], &[2]], &[&[1, 2]]);
+        let s = step(GrnScale { eps: 1e-6 }, &[&[1, 2], &[2]], &[&[1, 2]]);
         run_all(&s, &[&[0.0, 0.0], &[3.0, 4.0]], |y, _| assert_eq!(y[0], [1.0, 1.0]));
     }
 }

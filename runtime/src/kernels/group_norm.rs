@@ -2,32 +2,66 @@
 //! sample and group of channels. Sums of x and x^2 are kept in f64, in which their difference loses nothing that
 //! f32 could show; they are added up in an order that the shape fixes.
 
+use serde::{Deserialize, Serialize};
+
 use super::gemm::epilogue::activate;
 use super::scratch::zeroed_f64;
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Activation, Kernel, Step};
-use crate::simd::{Simd, variants};
+use super::{Activation, Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{affine, ensure, epsilon};
+use crate::cost::Cost;
+use crate::plan::Operand;
+use crate::simd::{Isa, Simd, variants};
+
+/// `x [N,H,W,C], gamma [C], beta [C] -> y`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupNorm {
+    /// Number of groups; divides C.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Applied to the normalised values.
+    #[serde(default)]
+    pub activation: Activation,
+}
+
+impl KernelDef for GroupNorm {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "gamma", "beta"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("group_norm.1", self.eps)?;
+        let c = affine(["group_norm.2", "group_norm.3", "group_norm.4", "group_norm.5"], x, &y[0])?;
+        let divides = self.groups > 0 && c.is_multiple_of(self.groups);
+        ensure("group_norm.6", divides, format!("groups that divide {c} channels"), self.groups)
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let x = &x[0].shape;
+        let norm = Groups { samples: x[0], pixels: x[1] * x[2], channels: x[3], norm: *self, add_rows: add_rows(isa), apply: apply(isa) };
+        Box::new(norm)
+    }
+}
 
 /// Shared scratch: f64 sums `[samples][blocks][groups][2]`, then f32 mean and factor `[samples][2][channels]`.
-struct GroupNorm {
+struct Groups {
     samples: usize,
     pixels: usize,
     channels: usize,
-    groups: usize,
-    eps: f32,
-    activation: Activation,
+    norm: GroupNorm,
+    add_rows: AddRows,
+    apply: Apply,
 }
 
 /// Most partial sums of a group.
 const BLOCKS: usize = 64;
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::GroupNorm { groups, eps, activation } = step.kernel else { unreachable!("`kernels::task` sends no other kernel here") };
-    let x = &step.inputs[0].shape;
-    Box::new(GroupNorm { samples: x[0], pixels: x[1] * x[2], channels: x[3], groups, eps, activation })
-}
-
-impl GroupNorm {
+impl Groups {
     fn block(&self) -> usize {
         self.pixels.div_ceil(BLOCKS).max(16)
     }
@@ -37,22 +71,22 @@ impl GroupNorm {
     }
 
     fn sums(&self) -> usize {
-        self.samples * self.blocks() * self.groups * 2
+        self.samples * self.blocks() * self.norm.groups * 2
     }
 
     /// # Safety
     /// - The task's contract, in phase 0.
     unsafe fn accumulate(&self, x: &[f32], worker: &mut Worker<'_>) {
-        let (c, size) = (self.channels, self.channels / self.groups);
+        let (c, size) = (self.channels, self.channels / self.norm.groups);
         for unit in worker.units(self.samples * self.blocks()) {
             let (sample, block) = (unit / self.blocks(), unit % self.blocks());
             let (from, to) = (block * self.block(), ((block + 1) * self.block()).min(self.pixels));
             let (sum, square) = zeroed_f64(worker.own, 2 * c).split_at_mut(c);
             let rows = &x[(sample * self.pixels + from) * c..(sample * self.pixels + to) * c];
             // SAFETY: both sums have c elements, and rows are of c.
-            unsafe { add_rows(worker.isa, rows, sum, square) };
+            unsafe { (self.add_rows)(rows, sum, square) };
             // SAFETY: the unit's sums are this thread's.
-            let out = unsafe { worker.shared.write_f64(unit * self.groups * 2..(unit + 1) * self.groups * 2) };
+            let out = unsafe { worker.shared.write_f64(unit * self.norm.groups * 2..(unit + 1) * self.norm.groups * 2) };
             for (g, out) in out.chunks_exact_mut(2).enumerate() {
                 out[0] = sum[g * size..(g + 1) * size].iter().sum();
                 out[1] = square[g * size..(g + 1) * size].iter().sum();
@@ -63,15 +97,16 @@ impl GroupNorm {
     /// # Safety
     /// - The task's contract, in phase 1.
     unsafe fn statistics(&self, gamma: &[f32], worker: &Worker<'_>) {
-        let (c, size) = (self.channels, self.channels / self.groups);
+        let (c, size) = (self.channels, self.channels / self.norm.groups);
         // SAFETY: nobody writes the sums in this phase.
         let sums = unsafe { worker.shared.read_f64(0..self.sums()) };
-        for unit in worker.units(self.samples * self.groups) {
-            let (sample, g) = (unit / self.groups, unit % self.groups);
-            let part = |i: usize| (0..self.blocks()).map(|b| sums[((sample * self.blocks() + b) * self.groups + g) * 2 + i]).sum::<f64>();
+        for unit in worker.units(self.samples * self.norm.groups) {
+            let (sample, g) = (unit / self.norm.groups, unit % self.norm.groups);
+            let part =
+                |i: usize| (0..self.blocks()).map(|b| sums[((sample * self.blocks() + b) * self.norm.groups + g) * 2 + i]).sum::<f64>();
             let count = (self.pixels * size) as f64;
             let mean = part(0) / count;
-            let factor = 1.0 / ((part(1) / count - mean * mean).max(0.0) + f64::from(self.eps)).sqrt();
+            let factor = 1.0 / ((part(1) / count - mean * mean).max(0.0) + f64::from(self.norm.eps)).sqrt();
             let at = self.sums() * 2 + sample * 2 * c + g * size;
             // SAFETY: the group's channels of the sample are this thread's.
             unsafe {
@@ -83,7 +118,7 @@ impl GroupNorm {
     }
 }
 
-impl Task for GroupNorm {
+impl Task for Groups {
     fn needs(&self, _threads: usize) -> Needs {
         Needs { phases: 3, own: 4 * self.channels, shared: self.sums() * 2 + self.samples * 2 * self.channels }
     }
@@ -104,7 +139,7 @@ impl Task for GroupNorm {
                     unsafe {
                         let (mean, factor) = (worker.shared.read(at..at + c), worker.shared.read(at + c..at + 2 * c));
                         let y = args.output_range(0, r * c..(r + 1) * c);
-                        apply(worker.isa, &x[r * c..(r + 1) * c], mean, factor, beta, self.activation, y);
+                        (self.apply)(&x[r * c..(r + 1) * c], mean, factor, beta, self.norm.activation, y);
                     }
                 }
             }
@@ -117,7 +152,7 @@ variants! {
     ///
     /// # Safety
     /// - None beyond the types; rows have `sum.len()` elements.
-    unsafe fn add_rows(rows: &[f32], sum: &mut [f64], square: &mut [f64]) = add_rows_body
+    unsafe fn add_rows(rows: &[f32], sum: &mut [f64], square: &mut [f64]) as AddRows = add_rows_body
 }
 
 #[inline(always)]
@@ -136,7 +171,7 @@ variants! {
     ///
     /// # Safety
     /// - All slices are equally long.
-    unsafe fn apply(x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], activation: Activation, y: &mut [f32]) = apply_body
+    unsafe fn apply(x: &[f32], mean: &[f32], factor: &[f32], beta: &[f32], activation: Activation, y: &mut [f32]) as Apply = apply_body
 }
 
 #[inline(always)]
@@ -188,7 +223,7 @@ mod tests {
                 .collect();
             for (activation, f) in activations {
                 let want: Vec<f64> = want.iter().map(|&v| f(v)).collect();
-                let kernel = Kernel::GroupNorm { groups, eps: 1e-5, activation };
+                let kernel = GroupNorm { groups, eps: 1e-5, activation };
                 let s = step(kernel, &[&[n, h, w, c], &[c], &[c]], &[&[n, h, w, c]]);
                 run_all(&s, &[&x, &gamma, &beta], |y, what| close(&y[0], &want, 2e-6, what));
             }

@@ -1,21 +1,48 @@
 //! `a [B,M,K], b [B,K,N] -> y [B,M,N]`. First b is packed into panels, in memory that all threads share; then it
 //! is one GEMM a sample.
 
-use super::gemm::{Gemm, Operands, Taps};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{PANEL, Step};
+use serde::{Deserialize, Serialize};
 
-struct Matmul {
+use super::gemm::{Gemm, Taps};
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{rank, shape};
+use crate::cost::Cost;
+use crate::plan::{Operand, PANEL};
+use crate::simd::Isa;
+
+/// `a [B,M,K], b [B,K,N] -> y [B,M,N]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matmul {}
+
+impl KernelDef for Matmul {
+    fn signature(&self) -> Signature {
+        Signature::of(&["a", "b"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let [b, m, k] = rank("matmul.1", "a", &x[0])?;
+        let [_, _, n] = rank("matmul.2", "b", &x[1])?;
+        shape("matmul.3", "b", &x[1], &[b, k, n])?;
+        shape("matmul.4", "y", &y[0], &[b, m, n])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(y[0].count().saturating_mul(x[0].shape[2]), x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let (a, b) = (&x[0].shape, &x[1].shape);
+        let gemm = Gemm::new(Taps::One, a[0], a[1], a[2], b[2], isa);
+        Box::new(Packed { gemm: gemm.with_weights_apart(gemm.panels() * gemm.k() * PANEL) })
+    }
+}
+
+struct Packed {
     gemm: Gemm,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let (a, b) = (&step.inputs[0].shape, &step.inputs[1].shape);
-    let gemm = Gemm::new(Taps::One, a[0], a[1], a[2], b[2]);
-    Box::new(Matmul { gemm: Gemm { weights_step: gemm.panels() * gemm.k() * PANEL, ..gemm } })
-}
-
-impl Task for Matmul {
+impl Task for Packed {
     fn needs(&self, threads: usize) -> Needs {
         Needs { phases: 2, own: self.gemm.own(threads), shared: self.gemm.samples * self.gemm.weights_step }
     }
@@ -38,7 +65,7 @@ impl Task for Matmul {
             return;
         }
         let weights = worker.shared.address(0..g.samples * g.weights_step);
-        let operands = Operands::new(args.inputs[0].cast(), weights, std::ptr::null(), args.output(0));
+        let operands = g.operands(args.address(0).cast(), weights, std::ptr::null(), args.output(0));
         // SAFETY: the task's contract; phase 0 has packed the weights.
         unsafe { g.multiply(&operands, None, std::ptr::null_mut(), worker) }
     }
@@ -47,7 +74,7 @@ impl Task for Matmul {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{close, run_all, step, values};
-    use crate::plan::Kernel;
+    use super::Matmul;
 
     #[test]
     fn against_f64() {
@@ -58,7 +85,7 @@ mod tests {
                 let (s, r, c) = (i / n / m, i / n % m, i % n);
                 want.push((0..k).map(|j| f64::from(x[(s * m + r) * k + j]) * f64::from(w[(s * k + j) * n + c])).sum());
             }
-            let s = step(Kernel::Matmul, &[&[b, m, k], &[b, k, n]], &[&[b, m, n]]);
+            let s = step(Matmul {}, &[&[b, m, k], &[b, k, n]], &[&[b, m, n]]);
             run_all(&s, &[&x, &w], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }

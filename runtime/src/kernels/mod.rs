@@ -1,6 +1,6 @@
-//! The kernels, one family a file: formula, contract, a body over [`crate::simd::Simd`], tests.
+//! The kernels, one family a file: formula, operands, shape rule, cost, a body over [`crate::simd::Simd`], tests.
 //!
-//! A step becomes a `Task` when a program is loaded. A task runs in phases with a barrier after each; in a
+//! A step becomes a `Task` when a program is loaded, for the instruction set that it is loaded for. A task runs in phases with a barrier after each; in a
 //! phase every thread does the part that follows from its index. Sizes were checked by [`crate::check`] before
 //! a task is made, and the executor hands it memory of those sizes.
 //!
@@ -12,6 +12,7 @@ mod channelwise;
 mod condition;
 mod conv_transpose;
 mod copy;
+mod definition;
 mod depthwise;
 mod elementwise;
 mod gemm;
@@ -19,6 +20,8 @@ mod grn;
 mod group_norm;
 mod matmul;
 mod norm;
+mod pack;
+mod product;
 mod reduce;
 mod scratch;
 #[cfg(test)]
@@ -28,23 +31,121 @@ mod winograd;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+use crate::check::Fault;
 use crate::cost::Cost;
-use crate::plan::{Kernel, Step};
+use crate::encoding::MAX_PARTS;
+use crate::plan::{Operand, Step};
 use crate::simd::Isa;
-pub(crate) use copy::MAX_AXES;
-pub use gemm::{pack_pairs, pack_panels};
+pub use attention::Attention;
+pub use channelwise::{GatedAdd, Modulate, ScaleChannels};
+pub use condition::{Embedding, OneHot, TimestepEmbedding};
+pub use conv_transpose::ConvTranspose2d;
+pub use copy::{Copy, MAX_AXES};
+pub(crate) use definition::KernelDef;
+pub use definition::{Input, Kind, Output, Signature};
+pub use depthwise::{DwConv2d, DwConvNormModulate};
+pub use elementwise::{Binary, Fill, Unary};
+pub use grn::{Grn, GrnScale};
+pub use group_norm::GroupNorm;
+pub use matmul::Matmul;
+pub use norm::{LayerNorm, NormModulate, Softmax};
+pub use pack::Pack;
+pub use product::{Activation, Algorithm, Epilogue, Left, Product, Rearrange, Window};
+pub use reduce::{Sum, SumSquares};
 pub(crate) use scratch::{Scratch, Split, Units, part};
+pub use weight_grad::{Conv2dWeightGrad, DwConv2dWeightGrad};
+
+macro_rules! kernels {
+    ($($name:ident = $text:literal;)*) => {
+        /// A kernel with its attributes; what it computes stands with each of them.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[allow(missing_docs)]
+        pub enum Kernel {
+            $(#[serde(rename = $text)] $name($name),)*
+        }
+
+        $(impl From<$name> for Kernel {
+            fn from(kernel: $name) -> Kernel {
+                Kernel::$name(kernel)
+            }
+        })*
+
+        impl Kernel {
+            /// Its name in plans.
+            pub fn name(&self) -> &'static str {
+                match self { $(Kernel::$name(_) => $text,)* }
+            }
+
+            fn definition(&self) -> &dyn KernelDef {
+                match self { $(Kernel::$name(kernel) => kernel,)* }
+            }
+        }
+    };
+}
+
+// The table. A line makes a kernel's variant of `Kernel` and its name in plans; its file has all else there is to know of it.
+kernels! {
+    Attention = "attention";
+    Binary = "binary";
+    Conv2dWeightGrad = "conv2d_weight_grad";
+    ConvTranspose2d = "conv_transpose2d";
+    Copy = "copy";
+    DwConv2d = "dw_conv2d";
+    DwConv2dWeightGrad = "dw_conv2d_weight_grad";
+    DwConvNormModulate = "dw_conv_norm_modulate";
+    Embedding = "embedding";
+    Fill = "fill";
+    GatedAdd = "gated_add";
+    Grn = "grn";
+    GrnScale = "grn_scale";
+    GroupNorm = "group_norm";
+    LayerNorm = "layer_norm";
+    Matmul = "matmul";
+    Modulate = "modulate";
+    NormModulate = "norm_modulate";
+    OneHot = "one_hot";
+    Pack = "pack";
+    Product = "product";
+    ScaleChannels = "scale_channels";
+    Softmax = "softmax";
+    Sum = "sum";
+    SumSquares = "sum_squares";
+    TimestepEmbedding = "timestep_embedding";
+    Unary = "unary";
+}
+
+impl Kernel {
+    /// Its operands.
+    pub fn signature(&self) -> Signature {
+        self.definition().signature()
+    }
+
+    /// Holds operands against its shape rule.
+    pub(crate) fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        self.definition().check(x, y)
+    }
+
+    /// What a step costs that has passed the check.
+    pub(crate) fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        self.definition().cost(x, y)
+    }
+}
 
 /// Most inputs that a kernel has.
-pub(crate) const MAX_INPUTS: usize = 6;
+pub(crate) const MAX_INPUTS: usize = 8;
 
 /// Most outputs that a kernel has.
-pub(crate) const MAX_OUTPUTS: usize = 2;
+pub(crate) const MAX_OUTPUTS: usize = 3;
+
+/// The address of an input, and of its further parts if it is encoded; null where there is none.
+pub(crate) type Parts = [*const u8; MAX_PARTS];
 
 /// Addresses of a step's operands, in the kernel's order; null where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Args {
-    pub inputs: [*const u8; MAX_INPUTS],
+    pub inputs: [Parts; MAX_INPUTS],
     pub outputs: [*mut u8; MAX_OUTPUTS],
 }
 
@@ -54,13 +155,26 @@ unsafe impl Send for Args {}
 unsafe impl Sync for Args {}
 
 impl Args {
+    /// No operands.
+    pub const NONE: Args = Args { inputs: [[std::ptr::null(); MAX_PARTS]; MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
+
+    /// The address of input `i`, of its first part if it is encoded.
+    pub fn address(&self, i: usize) -> *const u8 {
+        self.inputs[i][0]
+    }
+
+    /// That of an input which there may not be; null then.
+    pub fn given(&self, i: Option<usize>) -> *const f32 {
+        i.map_or(std::ptr::null(), |i| self.address(i).cast())
+    }
+
     /// Input `i` as f32.
     ///
     /// # Safety
     /// - Input `i` holds at least `count` f32, which nobody writes while the result lives.
     pub unsafe fn input<'a>(&self, i: usize, count: usize) -> &'a [f32] {
         // SAFETY: the caller's contract; operands are aligned to 64 bytes, ports to those of f32.
-        unsafe { std::slice::from_raw_parts(self.inputs[i].cast(), count) }
+        unsafe { std::slice::from_raw_parts(self.address(i).cast(), count) }
     }
 
     /// Input `i` as f32, or an empty slice if the step does not have it.
@@ -69,7 +183,7 @@ impl Args {
     /// - As of [`Args::input`], unless the address is null.
     pub unsafe fn optional<'a>(&self, i: usize, count: usize) -> &'a [f32] {
         // SAFETY: the caller's contract.
-        if self.inputs[i].is_null() { &[] } else { unsafe { self.input(i, count) } }
+        if self.address(i).is_null() { &[] } else { unsafe { self.input(i, count) } }
     }
 
     /// Input `i` as labels.
@@ -78,7 +192,7 @@ impl Args {
     /// - Input `i` holds at least `count` i32, which nobody writes while the result lives.
     pub unsafe fn labels<'a>(&self, i: usize, count: usize) -> &'a [i32] {
         // SAFETY: the caller's contract; operands are aligned to 64 bytes, ports to those of i32.
-        unsafe { std::slice::from_raw_parts(self.inputs[i].cast(), count) }
+        unsafe { std::slice::from_raw_parts(self.address(i).cast(), count) }
     }
 
     /// The address of output `i`.
@@ -116,7 +230,6 @@ impl Needs {
 /// One thread's part in one phase. A unit may fall to any thread and comes out the same on each.
 #[derive(Debug)]
 pub(crate) struct Worker<'a> {
-    pub isa: Isa,
     /// Number of threads.
     pub threads: usize,
     /// [`Needs::own`] f32, aligned to 64 bytes.
@@ -160,23 +273,6 @@ pub(crate) fn work(step: &Step) -> usize {
 }
 
 /// The task of a step that [`crate::check`] has passed.
-pub(crate) fn task(step: &Step) -> Box<dyn Task> {
-    match &step.kernel {
-        Kernel::Fill { .. } | Kernel::Unary(_) | Kernel::Binary(_) => elementwise::task(step),
-        Kernel::Copy { .. } => copy::task(step),
-        Kernel::Sum { .. } | Kernel::SumSquares => reduce::task(step),
-        Kernel::Linear | Kernel::ConcatLinear | Kernel::Conv2d { .. } => gemm::task(step),
-        Kernel::LinearGeluSumsq | Kernel::ScaleLinearGatedAdd => gemm::task(step),
-        Kernel::Conv2dWinograd { .. } => winograd::task(step),
-        Kernel::Matmul => matmul::task(step),
-        Kernel::Attention { .. } => attention::task(step),
-        Kernel::ConvTranspose2d { .. } => conv_transpose::task(step),
-        Kernel::Conv2dWeightGrad { .. } | Kernel::DwConv2dWeightGrad { .. } => weight_grad::task(step),
-        Kernel::DwConv2d { .. } | Kernel::DwConvNormModulate { .. } => depthwise::task(step),
-        Kernel::GrnScale { .. } | Kernel::Grn { .. } => grn::task(step),
-        Kernel::GroupNorm { .. } => group_norm::task(step),
-        Kernel::Modulate | Kernel::GatedAdd | Kernel::ScaleChannels => channelwise::task(step),
-        Kernel::LayerNorm { .. } | Kernel::NormModulate { .. } | Kernel::Softmax => norm::task(step),
-        Kernel::TimestepEmbedding | Kernel::Embedding | Kernel::OneHot => condition::task(step),
-    }
+pub(crate) fn task(step: &Step, isa: Isa) -> Box<dyn Task> {
+    step.kernel.definition().task(&step.inputs, &step.outputs, isa)
 }

@@ -4,9 +4,90 @@
 //! The variance is of centred values, and the mean is corrected by what the centred values still add up to, so
 //! that a large mean costs no accuracy. Sums run in four vectors, added in a fixed order.
 
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
-use crate::simd::{Simd, math, variants};
+use serde::{Deserialize, Serialize};
+
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{channelwise, epsilon, like, rows};
+use crate::cost::Cost;
+use crate::plan::Operand;
+use crate::simd::{Isa, Simd, math, variants};
+
+/// `x -> y` over the last axis, no affine part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerNorm {
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// `x [N,..,C], shift [N,C], scale [N,C] -> modulate(layer_norm(x), shift, scale)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NormModulate {
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// `x -> y` over the last axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Softmax {}
+
+impl KernelDef for LayerNorm {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x"], &["y"]).taking(&[0])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("layer_norm.1", self.eps)?;
+        rows("layer_norm.2", "x", &x[0])?;
+        like("layer_norm.3", "y", &y[0], &x[0])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Rows::task(Op::LayerNorm(self.eps, normalise_row(isa)), &y[0])
+    }
+}
+
+impl KernelDef for NormModulate {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "shift", "scale"], &["y"]).taking(&[0])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        epsilon("norm_modulate.1", self.eps)?;
+        channelwise(["norm_modulate.2", "norm_modulate.3", "norm_modulate.4"], &x[0], &[&x[1], &x[2]], &y[0])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Rows::task(Op::NormModulate(self.eps, normalise_row(isa)), &y[0])
+    }
+}
+
+impl KernelDef for Softmax {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x"], &["y"]).taking(&[0])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        rows("softmax.1", "x", &x[0])?;
+        like("softmax.2", "y", &y[0], &x[0])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Rows::task(Op::Softmax(softmax_row(isa)), &y[0])
+    }
+}
 
 struct Rows {
     op: Op,
@@ -15,24 +96,18 @@ struct Rows {
     width: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
 enum Op {
-    LayerNorm(f32),
-    NormModulate(f32),
-    Softmax,
+    LayerNorm(f32, NormaliseRow),
+    NormModulate(f32, NormaliseRow),
+    Softmax(SoftmaxRow),
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let op = match step.kernel {
-        Kernel::LayerNorm { eps } => Op::LayerNorm(eps),
-        Kernel::NormModulate { eps } => Op::NormModulate(eps),
-        Kernel::Softmax => Op::Softmax,
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    };
-    let y = &step.outputs[0];
-    let width = *y.shape.last().expect("checked: y has a rank");
-    let rows = y.count() / width;
-    Box::new(Rows { op, rows, rows_per_sample: rows / y.shape[0].min(rows), width })
+impl Rows {
+    fn task(op: Op, y: &Operand) -> Box<dyn Task> {
+        let width = *y.shape.last().expect("checked: y has a rank");
+        let rows = y.count() / width;
+        Box::new(Rows { op, rows, rows_per_sample: rows / y.shape[0].min(rows), width })
+    }
 }
 
 impl Task for Rows {
@@ -42,23 +117,20 @@ impl Task for Rows {
 
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
         let c = self.width;
-        // SAFETY: the task's contract.
-        let x = unsafe { args.input(0, self.rows * c) };
         for r in worker.units(self.rows) {
-            let x = x[r * c..(r + 1) * c].as_ptr();
+            // Addresses, since y may lie where x does.
+            let (x, y) = (args.address(0).cast::<f32>().wrapping_add(r * c), args.output(0).wrapping_add(r * c));
             // SAFETY: the task's contract; row r is this thread's.
             unsafe {
-                let y = args.output_range(0, r * c..(r + 1) * c).as_mut_ptr();
                 match self.op {
-                    Op::LayerNorm(eps) => normalise_row(worker.isa, x, y, c, eps, None),
-                    Op::NormModulate(eps) => {
+                    Op::LayerNorm(eps, run) => run(x, y, c, eps, None),
+                    Op::NormModulate(eps, run) => {
                         let samples = self.rows / self.rows_per_sample;
                         let at = r / self.rows_per_sample * c;
                         let (shift, scale) = (args.input(1, samples * c), args.input(2, samples * c));
-                        let affine = Affine { shift: &shift[at..at + c], scale: &scale[at..at + c] };
-                        normalise_row(worker.isa, x, y, c, eps, Some(affine));
+                        run(x, y, c, eps, Some(Affine { shift: &shift[at..at + c], scale: &scale[at..at + c] }));
                     }
-                    Op::Softmax => softmax_row(worker.isa, x, y, c),
+                    Op::Softmax(run) => run(x, y, c),
                 }
             }
         }
@@ -77,7 +149,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` and `y` are valid for `c` elements; they are equal or do not overlap. The affine vectors have `c`.
-    pub(super) unsafe fn normalise_row(x: *const f32, y: *mut f32, c: usize, eps: f32, affine: Option<Affine<'_>>) =
+    pub(super) unsafe fn normalise_row(x: *const f32, y: *mut f32, c: usize, eps: f32, affine: Option<Affine<'_>>) as NormaliseRow =
         normalise_row_body
 }
 
@@ -86,7 +158,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` and `y` are valid for `c` elements; they are equal or do not overlap.
-    pub(super) unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) = softmax_row_body
+    pub(super) unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) as SoftmaxRow = softmax_row_body
 }
 
 /// Visits the row as full vectors in turns of four, then the tail: `$i` the index, `$n` the lanes that exist, `$j`
@@ -183,7 +255,7 @@ unsafe fn softmax_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, run_all, step, values};
+    use super::super::testing::{close, run_all, run_in_place, step, values};
     use super::*;
 
     fn layer_norm(x: &[f32], c: usize) -> Vec<f64> {
@@ -201,15 +273,16 @@ mod tests {
         for c in (1..=70).chain([512]) {
             let x = values(5 * c, 1);
             let want = layer_norm(&x, c);
-            let s = step(Kernel::LayerNorm { eps: 1e-6 }, &[&[5, c]], &[&[5, c]]);
+            let s = step(LayerNorm { eps: 1e-6 }, &[&[5, c]], &[&[5, c]]);
             run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
             let (shift, scale) = (values(2 * c, 2), values(2 * c, 3));
             let x = values(6 * c, 4);
             let at = |i: usize| i / (3 * c) * c + i % c;
             let want: Vec<f64> =
                 layer_norm(&x, c).iter().enumerate().map(|(i, v)| v * (1.0 + f64::from(scale[at(i)])) + f64::from(shift[at(i)])).collect();
-            let s = step(Kernel::NormModulate { eps: 1e-6 }, &[&[2, 3, 1, c], &[2, c], &[2, c]], &[&[2, 3, 1, c]]);
+            let s = step(NormModulate { eps: 1e-6 }, &[&[2, 3, 1, c], &[2, c], &[2, c]], &[&[2, 3, 1, c]]);
             run_all(&s, &[&x, &shift, &scale], |y, what| close(&y[0], &want, 1e-6, what));
+            run_in_place(&s, &[&x, &shift, &scale]);
         }
     }
 
@@ -217,7 +290,7 @@ mod tests {
     fn a_large_mean_costs_nothing() {
         let x: Vec<f32> = values(300, 1).iter().map(|v| v + 3000.0).collect();
         let want = layer_norm(&x, 300);
-        let s = step(Kernel::LayerNorm { eps: 1e-6 }, &[&[300]], &[&[300]]);
+        let s = step(LayerNorm { eps: 1e-6 }, &[&[300]], &[&[300]]);
         run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
     }
 
@@ -232,8 +305,9 @@ mod tests {
                 e.into_iter().map(|e| e / sum).collect::<Vec<_>>()
             };
             let want: Vec<f64> = x.chunks(c).flat_map(row).collect();
-            let s = step(Kernel::Softmax, &[&[3, c]], &[&[3, c]]);
+            let s = step(Softmax {}, &[&[3, c]], &[&[3, c]]);
             run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
+            run_in_place(&s, &[&x]);
         }
     }
 }

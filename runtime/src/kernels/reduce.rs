@@ -1,16 +1,67 @@
 //! Sums over axes, and GRN's sums of squares. Both are done in blocks that the shape fixes, and the blocks' sums
 //! are added up in order: the result does not know how many threads there were.
 
-use super::scratch::zeroed_f64;
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, Step};
-use crate::simd::{Simd, variants};
+use serde::{Deserialize, Serialize};
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    match &step.kernel {
-        Kernel::Sum { axes, scale } => Box::new(Sum::new(&step.inputs[0].shape, axes, *scale)),
-        Kernel::SumSquares => Box::new(Squares::new(&step.inputs[0].shape)),
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
+use super::scratch::zeroed_f64;
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{ensure, rank, shape};
+use crate::cost::Cost;
+use crate::plan::Operand;
+use crate::simd::{Isa, Simd, variants};
+
+/// `x -> y`: sum over `axes` of x's shape, which has extent 1 there in y's, times `scale`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    /// Axes summed over.
+    pub axes: Vec<usize>,
+    /// Factor on the sum; `1/count` makes it a mean.
+    pub scale: f32,
+}
+
+/// `x [N,H,W,C] -> y [N,C]`: sum over H and W of x^2, reduced in an order that does not depend on threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SumSquares {}
+
+impl KernelDef for Sum {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let (axes, rank) = (&self.axes, x[0].shape.len());
+        let sound = rank > 0 && axes.iter().enumerate().all(|(i, &a)| a < rank && !axes[..i].contains(&a));
+        ensure("sum.1", sound, format!("different axes below {rank}"), axes)?;
+        let want: Vec<usize> = x[0].shape.iter().enumerate().map(|(a, &e)| if axes.contains(&a) { 1 } else { e }).collect();
+        shape("sum.2", "y", &y[0], &want)
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Summation::new(&x[0].shape, &self.axes, self.scale))
+    }
+}
+
+impl KernelDef for SumSquares {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x"], &["y"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let [n, _, _, c] = rank("sum_squares.1", "x", &x[0])?;
+        shape("sum_squares.2", "y", &y[0], &[n, c])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, x: &[Operand], _: &[Operand], isa: Isa) -> Box<dyn Task> {
+        Box::new(Squares::new(&x[0].shape, isa))
     }
 }
 
@@ -23,11 +74,12 @@ pub(super) struct Squares {
     pub samples: usize,
     pub pixels: usize,
     pub channels: usize,
+    run: SquaresRun,
 }
 
 impl Squares {
-    pub fn new(x: &[usize]) -> Squares {
-        Squares { samples: x[0], pixels: x[1] * x[2], channels: x[3] }
+    pub fn new(x: &[usize], isa: Isa) -> Squares {
+        Squares { samples: x[0], pixels: x[1] * x[2], channels: x[3], run: squares(isa) }
     }
 
     fn blocks(&self) -> usize {
@@ -48,7 +100,7 @@ impl Squares {
             let first = sample * self.pixels + block * PIXELS;
             let rows = PIXELS.min(self.pixels - block * PIXELS);
             // SAFETY: the unit's sums are this thread's; rows have as many elements as sums.
-            unsafe { squares(worker.isa, &x[first * c..(first + rows) * c], worker.shared.write(unit * c..(unit + 1) * c)) };
+            unsafe { (self.run)(&x[first * c..(first + rows) * c], worker.shared.write(unit * c..(unit + 1) * c)) };
         }
     }
 
@@ -71,7 +123,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` is a whole number of rows of `sums.len()` elements.
-    unsafe fn squares(x: &[f32], sums: &mut [f32]) = squares_body
+    unsafe fn squares(x: &[f32], sums: &mut [f32]) as SquaresRun = squares_body
 }
 
 #[inline(always)]
@@ -127,7 +179,7 @@ const RUN: usize = 4096;
 
 /// `x -> y`: sum over axes, times `scale`, in f64. The innermost axis is either kept (`columns` outputs side by
 /// side) or summed (`run` elements in stretches). Shared scratch: f64 `[blocks][outputs]`.
-struct Sum {
+struct Summation {
     /// Extent and stride of the kept axes outside of the columns, outermost first.
     kept: Vec<(usize, usize)>,
     /// The same of the summed axes outside of the run.
@@ -138,8 +190,8 @@ struct Sum {
     scale: f32,
 }
 
-impl Sum {
-    fn new(x: &[usize], axes: &[usize], scale: f32) -> Sum {
+impl Summation {
+    fn new(x: &[usize], axes: &[usize], scale: f32) -> Summation {
         let (mut kept, mut summed) = (Vec::new(), Vec::new());
         let mut stride = 1;
         for (axis, &extent) in x.iter().enumerate().rev() {
@@ -154,7 +206,7 @@ impl Sum {
         };
         kept.reverse();
         summed.reverse();
-        let mut sum = Sum { kept, summed, columns, run, blocks: 1, scale };
+        let mut sum = Summation { kept, summed, columns, run, blocks: 1, scale };
         sum.blocks = (16384 / sum.outputs()).clamp(1, 64).min(sum.terms());
         sum
     }
@@ -191,7 +243,7 @@ fn sum_run(x: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-impl Task for Sum {
+impl Task for Summation {
     fn needs(&self, _threads: usize) -> Needs {
         Needs { phases: 2, own: 2 * COLUMNS, shared: 2 * self.blocks * self.outputs() }
     }
@@ -257,7 +309,7 @@ mod tests {
                     }
                     want[at] += f64::from(v) * 0.5;
                 }
-                let s = step(Kernel::Sum { axes, scale: 0.5 }, &[shape], &[&y]);
+                let s = step(Sum { axes, scale: 0.5 }, &[shape], &[&y]);
                 run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
             }
         }
@@ -269,7 +321,7 @@ mod tests {
             let x = values(n * h * w * c, 1);
             let mut want = vec![0.0; n * c];
             x.iter().enumerate().for_each(|(i, &v)| want[i / c / (h * w) * c + i % c] += f64::from(v) * f64::from(v));
-            let s = step(Kernel::SumSquares, &[&[n, h, w, c]], &[&[n, c]]);
+            let s = step(SumSquares {}, &[&[n, h, w, c]], &[&[n, c]]);
             run_all(&s, &[&x], |y, what| close(&y[0], &want, 1e-6, what));
         }
     }

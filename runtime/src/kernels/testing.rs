@@ -1,21 +1,37 @@
 //! Runs one step on every variant of this CPU and on several numbers of threads, for the kernels' tests.
 
-use super::gemm::{pack_pairs, pack_panels};
-use super::{Args, MAX_INPUTS, MAX_OUTPUTS, Scratch, Split, Worker, task};
+use super::{Activation, Args, Epilogue, Kernel, Kind, Scratch, Split, Worker, task};
 use crate::arena::Arena;
-use crate::plan::{Activation, Element, Epilogue, Kernel, Operand, PANEL, Place, Step};
+use crate::encoding::{Encoding, Matrix};
+use crate::plan::{Form, Operand, Place, Step};
 use crate::simd::Isa;
 
-/// A step with operands of those shapes; where they are does not matter here.
-pub fn step(kernel: Kernel, inputs: &[&[usize]], outputs: &[&[usize]]) -> Step {
-    let labels = matches!(kernel, Kernel::Embedding | Kernel::OneHot).then(|| inputs.len() - 1);
+/// A step with operands of those shapes; where they are does not matter here. Matrices are encoded as lines of f32.
+pub fn step(kernel: impl Into<Kernel>, inputs: &[&[usize]], outputs: &[&[usize]]) -> Step {
+    step_with(kernel, inputs, outputs, Encoding::F32)
+}
+
+/// As [`step`], matrices being encoded so.
+pub fn step_with(kernel: impl Into<Kernel>, inputs: &[&[usize]], outputs: &[&[usize]], encoding: Encoding) -> Step {
+    let kernel = kernel.into();
+    let signature = kernel.signature();
+    // Tests of the check give too many or too few.
+    let kinds = signature.inputs_of(inputs.len()).unwrap_or(signature.inputs);
     let inputs = inputs.iter().enumerate().map(|(i, s)| Operand {
         at: Place::Input(i),
-        dtype: if labels == Some(i) { Element::I32 } else { Element::F32 },
+        form: match kinds.get(i).map(|input| input.kind) {
+            Some(Kind::F32) | None => Form::F32,
+            Some(Kind::Labels(_)) => Form::I32,
+            Some(Kind::Matrix) => Form::Encoded(encoding),
+        },
         shape: s.to_vec(),
     });
-    let outputs = outputs.iter().enumerate().map(|(i, s)| Operand { at: Place::Output(i), dtype: Element::F32, shape: s.to_vec() });
-    Step { label: "test".into(), kernel, inputs: inputs.collect(), outputs: outputs.collect() }
+    let outputs = outputs.iter().zip(&signature.outputs).enumerate().map(|(i, (s, output))| Operand {
+        at: Place::Output(i),
+        form: output.form,
+        shape: s.to_vec(),
+    });
+    Step { label: "test".into(), inputs: inputs.collect(), outputs: outputs.collect(), kernel }
 }
 
 /// Numbers in -2 .. 2, the same for the same seed.
@@ -30,28 +46,21 @@ pub fn values(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Extents of packed weights.
-pub fn packed(o: usize, k: usize) -> [usize; 3] {
-    [o.div_ceil(PANEL), k, PANEL]
+/// A matrix of `o` rows as lines of f32. How its columns are parted into taps and channels does not matter.
+pub fn panels(w: &[f32], o: usize) -> Vec<f32> {
+    stored(Encoding::F32, w, [o, 1, w.len() / o]).1
 }
 
-/// A matrix of `o` rows rounded to the type, and its panels; two halves an f32.
-pub fn stored(element: Element, w: &[f32], o: usize, taps: usize, channels: usize) -> (Vec<f64>, Vec<f32>) {
-    let (rounded, packed): (Vec<f64>, Vec<u16>) = match element {
-        Element::F16 => {
-            let halves: Vec<half::f16> = w.iter().map(|&w| half::f16::from_f32(w)).collect();
-            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
-            (halves.iter().map(|h| h.to_f64()).collect(), pack_panels(&bits, o, taps * channels))
-        }
-        _ => {
-            let halves: Vec<half::bf16> = w.iter().map(|&w| half::bf16::from_f32(w)).collect();
-            let bits: Vec<u16> = halves.iter().map(|h| h.to_bits()).collect();
-            (halves.iter().map(|h| h.to_f64()).collect(), pack_pairs(&bits, o, taps, channels))
-        }
-    };
-    let two = |p: &[u16]| f32::from_bits(u32::from(p[0]) | u32::from(p[1]) << 16);
-    (rounded, packed.chunks_exact(2).map(two).collect())
+/// A matrix `[rows, taps, channels]` as its encoding has it, and the parts, each of whole cache lines.
+pub fn stored(encoding: Encoding, w: &[f32], [rows, taps, channels]: [usize; 3]) -> (Vec<f64>, Vec<f32>) {
+    let m = Matrix { rows, taps, channels };
+    let (decoded, mut parts) = crate::encoding::tests::stored(encoding, w, m);
+    parts.iter_mut().for_each(|p| p.resize(p.len().next_multiple_of(LINE), 0.0));
+    (decoded, parts.concat())
 }
+
+/// f32 of a cache line.
+const LINE: usize = 16;
 
 /// A convolution of `[n, h, w, i]` with `[o, kh, kw, i]`, and the height and width of the result.
 pub fn convolve(
@@ -88,22 +97,21 @@ pub fn upsampled(x: &[f32], [n, h, w, c]: [usize; 4], f: usize) -> Vec<f32> {
     (0..n * h * f * w * f * c).map(element).collect()
 }
 
-/// The epilogues that a convolution may have, and what each makes of a sum and a residual.
-pub fn epilogues() -> Vec<(Epilogue, impl Fn(f64, f64) -> f64)> {
-    let both = [false, true].into_iter();
-    let all = both
-        .flat_map(|residual| [Activation::None, Activation::Relu, Activation::Silu].map(|activation| Epilogue { residual, activation }));
-    let meaning = |e: Epilogue| {
+/// The epilogues that a convolution may have, whether there is a residual, and what each makes of a sum and a residual.
+pub fn epilogues() -> Vec<(Epilogue, bool, impl Fn(f64, f64) -> f64)> {
+    let activations = [Activation::None, Activation::Relu, Activation::Silu];
+    let all = [false, true].into_iter().flat_map(|residual| activations.map(|activation| (residual, activation)));
+    let meaning = |(residual, activation): (bool, Activation)| {
         move |v: f64, r: f64| {
-            let sum = if e.residual { v + r } else { v };
-            match e.activation {
+            let sum = if residual { v + r } else { v };
+            match activation {
                 Activation::None => sum,
                 Activation::Relu => sum.max(0.0),
                 Activation::Silu => sum / (1.0 + (-sum).exp()),
             }
         }
     };
-    all.map(|e| (e, meaning(e))).collect()
+    all.map(|(residual, activation)| (Epilogue::Activate { residual, activation }, residual, meaning((residual, activation)))).collect()
 }
 
 /// Elements of `[n, h, w, f f c]` as `[n, f h, f w, c]`.
@@ -151,25 +159,58 @@ pub fn run_on(isas: &[Isa], step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec
     }
 }
 
+/// Runs the step with its output where each of the inputs is whose place it may take, and compares with the output apart.
+pub fn run_in_place(step: &Step, inputs: &[&[f32]]) {
+    let takes = step.kernel.signature().outputs[0].takes;
+    assert!(!takes.is_empty(), "{:?} takes no input's place", step.kernel);
+    for isa in Isa::all() {
+        let apart = run(step, inputs, isa, 1);
+        for &input in takes.iter().filter(|&&i| inputs[i].len() == apart[0].len()) {
+            for threads in [1, 2] {
+                let within = run_at(step, inputs, isa, threads, Some(input));
+                let same = apart[0].iter().zip(&within[0]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{isa}: {:?} in place of input {input}", step.kernel);
+            }
+        }
+    }
+}
+
 /// The outputs of the step with that many threads, which here take turns.
 pub fn run(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize) -> Vec<Vec<f32>> {
+    run_at(step, inputs, isa, threads, None)
+}
+
+/// As [`run`], the first output lying where that input is.
+fn run_at(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize, within: Option<usize>) -> Vec<Vec<f32>> {
     const CANARY: f32 = 1234.5;
-    let task = task(step);
+    let task = task(step, isa);
     let needs = task.needs(threads);
     let owns: Vec<Arena> = (0..threads).map(|_| Arena::new(needs.own * 4).expect("memory for a test")).collect();
     let shared = Arena::new(needs.shared * 4).expect("memory for a test");
-    let mut outputs: Vec<Vec<f32>> = step.outputs.iter().map(|o| vec![f32::NAN; o.count() + 16]).collect();
+    let mut outputs: Vec<Vec<f32>> = step.outputs.iter().map(|o| vec![f32::NAN; o.bytes() / 4 + 16]).collect();
+    if let Some(input) = within {
+        outputs[0][..inputs[input].len()].copy_from_slice(inputs[input]);
+    }
     outputs.iter_mut().for_each(|o| {
         let n = o.len();
         o[n - 16..].fill(CANARY);
     });
-    let mut args = Args { inputs: [std::ptr::null(); MAX_INPUTS], outputs: [std::ptr::null_mut(); MAX_OUTPUTS] };
-    for (i, x) in inputs.iter().enumerate() {
-        assert_eq!(size_of_val(*x), step.inputs[i].bytes(), "input {i}");
-        args.inputs[i] = x.as_ptr().cast();
-    }
+    let mut args = Args::NONE;
     for (i, y) in outputs.iter_mut().enumerate() {
         args.outputs[i] = y.as_mut_ptr().cast();
+    }
+    for (i, (x, operand)) in inputs.iter().zip(&step.inputs).enumerate() {
+        args.inputs[i][0] = if within == Some(i) { args.outputs[0].cast_const() } else { x.as_ptr().cast() };
+        if let (Form::Encoded(encoding), Some(m)) = (operand.form, operand.matrix()) {
+            let mut at = 0;
+            for (part, address) in encoding.parts(m).iter().zip(&mut args.inputs[i]) {
+                *address = x[at..].as_ptr().cast();
+                at += (part.bytes() / 4).next_multiple_of(LINE);
+            }
+            assert_eq!(at, x.len(), "input {i}");
+        } else {
+            assert_eq!(size_of_val(*x), operand.bytes(), "input {i}");
+        }
     }
     for phase in 0..needs.phases {
         for (thread, own) in owns.iter().enumerate() {
@@ -178,7 +219,7 @@ pub fn run(step: &Step, inputs: &[&[f32]], isa: Isa, threads: usize) -> Vec<Vec<
             own.fill(f32::NAN);
             let shared = Scratch::new(shared.as_ptr().cast(), needs.shared);
             // SAFETY: operands of the step's sizes; one thread at a time.
-            unsafe { task.run(phase, &args, &mut Worker { isa, threads, own, shared, split: Split::Fixed { thread, taken: 0 } }) };
+            unsafe { task.run(phase, &args, &mut Worker { threads, own, shared, split: Split::Fixed { thread, taken: 0 } }) };
         }
     }
     for y in &mut outputs {

@@ -5,46 +5,105 @@
 //! `dw[ky, kx, c] = sum over pixels of dy[p, c] x[p + tap, c]`, summed in f32 along a row of pixels and in f64
 //! over rows.
 
-use super::gemm::Window;
-use super::gemm::micro::{Ahead, DEPTH, GROUP, Left, Right, multiply_add};
+use serde::{Deserialize, Serialize};
+
+use super::gemm::ImageWindow;
+use super::gemm::micro::{Ahead, DEPTH, GROUP, Left, MultiplyAdd, Right, multiply_add};
 use super::scratch::{addresses, zeroed_f64};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Kernel, PANEL, Step};
+use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{convolved, rank, shape};
+use crate::cost::{Cost, pixels};
+use crate::plan::{Operand, PANEL};
+use crate::simd::Isa;
+
+/// `x [N,H,W,I], dy [N,OH,OW,O] -> dw [O,KH,KW,I]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv2dWeightGrad {
+    /// Of both axes.
+    pub stride: usize,
+    /// Top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+/// `x [N,H,W,C], dy [N,OH,OW,C] -> dw [KH,KW,C]`, stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DwConv2dWeightGrad {
+    /// On all four sides.
+    pub pad: usize,
+}
+
+impl KernelDef for Conv2dWeightGrad {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "dy"], &["dw"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let (rule, pad) = ("conv2d_weight_grad.4", self.pad);
+        let [n, h, w, i] = rank("conv2d_weight_grad.1", "x", &x[0])?;
+        let [_, _, _, o] = rank("conv2d_weight_grad.2", "dy", &x[1])?;
+        let [_, kh, kw, _] = rank("conv2d_weight_grad.3", "dw", &y[0])?;
+        let out = [convolved(rule, h, [pad[0], pad[2]], kh, self.stride)?, convolved(rule, w, [pad[1], pad[3]], kw, self.stride)?];
+        shape("conv2d_weight_grad.5", "dy", &x[1], &[n, out[0], out[1], o])?;
+        shape("conv2d_weight_grad.6", "dw", &y[0], &[o, kh, kw, i])
+    }
+
+    /// Every element of the kernel meets every pixel of the smaller side.
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(y[0].count().saturating_mul(pixels(&x[1])), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let dw = &y[0].shape;
+        let window = window(x, [dw[1], dw[2]], self.stride, self.pad[0], self.pad[1]);
+        let dy = &x[1].shape;
+        Box::new(Conv { window, samples: dy[0], pixels: dy[1] * dy[2], o: dy[3], multiply_add: multiply_add(isa) })
+    }
+}
+
+impl KernelDef for DwConv2dWeightGrad {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "dy"], &["dw"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let (rule, pads) = ("dw_conv2d_weight_grad.3", [self.pad; 2]);
+        let [n, h, w, c] = rank("dw_conv2d_weight_grad.1", "x", &x[0])?;
+        let [kh, kw, _] = rank("dw_conv2d_weight_grad.2", "dw", &y[0])?;
+        let out = [convolved(rule, h, pads, kh, 1)?, convolved(rule, w, pads, kw, 1)?];
+        shape("dw_conv2d_weight_grad.4", "dy", &x[1], &[n, out[0], out[1], c])?;
+        shape("dw_conv2d_weight_grad.5", "dw", &y[0], &[kh, kw, c])
+    }
+
+    /// As of a convolution.
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(y[0].count().saturating_mul(pixels(&x[1])), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        let (dw, dy) = (&y[0].shape, &x[1].shape);
+        Box::new(Depthwise { window: window(x, [dw[0], dw[1]], 1, self.pad, self.pad), samples: dy[0], pixels: dy[1] * dy[2] })
+    }
+}
+
+/// The view of x that dy was made through.
+fn window(x: &[Operand], kernel: [usize; 2], stride: usize, top: usize, left: usize) -> ImageWindow {
+    let (x, dy) = (&x[0].shape, &x[1].shape);
+    ImageWindow { height: x[1], width: x[2], channels: x[3], out_width: dy[2], kernel, stride, top, left, upsample: 1 }
+}
 
 struct Conv {
-    window: Window,
+    window: ImageWindow,
     samples: usize,
     pixels: usize,
     o: usize,
+    multiply_add: MultiplyAdd,
 }
 
 struct Depthwise {
-    window: Window,
+    window: ImageWindow,
     samples: usize,
     pixels: usize,
-}
-
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let (x, dy, dw) = (&step.inputs[0].shape, &step.inputs[1].shape, &step.outputs[0].shape);
-    let window = |kernel, stride, top, left| Window {
-        height: x[1],
-        width: x[2],
-        channels: x[3],
-        out_width: dy[2],
-        kernel,
-        stride,
-        top,
-        left,
-        upsample: 1,
-    };
-    let (samples, pixels) = (x[0], dy[1] * dy[2]);
-    match step.kernel {
-        Kernel::Conv2dWeightGrad { stride, pad } => {
-            Box::new(Conv { window: window([dw[1], dw[2]], stride, pad[0], pad[1]), samples, pixels, o: dy[3] })
-        }
-        Kernel::DwConv2dWeightGrad { pad } => Box::new(Depthwise { window: window([dw[0], dw[1]], 1, pad, pad), samples, pixels }),
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    }
 }
 
 impl Conv {
@@ -102,7 +161,7 @@ impl Task for Conv {
                     let left = Left { rows: table, step: self.o };
                     let right = Right { start: gathered.as_ptr(), panel_step: 0, panels: 1 };
                     // SAFETY: `depth` pixels of o channels, `depth` gathered rows, o rows of sums.
-                    unsafe { multiply_add(worker.isa, left, right, Ahead::NOTHING, depth, sums.as_mut_ptr(), false) };
+                    unsafe { (self.multiply_add)(left, right, Ahead::NOTHING, depth, sums.as_mut_ptr(), false) };
                 }
             }
             for (o, sums) in sums.chunks_exact(GROUP).enumerate() {
@@ -186,7 +245,7 @@ mod tests {
                     }
                 }
             }
-            let s = step(Kernel::Conv2dWeightGrad { stride, pad }, &[&[n, h, w, i], &[n, oh, ow, o]], &[&[o, kh, kw, i]]);
+            let s = step(Conv2dWeightGrad { stride, pad }, &[&[n, h, w, i], &[n, oh, ow, o]], &[&[o, kh, kw, i]]);
             run_all(&s, &[&x, &dy], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }
@@ -206,7 +265,7 @@ mod tests {
                     }
                 }
             }
-            let s = step(Kernel::DwConv2dWeightGrad { pad }, &[&[n, h, w, c], &[n, oh, ow, c]], &[&[k, k, c]]);
+            let s = step(DwConv2dWeightGrad { pad }, &[&[n, h, w, c], &[n, oh, ow, c]], &[&[k, k, c]]);
             run_all(&s, &[&x, &dy], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }

@@ -1,66 +1,102 @@
-//! Which implementation this CPU gets. Detected once when an executor is made; `FCDM_ISA` with a
-//! name of [`Isa::NAMES`] forces one.
+//! What this CPU can do, found once: which vectors of f32 it has, and which products beside those of f32. A program is loaded
+//! for one such set, and every kernel's body is chosen then. `FCDM_ISA` with a name of [`Isa::NAMES`] forces one.
+//!
+//! Two lists say all there is: `vectors`, and, for a further kind of product, `bf16_products`. A line has the token that proves
+//! the instructions, the architecture, what has to be enabled to compile a body for it, and a product's tile in registers, as
+//! rows and vectors. [`SETS`] gives names to what is used together.
 
 use std::fmt;
 
-#[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512, Avx512Bf16};
+use super::bf16::{Bf16Products, Emulated};
+use super::{Scalar, Simd};
 
-/// An instruction set that this CPU has; there is no other way to make one than to detect it.
+/// Hands every implementation of [`Simd`] but [`Scalar`], fastest first, to a macro, behind what is given with its name.
+macro_rules! vectors {
+    ($($then:ident)::+ { $($given:tt)* }) => {
+        $($then)::+! { $($given)* Avx512 ("x86_64", "avx512f", [12, 2]) }
+        $($then)::+! { $($given)* Avx2 ("x86_64", "avx2,fma,f16c", [6, 2]) }
+    };
+}
+pub(crate) use vectors;
+
+/// As [`vectors`], the implementations of [`Bf16Products`] but [`Emulated`].
+macro_rules! bf16_products {
+    ($($then:ident)::+ { $($given:tt)* }) => {
+        $($then)::+! { $($given)* Avx512Bf16 ("x86_64", "avx512f,avx512bf16", [12, 2]) }
+    };
+}
+pub(crate) use bf16_products;
+
+/// A set by its name, the name of its vectors and that of its products of bf16, fastest first.
+const SETS: &[(&str, &str, Option<&str>)] =
+    &[("avx512bf16", "avx512", Some("avx512bf16")), ("avx512", "avx512", None), ("avx2", "avx2", None), ("scalar", Scalar::NAME, None)];
+
+/// A set of instructions that this CPU has; there is no other way to make one than to detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa {
-    kind: Kind,
-    /// Products with bf16 weights round the other factor to bf16 and multiply pairs.
-    bf16_pairs: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
+    name: &'static str,
+    vectors: &'static str,
+    bf16: Option<&'static str>,
 }
 
 /// `FCDM_ISA` asks for what is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// Not a name of [`Isa::NAMES`].
-    #[error("FCDM_ISA: expected one of scalar, avx2, avx512, avx512bf16, found `{0}`")]
-    Unknown(String),
+    #[error("FCDM_ISA: expected one of {}, found `{found}`", listed())]
+    Unknown {
+        /// What was asked for.
+        found: String,
+    },
     /// A name that this CPU cannot honour.
     #[error("FCDM_ISA: this CPU lacks `{0}`")]
     Unavailable(String),
 }
 
+/// The names, plainest first.
+fn listed() -> String {
+    Isa::NAMES.iter().rev().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// Answers whether this CPU has the implementation of that name.
+macro_rules! detect {
+    ($name:ident $set:ident ($arch:tt, $features:tt, $tile:tt)) => {
+        #[cfg(target_arch = $arch)]
+        if $name == super::$set::NAME {
+            return super::$set::detect().is_some();
+        }
+    };
+}
+
+fn has_vectors(name: &str) -> bool {
+    vectors! { detect { name } }
+    name == Scalar::NAME
+}
+
+fn has_bf16(name: &str) -> bool {
+    bf16_products! { detect { name } }
+    name == Emulated::<Scalar>::NAME
+}
+
 impl Isa {
     /// Every name, fastest first.
-    pub const NAMES: &'static [&'static str] = &["avx512bf16", "avx512", "avx2", "scalar"];
-
-    /// The instruction set every CPU has.
-    pub const SCALAR: Isa = Isa::of(Kind::Scalar, false);
-
-    const fn of(kind: Kind, bf16_pairs: bool) -> Isa {
-        Isa { kind, bf16_pairs }
-    }
-
-    /// The instruction set of that name, if this CPU has it.
-    pub fn named(name: &str) -> Option<Isa> {
-        match name {
-            "scalar" => Some(Isa::SCALAR),
-            #[cfg(target_arch = "x86_64")]
-            "avx2" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") => {
-                Some(Isa::of(Kind::Avx2, false))
-            }
-            #[cfg(target_arch = "x86_64")]
-            "avx512" if is_x86_feature_detected!("avx512f") => Some(Isa::of(Kind::Avx512, false)),
-            #[cfg(target_arch = "x86_64")]
-            "avx512bf16" if has_avx512_bf16() => Some(Isa::of(Kind::Avx512Bf16, true)),
-            _ => None,
+    pub const NAMES: &'static [&'static str] = &{
+        let mut names = [""; SETS.len()];
+        let mut i = 0;
+        while i < names.len() {
+            names[i] = SETS[i].0;
+            i += 1;
         }
+        names
+    };
+
+    /// What every CPU has.
+    pub const SCALAR: Isa = Isa { name: Scalar::NAME, vectors: Scalar::NAME, bf16: None };
+
+    /// The set of that name, if this CPU has it.
+    pub fn named(name: &str) -> Option<Isa> {
+        let &(name, vectors, bf16) = SETS.iter().find(|set| set.0 == name)?;
+        (has_vectors(vectors) && bf16.is_none_or(has_bf16)).then_some(Isa { name, vectors, bf16 })
     }
 
     /// The fastest that this CPU has.
@@ -76,7 +112,7 @@ impl Isa {
         match request {
             None => Ok(Isa::best()),
             Some(name) if Isa::NAMES.contains(&name) => Isa::named(name).ok_or_else(|| IsaError::Unavailable(name.into())),
-            Some(name) => Err(IsaError::Unknown(name.chars().take(40).flat_map(char::escape_debug).collect())),
+            Some(name) => Err(IsaError::Unknown { found: name.chars().take(40).flat_map(char::escape_debug).collect() }),
         }
     }
 
@@ -93,53 +129,25 @@ impl Isa {
 
     /// Its name in [`Isa::NAMES`].
     pub fn name(self) -> &'static str {
-        match self.kind {
-            Kind::Scalar => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => "avx512",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Bf16 => "avx512bf16",
-        }
+        self.name
     }
 
-    /// Whether products with bf16 weights round the other factor to bf16 as well, to multiply pairs.
-    pub(crate) fn bf16_pairs(self) -> bool {
-        self.bf16_pairs
+    /// The name of its vectors of f32.
+    pub(crate) fn vectors(self) -> &'static str {
+        self.vectors
     }
 
-    /// The same, multiplying bf16 pairs: where the CPU has no instruction for it, as f32.
-    #[cfg(test)]
-    pub(crate) fn with_bf16_pairs(self) -> Isa {
-        Isa { bf16_pairs: true, ..self }
+    /// The name of its products of bf16, if products with bf16 weights round the other factor to bf16 as well.
+    pub(crate) fn bf16(self) -> Option<&'static str> {
+        self.bf16
     }
 
-    /// Proof of AVX2, FMA and F16C, if this is that variant.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn avx2(self) -> Option<Avx2> {
-        // SAFETY: `named` detected the features.
-        (self.kind == Kind::Avx2).then(|| unsafe { Avx2::new() })
+    /// The same, multiplying pairs of bf16: where the CPU has no instruction for it, by f32.
+    pub(crate) fn with_bf16(self) -> Isa {
+        Isa { bf16: self.bf16.or(Some(Emulated::<Scalar>::NAME)), ..self }
     }
 
-    /// Proof of AVX-512F, if this is that variant or the one with bf16.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn avx512(self) -> Option<Avx512> {
-        // SAFETY: `named` detected the feature.
-        matches!(self.kind, Kind::Avx512 | Kind::Avx512Bf16).then(|| unsafe { Avx512::new() })
-    }
-
-    /// Proof of AVX-512 BF16, if this is that variant.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(crate) fn avx512bf16(self) -> Option<Avx512Bf16> {
-        // SAFETY: `named` detected the features.
-        (self.kind == Kind::Avx512Bf16).then(|| unsafe { Avx512Bf16::new() })
-    }
-
-    /// Every variant this CPU has, fastest first; for tests, which print those it lacks.
+    /// Every set this CPU has, fastest first; for tests, which print those it lacks.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Isa> {
         let (have, lack): (Vec<&str>, Vec<&str>) = Isa::NAMES.iter().partition(|n| Isa::named(n).is_some());
@@ -148,13 +156,6 @@ impl Isa {
         }
         have.into_iter().filter_map(Isa::named).collect()
     }
-}
-
-/// AVX-512 BF16, and what `rustc` takes for granted beside it.
-#[cfg(target_arch = "x86_64")]
-fn has_avx512_bf16() -> bool {
-    let more = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl");
-    more && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
 impl fmt::Display for Isa {

@@ -1,11 +1,12 @@
 //! One vector trait, so that every kernel body is written once. A value of an implementing type is the proof
-//! that this CPU has the instructions: the only way to get one is [`Isa`], which detects them. Therefore the
-//! arithmetic is safe to call; only memory access through pointers is not.
+//! that this CPU has the instructions: the only way to get one is to detect them. Therefore the arithmetic is safe to call;
+//! only memory access through pointers is not. Products beside those of f32 are traits of their own ([`bf16`]).
 //!
 //! Rounding: `fma` rounds once, save on the scalar implementation of a CPU without the instruction, where the sum is
 //! rounded to f64 before it is rounded to f32 (a difference in rare ties); `mla` may round product and sum there.
 //! `reduce_add` adds in an order fixed per implementation.
 
+pub mod bf16;
 mod isa;
 pub mod math;
 mod scalar;
@@ -13,6 +14,7 @@ mod scalar;
 mod x86;
 
 pub use isa::{Isa, IsaError};
+pub(crate) use isa::{bf16_products, vectors};
 pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Bf16};
@@ -21,6 +23,8 @@ pub use x86::{Avx2, Avx512, Avx512Bf16};
 ///
 /// Methods are to be inlined into a function with the CPU features enabled: see the macro `variants`.
 pub trait Simd: Copy {
+    /// Names the implementation.
+    const NAME: &'static str;
     /// Elements of a vector; a power of two, at most 16.
     const LANES: usize;
     /// The vector.
@@ -95,14 +99,6 @@ pub trait Simd: Copy {
     fn low_bf16(self, pairs: Self::V) -> Self::V;
     /// Of every lane's two bf16, that in the upper half, as f32.
     fn high_bf16(self, pairs: Self::V) -> Self::V;
-    /// `low(a) * low(b) + high(a) * high(b) + sum` of the bf16 in every lane. The products are exact; the sums are of
-    /// f32, in an order of the implementation's.
-    #[inline(always)]
-    fn dot_bf16(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
-        let sum = self.mla(self.high_bf16(a), self.high_bf16(b), sum);
-        self.mla(self.low_bf16(a), self.low_bf16(b), sum)
-    }
-
     /// Brings the line at `p` near, if that is an address; else nothing.
     fn prefetch(self, p: *const f32);
 
@@ -139,68 +135,60 @@ pub trait Simd: Copy {
     }
 }
 
-/// Declares a kernel entry: `fn name(isa: Isa, ARGS)` that runs `body::<S>(s, ARGS)` compiled for that ISA.
-/// Constant arguments per ISA may follow the body's name: `body [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]`. AVX-512
-/// BF16 runs what AVX-512F does unless it is listed too, at the end.
+/// Declares a kernel's body for all vectors: `fn name(isa) -> Name`, a pointer to `body::<S>(s, ARGS)` compiled for the set, to be
+/// chosen once, when a program is loaded. Behind `<TILE>` the body has two more constants, the product's tile in rows and vectors.
 macro_rules! variants {
-    (@bf16 $isa:ident ($($arg:ident: $ty:ty),*) ($($ret:ty)?) $body:ident) => {};
-    (@bf16 $isa:ident ($($arg:ident: $ty:ty),*) ($($ret:ty)?) $body:ident avx512bf16 <$($h:literal),*>) => {
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bf16")]
-        #[allow(clippy::too_many_arguments)]
-        unsafe fn avx512bf16(s: crate::simd::Avx512Bf16, $($arg: $ty),*) $(-> $ret)? {
-            // SAFETY: the contract of the whole is the body's.
-            unsafe { $body::<crate::simd::Avx512Bf16 $(, $h)*>(s, $($arg),*) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(s) = $isa.avx512bf16() {
-            // SAFETY: `s` proves the features; the rest is the caller's contract.
-            return unsafe { avx512bf16(s, $($arg),*) };
-        }
-    };
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
-        crate::simd::variants!($(#[$doc])* $vis unsafe fn $name($($arg: $ty),*) $(-> $ret)? =
-            $body [scalar <>, avx2 <>, avx512 <>]);
-    };
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? =
-        $body:ident [scalar <$($s:literal),*>, avx2 <$($a:literal),*>, avx512 <$($z:literal),*>
-        $(, avx512bf16 <$($h:literal),*>)?]) => {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? as $alias:ident =
+        $body:ident $(<$tile:ident>)?) => {
+        #[doc = concat!("A variant of [`", stringify!($name), "`].")]
+        $vis type $alias = unsafe fn($($ty),*) $(-> $ret)?;
         $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name(isa: crate::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
-            crate::simd::variants!(@bf16 isa ($($arg: $ty),*) ($($ret)?) $body $(avx512bf16 <$($h),*>)?);
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx512(s: crate::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
-                // SAFETY: the contract of `$name` is the body's.
-                unsafe { $body::<crate::simd::Avx512 $(, $z)*>(s, $($arg),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn avx2(s: crate::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
-                // SAFETY: the contract of `$name` is the body's.
-                unsafe { $body::<crate::simd::Avx2 $(, $a)*>(s, $($arg),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            {
-                if let Some(s) = isa.avx512() {
-                    // SAFETY: `s` proves the features; the rest is the caller's contract.
-                    return unsafe { avx512(s, $($arg),*) };
-                }
-                if let Some(s) = isa.avx2() {
-                    // SAFETY: `s` proves the features; the rest is the caller's contract.
-                    return unsafe { avx2(s, $($arg),*) };
-                }
-            }
-            let _ = isa;
-            // SAFETY: the caller's contract.
-            unsafe { $body::<crate::simd::Scalar $(, $s)*>(crate::simd::Scalar, $($arg),*) }
+        $vis fn $name(isa: crate::simd::Isa) -> $alias {
+            crate::simd::vectors! { crate::simd::variant { isa vectors ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] } }
+            crate::simd::variant! { ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
         }
     };
 }
 pub(crate) use variants;
+
+/// One variant of what [`variants`] declares: returns it if the set is its own.
+macro_rules! variant {
+    ($isa:ident $kind:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]
+        $set:ident ($arch:tt, $features:tt, [$rows:tt, $wide:tt])) => {
+        #[cfg(target_arch = $arch)]
+        if $isa.$kind() == crate::simd::$set::NAME {
+            #[target_feature(enable = $features)]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn run($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: an `Isa` of that name was made on a CPU that has the features.
+                let s = unsafe { crate::simd::$set::assume() };
+                // SAFETY: the contract of the whole is the body's.
+                unsafe { crate::simd::tiled!($body, s, [$($tile)?] [crate::simd::$set, $rows, $wide] ($($arg),*)) }
+            }
+            return run;
+        }
+    };
+    (($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]) => {{
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn run($($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: the contract of the whole is the body's.
+            unsafe { crate::simd::tiled!($body, crate::simd::Scalar, [$($tile)?] [crate::simd::Scalar, 4, 8] ($($arg),*)) }
+        }
+        run
+    }};
+}
+pub(crate) use variant;
+
+/// A call with a set's tile, or without.
+macro_rules! tiled {
+    ($body:ident, $s:expr, [] [$set:ty, $rows:tt, $wide:tt] ($($arg:ident),*)) => {
+        $body::<$set>($s, $($arg),*)
+    };
+    ($body:ident, $s:expr, [TILE] [$set:ty, $rows:tt, $wide:tt] ($($arg:ident),*)) => {
+        $body::<$set, $rows, $wide>($s, $($arg),*)
+    };
+}
+pub(crate) use tiled;
 
 #[cfg(test)]
 mod tests {
@@ -209,7 +197,7 @@ mod tests {
     const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
 
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 20];
+    type Lanes = [[f32; 16]; 19];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -237,7 +225,6 @@ mod tests {
                     s.times_exp2(s.splat(1.5), s.add(load(n), s.splat(12_582_912.0))),
                     s.low_bf16(a),
                     s.high_bf16(a),
-                    s.dot_bf16(b, b, c),
                     s.load_f16(n.as_ptr().cast::<u16>().add(at)),
                 ];
                 for (out, v) in out.iter_mut().zip(results) {
@@ -247,7 +234,7 @@ mod tests {
         }
     }
     variants! {
-        unsafe fn methods(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) = methods_body
+        unsafe fn methods(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) as Methods = methods_body
     }
 
     #[inline(always)]
@@ -256,13 +243,13 @@ mod tests {
         // SAFETY: just checked.
         unsafe { s.store_partial(y.as_mut_ptr(), s.load_partial(x.as_ptr(), read), write) }
     }
-    variants! { unsafe fn copy_first(x: &[f32], read: usize, write: usize, y: &mut [f32]) = copy_first_body }
+    variants! { unsafe fn copy_first(x: &[f32], read: usize, write: usize, y: &mut [f32]) as CopyFirst = copy_first_body }
 
     #[inline(always)]
     unsafe fn lanes_body<S: Simd>(_: S) -> usize {
         S::LANES
     }
-    variants! { unsafe fn lanes() -> usize = lanes_body }
+    variants! { unsafe fn lanes() -> usize as Width = lanes_body }
 
     #[test]
     fn every_method_as_documented() {
@@ -273,11 +260,11 @@ mod tests {
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
         for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 20];
+            let mut found = [[0.0; 16]; 19];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
-                methods(isa, &a, &b, &c, &n, &mut found);
-                lanes(isa)
+                methods(isa)(&a, &b, &c, &n, &mut found);
+                lanes(isa)()
             };
             let own = |i: usize| &n[i / lanes * lanes..][..lanes];
             let want: Lanes = [
@@ -299,10 +286,6 @@ mod tests {
                 each(&|i| (1.5 * f64::from(n[i]).exp2()) as f32),
                 each(&|i| f32::from_bits(a[i].to_bits() << 16)),
                 each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
-                each(&|i| {
-                    let [low, high] = [b[i].to_bits() << 16, b[i].to_bits() & 0xffff_0000].map(f32::from_bits);
-                    low.mul_add(low, high.mul_add(high, c[i]))
-                }),
                 each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
@@ -321,11 +304,11 @@ mod tests {
         let x: Vec<f32> = (1..=16).map(|i| i as f32).collect();
         for isa in Isa::all() {
             // SAFETY: no pointers.
-            let lanes = unsafe { lanes(isa) };
+            let lanes = unsafe { lanes(isa)() };
             for (read, write) in (0..=lanes).flat_map(|r| (0..=lanes).map(move |w| (r, w))) {
                 let mut y = [-1.0; 20];
                 // SAFETY: slices of enough elements.
-                unsafe { copy_first(isa, &x, read, write, &mut y) };
+                unsafe { copy_first(isa)(&x, read, write, &mut y) };
                 let want: [f32; 20] = std::array::from_fn(|i| {
                     if i >= write {
                         -1.0

@@ -20,6 +20,7 @@ fn from_f16(bits: u16) -> f32 {
 }
 
 impl Simd for Scalar {
+    const NAME: &'static str = "scalar";
     const LANES: usize = 1;
     type V = f32;
     type M = bool;

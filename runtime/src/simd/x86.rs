@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use super::bf16::Bf16Products;
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -16,14 +17,32 @@ pub struct Avx512(());
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512Bf16(Avx512);
 
-impl Avx2 {
-    /// # Safety
-    /// - This CPU has AVX2, FMA and F16C.
-    #[inline(always)]
-    pub(super) unsafe fn new() -> Avx2 {
-        Avx2(())
-    }
+/// A token's two makers: with a look at the CPU, and on somebody's word.
+macro_rules! token {
+    ($name:ident($inner:expr), $($feature:tt)*) => {
+        impl $name {
+            /// The token, if this CPU has the features.
+            pub(super) fn detect() -> Option<$name> {
+                ($(is_x86_feature_detected!($feature))&&*).then_some($name($inner))
+            }
 
+            /// The token.
+            ///
+            /// # Safety
+            /// - This CPU has the features.
+            #[inline(always)]
+            pub(crate) unsafe fn assume() -> $name {
+                $name($inner)
+            }
+        }
+    };
+}
+token!(Avx2(()), "avx2" "fma" "f16c");
+token!(Avx512(()), "avx512f");
+// What `rustc` takes for granted beside AVX-512 BF16 is looked for too.
+token!(Avx512Bf16(Avx512(())), "avx512f" "avx512bf16" "avx512bw" "avx512vl");
+
+impl Avx2 {
     /// All ones in the first `n` lanes.
     #[inline(always)]
     fn mask(self, n: usize) -> __m256i {
@@ -31,24 +50,6 @@ impl Avx2 {
         assert!(n <= 8);
         // SAFETY: `self` proves AVX2; 8 elements from index 8 - n lie inside the 16.
         unsafe { _mm256_loadu_si256(WINDOW.as_ptr().add(8 - n).cast()) }
-    }
-}
-
-impl Avx512 {
-    /// # Safety
-    /// - This CPU has AVX-512F.
-    #[inline(always)]
-    pub(super) unsafe fn new() -> Avx512 {
-        Avx512(())
-    }
-}
-
-impl Avx512Bf16 {
-    /// # Safety
-    /// - This CPU has AVX-512F and AVX-512 BF16.
-    #[inline(always)]
-    pub(super) unsafe fn new() -> Avx512Bf16 {
-        Avx512Bf16(Avx512(()))
     }
 }
 
@@ -64,6 +65,7 @@ macro_rules! methods {
 }
 
 impl Simd for Avx2 {
+    const NAME: &'static str = "avx2";
     const LANES: usize = 8;
     type V = __m256;
     type M = __m256;
@@ -148,6 +150,7 @@ fn first(n: usize) -> __mmask16 {
 }
 
 impl Simd for Avx512 {
+    const NAME: &'static str = "avx512";
     const LANES: usize = 16;
     type V = __m512;
     type M = __mmask16;
@@ -222,61 +225,17 @@ impl Simd for Avx512 {
     }
 }
 
-/// Methods that are AVX-512F's.
-macro_rules! delegated {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {
-        $(#[inline(always)]
-        fn $name(self, $($arg: $ty),*) -> $ret {
-            self.0.$name($($arg),*)
-        })*
-    };
-    ($(unsafe $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
-        $(#[inline(always)]
-        unsafe fn $name(self, $($arg: $ty),*) $(-> $ret)? {
-            // SAFETY: the caller's contract.
-            unsafe { self.0.$name($($arg),*) }
-        })*
-    };
-}
+impl Bf16Products for Avx512Bf16 {
+    const NAME: &'static str = "avx512bf16";
+    type Vectors = Avx512;
 
-impl Simd for Avx512Bf16 {
-    const LANES: usize = 16;
-    type V = __m512;
-    type M = __mmask16;
-
-    delegated! {
-        unsafe load(p: *const f32) -> __m512;
-        unsafe store(p: *mut f32, v: __m512);
-        unsafe load_partial(p: *const f32, n: usize) -> __m512;
-        unsafe store_partial(p: *mut f32, v: __m512, n: usize);
-        unsafe load_f16(p: *const u16) -> __m512;
-    }
-    delegated! {
-        splat(x: f32) -> __m512;
-        add(a: __m512, b: __m512) -> __m512;
-        sub(a: __m512, b: __m512) -> __m512;
-        mul(a: __m512, b: __m512) -> __m512;
-        div(a: __m512, b: __m512) -> __m512;
-        fma(a: __m512, b: __m512, c: __m512) -> __m512;
-        mla(a: __m512, b: __m512, c: __m512) -> __m512;
-        max(a: __m512, b: __m512) -> __m512;
-        min(a: __m512, b: __m512) -> __m512;
-        sqrt(a: __m512) -> __m512;
-        round(a: __m512) -> __m512;
-        exp2_int(n: __m512) -> __m512;
-        lt(a: __m512, b: __m512) -> __mmask16;
-        select(m: __mmask16, yes: __m512, no: __m512) -> __m512;
-        reduce_add(a: __m512) -> f32;
-        reduce_max(a: __m512) -> f32;
-        low_bf16(pairs: __m512) -> __m512;
-        high_bf16(pairs: __m512) -> __m512;
-        piece(table: &[f32; 8], x: __m512) -> __m512;
-        times_exp2(v: __m512, shifted: __m512) -> __m512;
-        prefetch(p: *const f32) -> ();
+    #[inline(always)]
+    fn vectors(self) -> Avx512 {
+        self.0
     }
 
     #[inline(always)]
-    fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+    fn dot(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: `self` proves the feature; all three types are 64 bytes of which any value is valid.
         unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) }
     }

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use fcdm_runtime::arena::Arena;
+use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::executor::WeightStore;
-use fcdm_runtime::kernels::pack_panels;
-use fcdm_runtime::plan::{ALIGN, Binary, Element, Entry, Kernel, Operand, Place, Plan, Port, Step, Unary, VERSION};
+use fcdm_runtime::kernels::{Binary, Embedding, Kernel, Product, Unary};
+use fcdm_runtime::plan::{ALIGN, Element, Entry, Form, Operand, Place, Plan, Port, Step, VERSION};
 
 /// Tensors in memory of their own.
 #[derive(Default)]
@@ -26,6 +27,17 @@ impl Store {
         let arena = &self.0[name].2;
         // SAFETY: the arena was made to hold as many f32, and nobody else has it.
         unsafe { std::slice::from_raw_parts_mut(arena.as_ptr().cast::<f32>(), values.len()) }.copy_from_slice(values);
+    }
+}
+
+impl Store {
+    /// A matrix as lines of f32.
+    pub fn insert_matrix(&mut self, name: &str, [rows, taps, channels]: [usize; 3], values: &[f32]) {
+        let m = Matrix { rows, taps, channels };
+        let bytes = Encoding::F32.encode(values, m).unwrap();
+        let part = &Encoding::F32.parts(m)[0];
+        let words: Vec<f32> = bytes[0].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        self.insert(&format!("{name}{}", part.suffix), &part.shape, &words);
     }
 }
 
@@ -51,15 +63,20 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
 pub fn mlp_weights() -> Store {
     let mut store = Store::default();
     store.insert("table", &[5, 40], &numbers(200, 2));
-    store.insert("w1", &[3, 40, 16], &pack_panels(&numbers(48 * 40, 3), 48, 40));
+    store.insert_matrix("w1", [48, 1, 40], &numbers(48 * 40, 3));
     store.insert("b1", &[48], &numbers(48, 4));
-    store.insert("w2", &[3, 48, 16], &pack_panels(&numbers(40 * 48, 5), 40, 48));
+    store.insert_matrix("w2", [40, 1, 48], &numbers(40 * 48, 5));
     store.insert("b2", &[40], &numbers(40, 6));
     store
 }
 
 pub fn operand(at: Place, shape: &[usize]) -> Operand {
-    Operand { at, dtype: Element::F32, shape: shape.to_vec() }
+    Operand { at, form: Form::F32, shape: shape.to_vec() }
+}
+
+/// A matrix of the artifact as lines of f32.
+pub fn matrix(name: &str, shape: [usize; 3]) -> Operand {
+    Operand { at: Place::Weight(name.into()), form: Form::Encoded(Encoding::F32), shape: shape.to_vec() }
 }
 
 pub fn mlp(rows: usize) -> Plan {
@@ -67,7 +84,7 @@ pub fn mlp(rows: usize) -> Plan {
     let weight = |name: &str, shape: &[usize]| operand(Place::Weight(name.into()), shape);
     let arena = |slot: usize, shape: &[usize]| operand(Place::Arena(slot * wide), shape);
     let (x, y) = (operand(Place::Input(0), &[rows, 40]), operand(Place::Output(0), &[rows, 40]));
-    let labels = Operand { at: Place::Input(1), dtype: Element::I32, shape: vec![rows] };
+    let labels = Operand { at: Place::Input(1), form: Form::I32, shape: vec![rows] };
     let step = |label: &str, kernel: Kernel, inputs: Vec<Operand>, output: Operand| Step {
         label: label.into(),
         kernel,
@@ -76,11 +93,11 @@ pub fn mlp(rows: usize) -> Plan {
     };
     let (narrow, hidden) = ([rows, 40], [rows, 48]);
     let steps = vec![
-        step("e", Kernel::Embedding, vec![weight("table", &[5, 40]), labels], arena(0, &narrow)),
+        step("e", Embedding {}.into(), vec![weight("table", &[5, 40]), labels], arena(0, &narrow)),
         step("s", Kernel::Binary(Binary::Add), vec![x.clone(), arena(0, &narrow)], arena(1, &narrow)),
-        step("h1", Kernel::Linear, vec![arena(1, &narrow), weight("w1", &[3, 40, 16]), weight("b1", &[48])], arena(0, &hidden)),
+        step("h1", Product::linear().into(), vec![arena(1, &narrow), matrix("w1", [48, 1, 40]), weight("b1", &[48])], arena(0, &hidden)),
         step("h2", Kernel::Unary(Unary::Silu), vec![arena(0, &hidden)], arena(2, &hidden)),
-        step("h3", Kernel::Linear, vec![arena(2, &hidden), weight("w2", &[3, 48, 16]), weight("b2", &[40])], arena(0, &narrow)),
+        step("h3", Product::linear().into(), vec![arena(2, &hidden), matrix("w2", [40, 1, 48]), weight("b2", &[40])], arena(0, &narrow)),
         step("y", Kernel::Binary(Binary::Add), vec![x, arena(0, &narrow)], y),
     ];
     let port = |name: &str, dtype: Element, shape: &[usize]| Port { name: name.into(), dtype, shape: shape.to_vec() };
@@ -91,6 +108,7 @@ pub fn mlp(rows: usize) -> Plan {
             rows,
             inputs: vec![port("x", Element::F32, &narrow), port("labels", Element::I32, &[rows])],
             outputs: vec![port("y", Element::F32, &narrow)],
+            state: vec![],
             arena_bytes: 3 * wide,
             arena_lower_bound: 2 * wide,
             steps,

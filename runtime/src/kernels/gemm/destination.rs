@@ -2,7 +2,8 @@
 //! way out of L1. Row `(sample * height + y) * width + x` of the product is a pixel of the convolution's own output, a
 //! column one of its channels.
 
-use crate::plan::{PANEL, Rearrange};
+use crate::kernels::Rearrange;
+use crate::plan::PANEL;
 use crate::simd::Simd;
 
 /// A map from row and column of a product to an element of the output, one to one.
@@ -18,8 +19,8 @@ pub(crate) enum Destination {
 
 impl Destination {
     /// That of a convolution whose own output has `width` pixels a line and `columns` channels.
-    pub fn of(then: Rearrange, width: usize, columns: usize) -> Destination {
-        match then {
+    pub fn of(by: Rearrange, width: usize, columns: usize) -> Destination {
+        match by {
             Rearrange::Keep => Destination::Rows { columns },
             Rearrange::Shuffle { factor } => Destination::Shuffled { factor, width, channels: columns / (factor * factor) },
             Rearrange::Unshuffle { factor } => Destination::Unshuffled { factor, width, channels: columns },
@@ -76,7 +77,7 @@ mod tests {
 
     /// Two samples of `height` x 6 pixels, 18 columns.
     fn destinations() -> [Destination; 5] {
-        let of = |then| Destination::of(then, 6, 18);
+        let of = |by| Destination::of(by, 6, 18);
         let [two, three] = [2, 3].map(|factor| of(Rearrange::Unshuffle { factor }));
         [of(Rearrange::Keep), of(Rearrange::Shuffle { factor: 3 }), of(Rearrange::Shuffle { factor: 1 }), two, three]
     }

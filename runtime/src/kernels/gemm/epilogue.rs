@@ -3,7 +3,7 @@
 
 use super::destination::Destination;
 use super::micro::GROUP;
-use crate::plan::Activation;
+use crate::kernels::{Activation, Epilogue};
 use crate::simd::{Simd, math};
 
 /// Where some rows of one sample, and columns of the product, go.
@@ -20,27 +20,13 @@ pub(super) struct Block {
     pub columns: usize,
     /// Bias of the first column, or null.
     pub bias: *const f32,
-    pub then: Then,
-}
-
-/// After the bias.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Then {
-    Store,
-    /// `y = activation(v + residual)`; the residual, if it is not null, is laid out as y is, which is not rearranged.
-    Activate {
-        residual: *const f32,
-        activation: Activation,
-    },
-    /// `y = gelu(v)`; the sums of y^2 over the block's rows go to `squares`.
-    GeluSumsq {
-        squares: *mut f32,
-    },
-    /// `y = x + gate v`: `x` laid out as y is, `gate` at the sample's first column.
-    GatedAdd {
-        x: *const f32,
-        gate: *const f32,
-    },
+    pub epilogue: Epilogue,
+    /// The residual, laid out as y is, or null.
+    pub residual: *const f32,
+    /// Gate of the sample's first column, if the epilogue has one.
+    pub gate: *const f32,
+    /// Where the sums of y^2 over the block's rows go, if the epilogue has them.
+    pub squares: *mut f32,
 }
 
 /// The activation of every lane.
@@ -86,20 +72,20 @@ unsafe fn finish_columns<S: Simd, const ROWS: bool>(s: S, product: *const f32, b
                 let to = block.y.add(at(r));
                 if ROWS { s.store_n(to, v, n) } else { block.destination.store(s, to, v, n) }
             };
-            match block.then {
-                Then::Store => {
+            match block.epilogue {
+                Epilogue::NONE => {
                     for r in 0..block.rows {
                         store(r, value(r));
                     }
                 }
-                Then::Activate { residual, activation } => {
+                Epilogue::Activate { residual, activation } => {
                     for r in 0..block.rows {
                         let v = value(r);
-                        let sum = if residual.is_null() { v } else { s.add(v, s.load_n(residual.add(at(r)), n)) };
+                        let sum = if residual { s.add(v, s.load_n(block.residual.add(at(r)), n)) } else { v };
                         store(r, activate(s, activation, sum));
                     }
                 }
-                Then::GeluSumsq { squares } => {
+                Epilogue::GeluSumsq => {
                     let mut sum = s.splat(0.0);
                     let mut finish = |r: usize, v: S::V| {
                         sum = s.mla(v, v, sum);
@@ -114,12 +100,12 @@ unsafe fn finish_columns<S: Simd, const ROWS: bool>(s: S, product: *const f32, b
                         let [last] = math::gelu(s, [value(block.rows - 1)]);
                         finish(block.rows - 1, last);
                     }
-                    s.store_n(squares.add(j), sum, n);
+                    s.store_n(block.squares.add(j), sum, n);
                 }
-                Then::GatedAdd { x, gate } => {
-                    let gate = s.load_n(gate.add(j), n);
+                Epilogue::GatedAdd => {
+                    let gate = s.load_n(block.gate.add(j), n);
                     for r in 0..block.rows {
-                        store(r, s.mla(gate, value(r), s.load_n(x.add(at(r)), n)));
+                        store(r, s.mla(gate, value(r), s.load_n(block.residual.add(at(r)), n)));
                     }
                 }
             }

@@ -5,7 +5,7 @@
 //! convolution's tap. Every row goes through the same operations whatever tile it falls into, so where blocks begin
 //! does not change a bit.
 
-use super::panel::{F32, Line};
+use super::line::{F32, Line};
 use crate::plan::PANEL;
 use crate::simd::{Simd, variants};
 
@@ -67,8 +67,8 @@ variants! {
     ///
     /// # Safety
     /// - A, B and C are valid for `rows` x `depth`, `depth` x 16 a panel, and `rows` x 32; C overlaps neither.
-    pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, ahead: Ahead, depth: usize, c: *mut f32, first: bool) =
-        multiply_add_f32 [scalar <4, 8>, avx2 <6, 2>, avx512 <12, 2>]
+    pub(crate) unsafe fn multiply_add(a: Left<'_>, b: Right, ahead: Ahead, depth: usize, c: *mut f32, first: bool) as MultiplyAdd =
+        multiply_add_f32<TILE>
 }
 
 #[inline(always)]
@@ -82,14 +82,16 @@ unsafe fn multiply_add_f32<S: Simd, const R: usize, const V: usize>(
     first: bool,
 ) {
     // SAFETY: the caller's contract.
-    unsafe { multiply_add_body::<S, F32, R, V, true>(s, a, b, ahead, depth, c, first) }
+    unsafe { multiply_add_body::<S, F32, R, V, true>(s, F32, a, b, ahead, depth, c, first) }
 }
 
 /// As [`multiply_add`], for a caller that has chosen the instructions, and for either kind of line. With
-/// [`super::panel::Bf16Pairs`], A holds pairs, and `depth` counts them. Only where `ROWS` says so, [`Ahead::rows`] are heeded.
+/// [`super::line::Bf16Pairs`], A holds pairs, and `depth` counts them. Only where `ROWS` says so, [`Ahead::rows`] are heeded.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line<S>, const R: usize, const V: usize, const ROWS: bool>(
     s: S,
+    l: L,
     a: Left<'_>,
     b: Right,
     mut ahead: Ahead,
@@ -108,9 +110,9 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V
             ahead.weights = if j + wide < columns { start.wrapping_add(b.panel_step) } else { after };
             let b = Right { start, ..b };
             if wide == V * S::LANES {
-                rows_of_tiles::<S, L, R, V, ROWS>(s, a, b, &mut ahead, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, V, ROWS>(s, l, a, b, &mut ahead, depth, c.add(j), first);
             } else {
-                rows_of_tiles::<S, L, R, 1, ROWS>(s, a, b, &mut ahead, depth, c.add(j), first);
+                rows_of_tiles::<S, L, R, 1, ROWS>(s, l, a, b, &mut ahead, depth, c.add(j), first);
             }
         }
         j += if wide == V * S::LANES { wide } else { S::LANES };
@@ -120,9 +122,10 @@ pub(crate) unsafe fn multiply_add_body<S: Simd, L: Line, const R: usize, const V
 /// # Safety
 /// - As of [`multiply_add`], for V vectors of columns.
 #[inline(always)]
-#[allow(clippy::int_plus_one)]
-unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
+#[allow(clippy::int_plus_one, clippy::too_many_arguments)]
+unsafe fn rows_of_tiles<S: Simd, L: Line<S>, const R: usize, const V: usize, const ROWS: bool>(
     s: S,
+    l: L,
     a: Left<'_>,
     b: Right,
     ahead: &mut Ahead,
@@ -142,7 +145,7 @@ unsafe fn rows_of_tiles<S: Simd, L: Line, const R: usize, const V: usize, const 
                 // SAFETY: rows r .. r + $rows exist.
                 unsafe {
                     let x = a.rows.as_ptr().add(r);
-                    tile::<S, L, { $rows }, V, ROWS>(s, x, a, b, [weights, next_rows], depth, c.add(r * GROUP), first);
+                    tile::<S, L, { $rows }, V, ROWS>(s, l, x, a, b, [weights, next_rows], depth, c.add(r * GROUP), first);
                 }
                 weights.at = if r < (UNROLL - 1) * R { weights.at.wrapping_add(turns * PANEL) } else { b.start };
                 next_rows.at = next_rows.at.wrapping_add(turns * next_rows.step);
@@ -175,8 +178,9 @@ struct Lines {
 /// - As of [`multiply_add`], for R rows, whose addresses are at `rows`, and V vectors of columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: bool>(
+unsafe fn tile<S: Simd, L: Line<S>, const R: usize, const V: usize, const ROWS: bool>(
     s: S,
+    l: L,
     rows: *const *const f32,
     a: Left<'_>,
     b: Right,
@@ -199,7 +203,7 @@ unsafe fn tile<S: Simd, L: Line, const R: usize, const V: usize, const ROWS: boo
                 for r in 0..R {
                     let factor = s.splat(*x[r].add(($k + $u) * a.step));
                     for v in 0..V {
-                        sums[r][v] = L::multiply_add(s, factor, columns[v], sums[r][v]);
+                        sums[r][v] = l.multiply_add(s, factor, columns[v], sums[r][v]);
                     }
                 }
             }
@@ -268,7 +272,7 @@ mod tests {
                         for first in [true, false] {
                             let mut c = vec![0.5; rows * GROUP];
                             // SAFETY: buffers of these sizes.
-                            unsafe { multiply_add(isa, left, right, Ahead::NOTHING, depth, c.as_mut_ptr(), first) };
+                            unsafe { multiply_add(isa)(left, right, Ahead::NOTHING, depth, c.as_mut_ptr(), first) };
                             let x = |r: usize, k: usize| f64::from(a[r * row + k * step]);
                             let w = |k: usize, j: usize| f64::from(b[(j / PANEL * depth + k) * PANEL + j % PANEL]);
                             let old = if first { 0.0 } else { 0.5 };

@@ -9,9 +9,8 @@ pub(crate) mod destination;
 pub(crate) mod epilogue;
 #[cfg(test)]
 mod half_tests;
+mod line;
 pub(crate) mod micro;
-mod pack;
-pub(crate) mod panel;
 mod product;
 mod rows;
 mod split;
@@ -20,18 +19,18 @@ mod tests;
 
 use std::ops::Range;
 
+use super::product::{Inputs, Left, Product};
 use super::scratch::{addresses, row_step};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Activation, Element, Epilogue, Kernel, PANEL, Rearrange, Step};
+use super::{Args, Epilogue, Needs, Task, Window, Worker};
+use crate::encoding::{Encoding, Matrix, Parts};
+use crate::plan::{Form, Operand, PANEL};
 use crate::simd::Isa;
 use destination::Destination;
-use epilogue::{Block, Then};
-use micro::{GROUP, Right};
-pub use pack::{pack_pairs, pack_panels};
-use panel::{WIDENED, Weights};
-use product::{Product, finished_product};
-use rows::{Images, round_row, scale_row};
-pub(crate) use rows::{Taps, Window};
+use epilogue::Block;
+use micro::GROUP;
+use product::{FinishedProduct, Group, WIDENED, finished_pairs, finished_product};
+pub(crate) use rows::{ImageWindow, Taps};
+use rows::{Images, RoundRow, ScaleRow, round_row, scale_row};
 use split::{Extents, Order};
 
 /// Rows of a unit: a whole number of tiles on every variant (4, 6 and 12 rows), and few enough that plain f32 sums of
@@ -50,82 +49,39 @@ const COLUMN_UNITS: usize = 16;
 /// Most inputs whose channels lie one behind the other in k.
 const PARTS: usize = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finish {
-    Store,
-    /// Residual and activation of a convolution.
-    Activate(Activation),
-    GeluSumsq,
-    GatedAdd,
-}
-
 /// A product over `samples` samples of `rows` rows each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Gemm {
-    pub taps: Taps,
+    taps: Taps,
     pub samples: usize,
     /// Rows of the product, and pixels of the input, per sample.
-    pub rows: usize,
-    pub pixels: usize,
+    rows: usize,
+    pixels: usize,
     /// Elements of a pixel of each part of the input, 0 for a part that there is not; k is their sum for every tap.
-    pub channels: [usize; PARTS],
+    channels: [usize; PARTS],
     pub o: usize,
-    pub destination: Destination,
-    /// Input 1 scales the channels of the input, which has one part, by sample.
-    pub scaled: bool,
-    /// Elements from one sample's packed weights to the next's; 0 if they share them.
+    destination: Destination,
+    epilogue: Epilogue,
+    encoding: Encoding,
+    /// f32 from one sample's weights to the next's; 0 if they share them.
     pub weights_step: usize,
-    pub finish: Finish,
-    /// Which inputs of a step are the bias and, but for [`Finish::GatedAdd`], the residual.
-    pub bias: Option<usize>,
-    pub residual: Option<usize>,
-    /// Of the packed weights.
-    pub element: Element,
-    /// Where the CPU multiplies pairs of bf16, the input is rounded to them.
-    pub rounds: bool,
+    inputs: Inputs,
+    /// How rows are copied, and how they are multiplied.
+    left: LeftRows,
+    run: FinishedProduct,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let (x, y) = (&step.inputs[0].shape, &step.outputs[0].shape);
-    let (k, o) = (*x.last().expect("checked: x has a rank"), *y.last().expect("checked: y has a rank"));
-    let rows = step.outputs[0].count() / o;
-    let all = Gemm::new(Taps::One, 1, rows, k, o);
-    // A single vector has no axis of samples.
-    let per_sample = rows / y[0].min(rows);
-    let by_sample = Gemm::new(Taps::One, y[0], per_sample, k, o);
-    let gemm = match step.kernel {
-        Kernel::Linear => Gemm { bias: Some(2), ..all },
-        Kernel::LinearGeluSumsq => Gemm { finish: Finish::GeluSumsq, bias: Some(2), ..by_sample },
-        Kernel::ScaleLinearGatedAdd => Gemm { finish: Finish::GatedAdd, scaled: true, bias: Some(3), ..by_sample },
-        Kernel::ConcatLinear => Gemm { channels: [k, *step.inputs[1].shape.last().expect("checked: as of x")], bias: Some(3), ..all },
-        Kernel::Conv2d { kernel, stride, pad, upsample, epilogue, then } => {
-            let window =
-                Window { height: x[1], width: x[2], channels: k, out_width: 0, kernel, stride, top: pad[0], left: pad[1], upsample };
-            let (bias, residual) = epilogue.operands(step.inputs.len());
-            let finish = if epilogue == Epilogue::NONE { Finish::Store } else { Finish::Activate(epilogue.activation) };
-            Gemm { bias, residual, finish, ..convolution(window, pad, then.source(image(y)).expect("checked"), then) }
-        }
-        _ => unreachable!("`kernels::task` sends no other kernel here"),
-    };
-    let element = step.inputs[step.kernel.packed_weights().expect("products have weights")].dtype;
-    // A vector a sample is a condition.
-    Box::new(Gemm { element, rounds: element == Element::BF16 && x.len() > 2, ..gemm })
+/// Rows of the left factor, once they are copied.
+#[derive(Clone, Copy)]
+enum LeftRows {
+    /// f32, scaled if need be.
+    F32(ScaleRow),
+    /// Pairs of bf16, scaled before they are rounded.
+    Bf16Pairs(RoundRow),
 }
 
 fn image(shape: &[usize]) -> [usize; 4] {
     shape.try_into().expect("checked: images have four axes")
-}
-
-/// A convolution whose own output, not yet rearranged, has the extents `product`.
-fn convolution(window: Window, pad: [usize; 4], product: [usize; 4], then: Rearrange) -> Gemm {
-    let [n, out_height, out_width, o] = product;
-    let (rows, k) = (out_height * out_width, window.channels);
-    let destination = Destination::of(then, out_width, o);
-    if window.kernel == [1, 1] && window.stride == 1 && window.upsample == 1 && pad == [0; 4] {
-        return Gemm { destination, ..Gemm::new(Taps::One, 1, n * rows, k, o) };
-    }
-    let window = Window { out_width, ..window };
-    Gemm { destination, pixels: window.pixels(), ..Gemm::new(Taps::Window(window), n, rows, k, o) }
 }
 
 /// Addresses of a product's operands.
@@ -135,24 +91,51 @@ pub(super) struct Operands {
     pub x: [*const f32; PARTS],
     /// Factors of a scaled input, or null.
     pub factors: *const f32,
-    pub weights: *const f32,
+    pub weights: Parts,
     pub bias: *const f32,
     pub gate: *const f32,
     pub residual: *const f32,
     pub y: *mut f32,
 }
 
-impl Operands {
-    /// Those of a product with nothing but a bias, which may be null.
-    pub fn new(x: *const f32, weights: *const f32, bias: *const f32, y: *mut f32) -> Operands {
-        let none = std::ptr::null();
-        Operands { x: [x, none], factors: none, weights, bias, gate: none, residual: none, y }
-    }
-}
-
 impl Gemm {
-    /// A product without epilogue, whose input has one part and as many pixels as the product has rows.
-    pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize) -> Gemm {
+    /// Of a step of the kernel, by the direct algorithm.
+    pub fn of(product: &Product, x: &[Operand], y: &[Operand], isa: Isa) -> Gemm {
+        let inputs = Inputs::of(product, x.len());
+        let (k, o) = (*x[0].shape.last().expect("checked: x has an axis"), *y[0].shape.last().expect("checked: y has an axis"));
+        let gemm = match product.window {
+            Some(window) => Gemm::convolution(window, image(&x[0].shape), image(&y[0].shape), product, isa),
+            None if product.by_sample() => {
+                let n = x[0].shape[0];
+                Gemm::new(Taps::One, n, y[0].count() / o / n, k, o, isa)
+            }
+            None => Gemm::new(Taps::One, 1, y[0].count() / o, k, o, isa),
+        };
+        let Form::Encoded(encoding) = x[inputs.weights].form else { unreachable!("checked: the weights are encoded") };
+        let pairs = if product.left == Left::Bf16 && encoding == Encoding::Bf16 { finished_pairs(isa) } else { None };
+        let (left, run) = match pairs {
+            Some(run) => (LeftRows::Bf16Pairs(round_row(isa)), run),
+            None => (gemm.left, gemm.run),
+        };
+        let channels = [k, if product.concat { *x[1].shape.last().expect("checked: both parts have an axis") } else { 0 }];
+        Gemm { channels, epilogue: product.epilogue, encoding, inputs, left, run, ..gemm }
+    }
+
+    /// A convolution of the image `x` whose result, rearranged, is `y`.
+    fn convolution(window: Window, x: [usize; 4], y: [usize; 4], product: &Product, isa: Isa) -> Gemm {
+        let [n, out_height, out_width, o] = product.rearrange.source(y).expect("checked: y is an image after that");
+        let (rows, [_, height, width, channels]) = (out_height * out_width, x);
+        let destination = Destination::of(product.rearrange, out_width, o);
+        let Window { kernel, stride, pad, upsample } = window;
+        if window == Window::square(1) && !product.by_sample() {
+            return Gemm { destination, ..Gemm::new(Taps::One, 1, n * rows, channels, o, isa) };
+        }
+        let seen = ImageWindow { height, width, channels, out_width, kernel, stride, top: pad[0], left: pad[1], upsample };
+        Gemm { destination, pixels: seen.pixels(), ..Gemm::new(Taps::Window(seen), n, rows, channels, o, isa) }
+    }
+
+    /// A product of f32 without epilogue, whose input has one part and as many pixels as the product has rows.
+    pub fn new(taps: Taps, samples: usize, rows: usize, channels: usize, o: usize, isa: Isa) -> Gemm {
         let (channels, destination) = ([channels, 0], Destination::Rows { columns: o });
         Gemm {
             taps,
@@ -162,14 +145,35 @@ impl Gemm {
             channels,
             o,
             destination,
-            scaled: false,
+            epilogue: Epilogue::NONE,
+            encoding: Encoding::F32,
             weights_step: 0,
-            finish: Finish::Store,
-            bias: None,
-            residual: None,
-            element: Element::F32,
-            rounds: false,
+            inputs: Inputs::default(),
+            left: LeftRows::F32(scale_row(isa)),
+            run: finished_product(isa),
         }
+    }
+
+    /// The same of images that have so many pixels.
+    pub fn of_pixels(self, pixels: usize) -> Gemm {
+        Gemm { pixels, ..self }
+    }
+
+    /// The same with weights for every sample, so many f32 apart.
+    pub fn with_weights_apart(self, weights_step: usize) -> Gemm {
+        Gemm { weights_step, ..self }
+    }
+
+    /// Operands of a product with nothing but lines of f32 and a bias, which may be null.
+    pub fn operands(&self, x: *const f32, weights: *const f32, bias: *const f32, y: *mut f32) -> Operands {
+        let none = std::ptr::null();
+        let weights = Parts::lines_of_f32(self.matrix(), weights);
+        Operands { x: [x, none], factors: none, weights, bias, gate: none, residual: none, y }
+    }
+
+    /// Extents of the weights.
+    fn matrix(&self) -> Matrix {
+        Matrix { rows: self.o, taps: self.taps.count(), channels: self.pixel() }
     }
 
     pub fn k(&self) -> usize {
@@ -183,6 +187,10 @@ impl Gemm {
 
     pub fn panels(&self) -> usize {
         self.o.div_ceil(PANEL)
+    }
+
+    fn scaled(&self) -> bool {
+        self.inputs.factors.is_some()
     }
 
     fn units_per_sample(&self) -> usize {
@@ -211,57 +219,45 @@ impl Gemm {
     }
 
     /// Whether this product multiplies pairs of bf16.
-    fn pairs(&self, isa: Isa) -> bool {
-        self.rounds && isa.bf16_pairs()
-    }
-
-    /// f32 of a panel.
-    fn panel_step(&self) -> usize {
-        self.taps.count() * Weights::new(self.element, false).offset(self.pixel())
+    fn pairs(&self) -> bool {
+        matches!(self.left, LeftRows::Bf16Pairs(_))
     }
 
     /// f32 of a copied pixel, be they channels or pairs of them.
-    fn copied_pixel(&self, pairs: bool) -> usize {
-        if pairs { self.pixel().div_ceil(2) } else { self.pixel() }
+    fn copied_pixel(&self) -> usize {
+        if self.pairs() { self.pixel().div_ceil(2) } else { self.pixel() }
     }
 
     /// From one copied pixel, which holds all parts, to the next.
-    fn copy_step(&self, pairs: bool) -> usize {
-        row_step(self.copied_pixel(pairs))
+    fn copy_step(&self) -> usize {
+        row_step(self.copied_pixel())
     }
 
     /// Whether the input is read from a copy: rounded, scaled, because pixels a multiple of 4 KB apart share cache sets, or
-    /// because a pair of weights belongs to two parts.
-    fn copies(&self, pairs: bool) -> bool {
-        let straddles = self.element == Element::BF16 && self.channels[1] > 0 && self.channels[0] % 2 == 1;
-        pairs || self.scaled || straddles || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
+    /// because weights that are neighbours in a line belong to two parts.
+    fn copies(&self) -> bool {
+        let straddles = self.encoding == Encoding::Bf16 && self.channels[1] > 0 && self.channels[0] % 2 == 1;
+        self.pairs() || self.scaled() || straddles || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
     }
 
     /// Whether a thread copies its blocks of rows on its own.
-    fn copies_blocks(&self, pairs: bool) -> bool {
-        self.taps == Taps::One && self.copies(pairs)
+    fn copies_blocks(&self) -> bool {
+        self.taps == Taps::One && self.copies()
     }
 
     /// f32 of the copy that all threads share.
-    fn shared_copy(&self, threads: usize, pairs: bool) -> usize {
+    fn shared_copy(&self, threads: usize) -> usize {
         let shared = match self.order(threads) {
             Order::ColumnsFirst { .. } => true,
-            Order::RowsFirst => pairs && self.taps != Taps::One,
+            Order::RowsFirst => self.pairs() && self.taps != Taps::One,
         };
-        if shared && self.copies(pairs) { self.samples * self.pixels * self.copy_step(pairs) } else { 0 }
-    }
-
-    /// f32 reserved for that copy, whichever the instruction set is.
-    fn reserved_copy(&self, threads: usize) -> usize {
-        self.shared_copy(threads, false).max(if self.rounds { self.shared_copy(threads, true) } else { 0 })
+        if shared && self.copies() { self.samples * self.pixels * self.copy_step() } else { 0 }
     }
 
     /// f32 of a thread's own scratch: addresses of rows, 32 columns of the product, a copied block.
     pub fn own(&self, threads: usize) -> usize {
-        let pairs = !self.copies(false);
         let (rows, copied) = match self.order(threads) {
-            Order::RowsFirst if self.copies_blocks(self.rounds) => (self.block_units() * UNIT, self.copy_step(pairs)),
-            Order::RowsFirst => (self.block_units() * UNIT, 0),
+            Order::RowsFirst => (self.block_units() * UNIT, if self.copies_blocks() { self.copy_step() } else { 0 }),
             Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
         };
         self.widened() + rows * (2 + GROUP + copied)
@@ -269,7 +265,7 @@ impl Gemm {
 
     /// f32 of own scratch, at its beginning, for weights that are widened.
     fn widened(&self) -> usize {
-        if Weights::new(self.element, false).are_widened() { WIDENED } else { 0 }
+        if self.encoding.has_lines_of_f32() || self.pairs() { 0 } else { WIDENED }
     }
 
     /// The parts of the input, where they lie.
@@ -278,8 +274,8 @@ impl Gemm {
     }
 
     /// The input as a copy, in which the parts are one.
-    fn copied(&self, copy: *const f32, pairs: bool) -> [Images; PARTS] {
-        let joined = self.images(copy, self.copy_step(pairs), self.copied_pixel(pairs));
+    fn copied(&self, copy: *const f32) -> [Images; PARTS] {
+        let joined = self.images(copy, self.copy_step(), self.copied_pixel());
         [joined, Images { channels: 0, ..joined }]
     }
 
@@ -294,15 +290,14 @@ impl Gemm {
     /// - `worker.own` has [`Gemm::own`] f32; `copy`, if there is one, is the whole input, copied.
     pub unsafe fn multiply(&self, operands: &Operands, copy: Option<*const f32>, squares: *mut f32, worker: &mut Worker<'_>) {
         let groups = Extents::groups(self.o);
-        let pairs = self.pairs(worker.isa);
-        let images = copy.map_or_else(|| self.parts(operands), |copy| self.copied(copy, pairs));
+        let images = copy.map_or_else(|| self.parts(operands), |copy| self.copied(copy));
         match self.order(worker.threads) {
             Order::RowsFirst => {
                 while let Some(units) = worker.claim(self.units(), self.block_units()) {
                     for block in self.blocks(units, self.block_units()) {
                         // SAFETY: the caller's contract; these rows are this thread's.
                         unsafe {
-                            let images = if self.copies_blocks(pairs) { self.copy_block(operands, &block, worker) } else { images };
+                            let images = if self.copies_blocks() { self.copy_block(operands, &block, worker) } else { images };
                             for group in 0..groups {
                                 self.multiply_block(operands, images, squares, &block, group, worker);
                             }
@@ -347,33 +342,33 @@ impl Gemm {
     unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> [Images; PARTS] {
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let at = self.widened() + self.block_units() * UNIT * (2 + GROUP);
-        let step = self.copy_step(self.pairs(worker.isa));
+        let step = self.copy_step();
         let copy = &mut worker.own[at..at + rows.len() * step];
         for (r, out) in rows.clone().zip(copy.chunks_exact_mut(step)) {
             // SAFETY: row r exists.
-            unsafe { self.copy_pixel(worker.isa, operands, r, out) };
+            unsafe { self.copy_pixel(operands, r, out) };
         }
         // Rows are counted from the first of all.
-        self.copied(copy.as_ptr().wrapping_sub(rows.start * step), self.pairs(worker.isa))
+        self.copied(copy.as_ptr().wrapping_sub(rows.start * step))
     }
 
     /// # Safety
     /// - The pixel exists.
-    unsafe fn copy_pixel(&self, isa: Isa, operands: &Operands, pixel: usize, out: &mut [f32]) {
+    unsafe fn copy_pixel(&self, operands: &Operands, pixel: usize, out: &mut [f32]) {
         let mut before = 0;
         for (x, &c) in operands.x.iter().zip(self.channels.iter().filter(|&&c| c > 0)) {
             // SAFETY: the pixel's channels, and the sample's factors; an f32 holds two bf16.
             unsafe {
                 let x = std::slice::from_raw_parts(x.add(pixel * c), c);
                 let of_sample = |factors: *const f32| std::slice::from_raw_parts(factors.add(pixel / self.pixels * c), c);
-                let factors = if self.scaled { of_sample(operands.factors) } else { &[] };
-                if self.pairs(isa) {
-                    let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), self.pixel().next_multiple_of(2));
-                    round_row(isa, x, factors, &mut out[before..]);
-                } else if self.scaled {
-                    scale_row(isa, x, factors, &mut out[before..before + c]);
-                } else {
-                    out[before..before + c].copy_from_slice(x);
+                let factors = if self.scaled() { of_sample(operands.factors) } else { &[] };
+                match self.left {
+                    LeftRows::Bf16Pairs(round_row) => {
+                        let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), self.pixel().next_multiple_of(2));
+                        round_row(x, factors, &mut out[before..]);
+                    }
+                    LeftRows::F32(scale_row) if self.scaled() => scale_row(x, factors, &mut out[before..before + c]),
+                    LeftRows::F32(_) => out[before..before + c].copy_from_slice(x),
                 }
             }
             before += c;
@@ -391,36 +386,35 @@ impl Gemm {
         group: usize,
         worker: &mut Worker<'_>,
     ) {
-        let (column, panel_step) = (group * GROUP, self.panel_step());
+        let (panel, column) = (group * (GROUP / PANEL), group * GROUP);
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let (widened, rest) = worker.own.split_at_mut(self.widened());
         let (product, table) = rest.split_at_mut(rows.len() * GROUP);
         let table = addresses(table, rows.len());
+        let sample = rows.start / self.rows;
+        let mut weights = operands.weights;
+        weights.addresses[0] = weights.addresses[0].wrapping_add(sample * self.weights_step * size_of::<f32>());
+        let panels = (self.panels() - panel).min(GROUP / PANEL);
+        let of_unit = |unit: usize| {
+            let rows = self.first_row(unit)..self.first_row(unit + 1);
+            let given = |address: *const f32, at: usize| if address.is_null() { address } else { address.wrapping_add(at) };
+            Block {
+                y: operands.y,
+                destination: self.destination,
+                row: rows.start,
+                rows: rows.len(),
+                column,
+                columns: GROUP.min(self.o - column),
+                bias: given(operands.bias, column),
+                epilogue: self.epilogue,
+                residual: operands.residual,
+                gate: given(operands.gate, rows.start / self.rows * self.o + column),
+                squares: squares.wrapping_add(unit * self.o + column),
+            }
+        };
+        let product = Group { images, first: rows.start, weights, panel, panels, widened, table, sums: product };
         // SAFETY: the group exists; its columns of these rows are this thread's.
-        unsafe {
-            let sample = rows.start / self.rows;
-            let start = operands.weights.add(sample * self.weights_step + column / PANEL * panel_step);
-            let panels = (self.panels() - column / PANEL).min(2);
-            let (right, after) = (Right { start, panel_step, panels }, start.wrapping_add(panels * panel_step));
-            let of_unit = |unit: usize| {
-                let rows = self.first_row(unit)..self.first_row(unit + 1);
-                let then = match self.finish {
-                    Finish::Store => Then::Store,
-                    Finish::Activate(activation) => Then::Activate { residual: operands.residual, activation },
-                    Finish::GeluSumsq => Then::GeluSumsq { squares: squares.add(unit * self.o + column) },
-                    Finish::GatedAdd => {
-                        let gate = operands.gate.add(rows.start / self.rows * self.o + column);
-                        Then::GatedAdd { x: operands.residual, gate }
-                    }
-                };
-                let bias = if operands.bias.is_null() { operands.bias } else { operands.bias.add(column) };
-                let columns = GROUP.min(self.o - column);
-                Block { y: operands.y, destination: self.destination, row: rows.start, rows: rows.len(), column, columns, bias, then }
-            };
-            let weights = Weights::new(self.element, self.pairs(worker.isa));
-            let product = Product { images, first: rows.start, weights, right, after, widened, table, sums: product };
-            finished_product(worker.isa, product, block.clone(), &of_unit);
-        }
+        unsafe { (self.run)(product, block.clone(), &of_unit) }
     }
 
     /// Adds up the units' sums of squares, in order.
@@ -439,37 +433,35 @@ impl Gemm {
 
 impl Task for Gemm {
     fn needs(&self, threads: usize) -> Needs {
-        let (copy, squares) = (self.reserved_copy(threads), self.finish == Finish::GeluSumsq);
+        let (copy, squares) = (self.shared_copy(threads), self.epilogue == Epilogue::GeluSumsq);
         let phases = 1 + usize::from(copy > 0) + usize::from(squares);
         Needs { phases, own: self.own(threads), shared: copy + if squares { self.units() * self.o } else { 0 } }
     }
 
     unsafe fn run(&self, phase: usize, args: &Args, worker: &mut Worker<'_>) {
-        let input = |i: usize| args.inputs[i].cast::<f32>();
-        let optional = |i: Option<usize>| i.map_or(std::ptr::null(), input);
-        let plain =
-            Operands { residual: optional(self.residual), ..Operands::new(input(0), input(1), optional(self.bias), args.output(0)) };
-        let operands = match self.finish {
-            Finish::GatedAdd => Operands { factors: input(1), weights: input(2), gate: input(4), residual: input(5), ..plain },
-            _ if self.channels[1] > 0 => Operands { x: [input(0), input(1)], weights: input(2), ..plain },
-            _ => plain,
+        let Inputs { weights, factors, bias, gate, residual } = self.inputs;
+        let second = (self.channels[1] > 0).then_some(1);
+        let operands = Operands {
+            x: [args.given(Some(0)), args.given(second)],
+            factors: args.given(factors),
+            weights: Parts { encoding: self.encoding, matrix: self.matrix(), addresses: args.inputs[weights] },
+            bias: args.given(bias),
+            gate: args.given(gate),
+            residual: args.given(residual),
+            y: args.output(0),
         };
-        let pairs = self.pairs(worker.isa);
-        let (copy, copied) = (self.reserved_copy(worker.threads), self.shared_copy(worker.threads, pairs));
+        let copy = self.shared_copy(worker.threads);
         if copy > 0 && phase == 0 {
-            let (pixels, step) = (if copied > 0 { self.samples * self.pixels } else { 0 }, self.copy_step(pairs));
-            for pixel in worker.units(pixels) {
+            let step = self.copy_step();
+            for pixel in worker.units(self.samples * self.pixels) {
                 // SAFETY: the pixel exists; its copy is this thread's.
-                unsafe {
-                    let out = worker.shared.write(pixel * step..(pixel + 1) * step);
-                    self.copy_pixel(worker.isa, &operands, pixel, out);
-                }
+                unsafe { self.copy_pixel(&operands, pixel, worker.shared.write(pixel * step..(pixel + 1) * step)) };
             }
             return;
         }
-        let squares = if self.finish == Finish::GeluSumsq { copy..copy + self.units() * self.o } else { 0..0 };
+        let squares = if self.epilogue == Epilogue::GeluSumsq { copy..copy + self.units() * self.o } else { 0..0 };
         if phase == usize::from(copy > 0) {
-            let whole = (copied > 0).then(|| worker.shared.address(0..copied).cast_const());
+            let whole = (copy > 0).then(|| worker.shared.address(0..copy).cast_const());
             // SAFETY: the task's contract; the phase before has copied the input.
             return unsafe { self.multiply(&operands, whole, worker.shared.address(squares), worker) };
         }

@@ -11,7 +11,7 @@ static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
 /// A convolution's view of one image: `KH KW` pixels for every output pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct ImageWindow {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Window {
     pub upsample: usize,
 }
 
-impl Window {
+impl ImageWindow {
     /// The input pixel under tap `tap` of output pixel `pixel`.
     pub fn pixel(&self, pixel: usize, tap: usize) -> Option<usize> {
         let y = (pixel / self.out_width * self.stride + tap / self.kernel[1]).wrapping_sub(self.top);
@@ -62,9 +62,9 @@ pub(crate) enum Taps {
     /// Its own.
     One,
     /// Those under a convolution's window.
-    Window(Window),
+    Window(ImageWindow),
     /// Those under an adjoint convolution's window.
-    Adjoint(Window),
+    Adjoint(ImageWindow),
 }
 
 impl Taps {
@@ -115,7 +115,7 @@ variants! {
     ///
     /// # Safety
     /// - `x`, `a` and `y` are equally long.
-    pub(super) unsafe fn scale_row(x: &[f32], a: &[f32], y: &mut [f32]) = scale_row_body
+    pub(super) unsafe fn scale_row(x: &[f32], a: &[f32], y: &mut [f32]) as ScaleRow = scale_row_body
 }
 
 #[inline(always)]
@@ -146,7 +146,7 @@ variants! {
     ///
     /// # Safety
     /// - `x` is at most as long as `y`, and as long as `a` if that is not empty.
-    pub(super) unsafe fn round_row(x: &[f32], a: &[f32], y: &mut [u16]) = round_row_body
+    pub(super) unsafe fn round_row(x: &[f32], a: &[f32], y: &mut [u16]) as RoundRow = round_row_body
 }
 
 #[inline(always)]
@@ -176,7 +176,7 @@ mod tests {
             for scaled in [false, true] {
                 let mut y = vec![1; x.len() + 1];
                 // SAFETY: slices of these lengths.
-                unsafe { round_row(isa, &x, if scaled { &a } else { &[] }, &mut y) };
+                unsafe { round_row(isa)(&x, if scaled { &a } else { &[] }, &mut y) };
                 for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
                     let want = half::bf16::from_f32(if scaled { x * a[i] } else { x });
                     assert!(y == want.to_bits() || want.is_nan() && half::bf16::from_bits(y).is_nan(), "{isa}: {x}: {y:#06x}, {want}");

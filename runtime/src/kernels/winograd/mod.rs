@@ -18,12 +18,14 @@ mod transform;
 use std::ops::Range;
 
 use super::gemm::destination::Destination;
-use super::gemm::micro::{Ahead, GROUP, Left, Right, multiply_add, stretches};
-use super::gemm::panel::Weights;
+use super::gemm::micro::{Ahead, GROUP, Left, MultiplyAdd, Right, multiply_add, stretches};
+use super::product::{Inputs, Product};
 use super::scratch::{addresses, row_step};
-use super::{Args, Needs, Task, Worker};
-use crate::plan::{Activation, Kernel, PANEL, Step};
-use transform::{EDGE, Kernels, Outputs, POINTS, Pixels, STEP, TAPS, input_tile, kernel_panel, output_tile};
+use super::{Activation, Args, Epilogue, Needs, Task, Worker};
+use crate::encoding::{At, Encoding, Matrix, Parts};
+use crate::plan::{Form, Operand, PANEL};
+use crate::simd::Isa;
+use transform::{EDGE, InputTile, KernelPanel, OutputTile, Outputs, POINTS, Pixels, STEP, TAPS, input_tile, kernel_panel, output_tile};
 
 /// Elements of a batch's V that are aimed at: 8 MB, of an outer cache of 16 MB or more.
 const BATCH: usize = 1 << 21;
@@ -47,7 +49,7 @@ const ROWS: usize = 12;
 /// Channels of a unit of the first phase.
 const CHANNELS: usize = 256;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Winograd {
     samples: usize,
     height: usize,
@@ -59,12 +61,14 @@ struct Winograd {
     top: usize,
     left: usize,
     upsample: usize,
-    /// Which inputs are bias and residual.
-    bias: Option<usize>,
-    residual: Option<usize>,
+    inputs: Inputs,
     activation: Activation,
     destination: Destination,
-    weights: Weights,
+    encoding: Encoding,
+    kernel_panel: KernelPanel,
+    input_tile: InputTile,
+    output_tile: OutputTile,
+    multiply_add: MultiplyAdd,
 }
 
 /// Panels and input channels whose U is in own scratch at a time.
@@ -73,13 +77,15 @@ struct Part {
     channels: Range<usize>,
 }
 
-pub(super) fn task(step: &Step) -> Box<dyn Task> {
-    let Kernel::Conv2dWinograd { pad, upsample, epilogue, then } = step.kernel else {
-        unreachable!("`kernels::task` sends no other kernel here")
+/// Of a step of the kernel, a convolution 3x3.
+pub(super) fn task(product: &Product, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+    let inputs = Inputs::of(product, x.len());
+    let window = product.window.expect("checked: it is a convolution");
+    let (Epilogue::Activate { activation, .. }, Form::Encoded(encoding)) = (product.epilogue, x[inputs.weights].form) else {
+        unreachable!("checked: an epilogue without other results, and encoded weights")
     };
-    let x = &step.inputs[0].shape;
-    let y = step.outputs[0].shape.as_slice().try_into().ok().and_then(|y| then.source(y)).expect("checked: y is an image after that");
-    let (bias, residual) = epilogue.operands(step.inputs.len());
+    let y = y[0].shape.as_slice().try_into().ok().and_then(|y| product.rearrange.source(y)).expect("checked: y is an image after that");
+    let x = &x[0].shape;
     Box::new(Winograd {
         samples: y[0],
         height: x[1],
@@ -88,14 +94,17 @@ pub(super) fn task(step: &Step) -> Box<dyn Task> {
         out_height: y[1],
         out_width: y[2],
         out_channels: y[3],
-        top: pad[0],
-        left: pad[1],
-        upsample,
-        bias,
-        residual,
-        activation: epilogue.activation,
-        destination: Destination::of(then, y[2], y[3]),
-        weights: Weights::new(step.inputs[1].dtype, false),
+        top: window.pad[0],
+        left: window.pad[1],
+        upsample: window.upsample,
+        inputs,
+        activation,
+        destination: Destination::of(product.rearrange, y[2], y[3]),
+        encoding,
+        kernel_panel: kernel_panel(isa),
+        input_tile: input_tile(isa),
+        output_tile: output_tile(isa),
+        multiply_add: multiply_add(isa),
     })
 }
 
@@ -191,7 +200,7 @@ impl Winograd {
             unsafe {
                 let row = tile * self.row_step();
                 let v = worker.shared.address(row..row + (POINTS - 1) * self.v_step() + self.channels);
-                input_tile(worker.isa, &self.pixels(x, tiles.start + tile), from, to, v, self.v_step());
+                (self.input_tile)(&self.pixels(x, tiles.start + tile), from, to, v, self.v_step());
             }
         }
     }
@@ -223,18 +232,22 @@ impl Winograd {
                 let m = &worker.own[POINTS * self.u_step()..];
                 for row in 0..rows {
                     let out = self.outputs(tiles.start + first + row, group, args);
-                    output_tile(worker.isa, m.as_ptr().add(row * GROUP), self.m_step(), &out);
+                    (self.output_tile)(m.as_ptr().add(row * GROUP), self.m_step(), &out);
                 }
             }
         }
     }
 
+    /// The weights as they are stored.
+    fn weights(&self, args: &Args) -> Parts {
+        let matrix = Matrix { rows: self.out_channels, taps: TAPS * TAPS, channels: self.channels };
+        Parts { encoding: self.encoding, matrix, addresses: args.inputs[self.inputs.weights] }
+    }
+
     /// The panels of a group, one or two.
-    fn kernels(&self, group: usize, args: &Args) -> impl Iterator<Item = Kernels> + use<> {
-        let step = TAPS * TAPS * self.weights.offset(self.channels);
-        let (weights, channels, start) = (self.weights, self.channels, args.inputs[1].cast::<f32>());
-        let panels = group * GROUP / PANEL..self.out_channels.div_ceil(PANEL).min((group + 1) * GROUP / PANEL);
-        panels.map(move |panel| Kernels { start: start.wrapping_add(panel * step), weights, channels })
+    fn panels(&self, group: usize) -> Range<usize> {
+        let each = GROUP / PANEL;
+        group * each..self.out_channels.div_ceil(PANEL).min((group + 1) * each)
     }
 
     /// U of a part, into own scratch.
@@ -243,11 +256,12 @@ impl Winograd {
     /// - The task's contract.
     unsafe fn transform_kernels(&self, part: &Part, args: &Args, worker: &mut Worker<'_>) {
         let u = &mut worker.own[..POINTS * self.u_step()];
-        for (panel, kernels) in self.kernels(part.group, args).enumerate() {
+        let weights = self.weights(args);
+        for (i, panel) in self.panels(part.group).enumerate() {
             // SAFETY: the panels exist; each has its place in every point's part of U.
             unsafe {
-                let u = u.as_mut_ptr().add(panel * self.depth() * PANEL);
-                kernel_panel(worker.isa, &kernels, part.channels.clone(), u, self.u_step());
+                let u = u.as_mut_ptr().add(i * self.depth() * PANEL);
+                (self.kernel_panel)(&weights, panel, part.channels.clone(), u, self.u_step());
             }
         }
     }
@@ -260,13 +274,13 @@ impl Winograd {
         let Part { group, channels } = part;
         let (u, rest) = worker.own.split_at_mut(POINTS * self.u_step());
         let (m, table) = rest.split_at_mut(POINTS * self.m_step());
-        let (table, panels) = (addresses(table, rows), self.kernels(*group, args).count());
+        let (table, panels, weights) = (addresses(table, rows), self.panels(*group).len(), self.weights(args));
         let (u_step, v_step, row_step, panel_step) = (self.u_step(), self.v_step(), self.row_step(), self.depth() * PANEL);
         // What is transformed next is fetched meanwhile, a tap at every point.
         let (next, from) = if channels.end < self.channels { (*group, channels.end) } else { (group + 1, 0) };
-        let mut taps = self.kernels(next, args).flat_map(|k| (0..TAPS * TAPS).map(move |tap| k.tap(tap)));
+        let mut taps = self.panels(next).flat_map(|panel| (0..TAPS * TAPS).map(move |tap| At { panel, tap, channel: from }));
         for (p, m) in m.chunks_exact_mut(self.m_step()).enumerate() {
-            let tap = taps.next().map(|tap| tap.wrapping_add(self.weights.offset(from)));
+            let tap = taps.next();
             for depth in stretches(channels.len()) {
                 let start = u.as_ptr().wrapping_add(p * u_step + depth.start * PANEL);
                 let right = Right { start, panel_step, panels };
@@ -274,13 +288,14 @@ impl Winograd {
                 // This stretch's share of the next point's rows.
                 let share = rows * depth.start / channels.len() * row_step;
                 let ahead = Ahead {
-                    weights: tap.map_or(start.wrapping_add(depth.len() * PANEL), |t| t.wrapping_add(self.weights.offset(depth.start))),
+                    weights: tap
+                        .map_or(start.wrapping_add(depth.len() * PANEL), |at| weights.line(At { channel: at.channel + depth.start, ..at })),
                     rows: v.wrapping_add((p + 1) * v_step + channels.start + share),
                 };
                 table.iter_mut().enumerate().for_each(|(row, address)| *address = first.wrapping_add(row * row_step));
                 let (left, begin) = (Left { rows: table, step: 1 }, channels.start + depth.start == 0);
                 // SAFETY: the rows of V and of m, the point's part of U; the scratches are apart.
-                unsafe { multiply_add(worker.isa, left, right, ahead, depth.len(), m.as_mut_ptr(), begin) };
+                unsafe { (self.multiply_add)(left, right, ahead, depth.len(), m.as_mut_ptr(), begin) };
             }
         }
     }
@@ -290,7 +305,7 @@ impl Winograd {
         let (sample, row, column) = self.place(tile);
         let channel = group * GROUP;
         let pixel = (sample * self.out_height + row) * self.out_width + column;
-        let bias = self.bias.map_or(std::ptr::null(), |i| args.inputs[i].cast::<f32>().wrapping_add(channel));
+        let bias = args.given(self.inputs.bias);
         Outputs {
             y: args.output(0),
             destination: self.destination,
@@ -299,8 +314,8 @@ impl Winograd {
             width: STEP.min(self.out_width - column),
             channel,
             channels: GROUP.min(self.out_channels - channel),
-            bias,
-            residual: self.residual.map_or(std::ptr::null(), |i| args.inputs[i].cast()),
+            bias: if bias.is_null() { bias } else { bias.wrapping_add(channel) },
+            residual: args.given(self.inputs.residual),
             activation: self.activation,
         }
     }
@@ -321,7 +336,7 @@ impl Task for Winograd {
         // SAFETY: the task's contract; phases alternate.
         unsafe {
             if phase.is_multiple_of(2) {
-                self.transform(tiles, args.inputs[0].cast(), worker);
+                self.transform(tiles, args.address(0).cast(), worker);
             } else {
                 self.multiply(tiles, args, worker);
             }

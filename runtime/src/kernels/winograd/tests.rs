@@ -1,10 +1,15 @@
 //! Winograd convolutions against f64 loops, over every tail: tiles, channels, pads, batches, groups.
 
-use crate::kernels::gemm::pack_panels;
+use crate::encoding::Encoding;
 use crate::kernels::testing::{
-    close, convolve, epilogues, packed, run_all, shuffled, step, stored, tiles_first, unshuffled, upsampled, values,
+    close, convolve, epilogues, panels, run_all, shuffled, step, step_with, stored, tiles_first, unshuffled, upsampled, values,
 };
-use crate::plan::{Element, Epilogue, Kernel, Rearrange};
+use crate::kernels::{Algorithm, Product, Rearrange, Window};
+
+/// A convolution 3x3 with these pads.
+fn winograd(pad: [usize; 4]) -> Product {
+    Product { algorithm: Algorithm::Winograd, ..Product::conv2d(Window { pad, ..Window::square(3) }) }
+}
 
 fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let i = x[3];
@@ -13,8 +18,8 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
     let bias = if with_bias { Some(&b[..]) } else { None };
     let (want, [oh, ow]) = convolve(&pixels, x, &w, bias, [3, 3], 1, pad);
     let y = [x[0], oh, ow, o];
-    let (u, weights) = (pack_panels(&w, o, 9 * i), packed(o, 9 * i));
-    let kernel = Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
+    let (u, weights) = (panels(&w, o), [o, 9, i]);
+    let kernel = winograd(pad);
     let check = |y: &[Vec<f32>], what: &str| close(&y[0], &want, 1.2e-5, what);
     if with_bias {
         run_all(&step(kernel, &[&x, &weights, &[o]], &[&y]), &[&pixels, &u, &b], check);
@@ -24,11 +29,11 @@ fn case(x: [usize; 4], o: usize, pad: [usize; 4], with_bias: bool) {
 }
 
 /// With a result of `o` channels that is rearranged.
-fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
+fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], by: Rearrange) {
     let i = x[3];
     let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * i, 2), values(o, 3));
     let (own, [oh, ow]) = convolve(&pixels, x, &w, Some(&b), [3, 3], 1, pad);
-    let (want, w, b, y) = match then {
+    let (want, w, b, y) = match by {
         Rearrange::Keep => unreachable!("has tests of its own"),
         Rearrange::Shuffle { factor: f } => {
             let c = o / (f * f);
@@ -40,8 +45,8 @@ fn rearranged_case(x: [usize; 4], o: usize, pad: [usize; 4], then: Rearrange) {
             (unshuffled(&own, [h, w_, o], f), w, b, [x[0], h, w_, o * f * f])
         }
     };
-    let (u, weights) = (pack_panels(&w, o, 9 * i), packed(o, 9 * i));
-    let s = step(Kernel::Conv2dWinograd { pad, upsample: 1, epilogue: Epilogue::NONE, then }, &[&x, &weights, &[o]], &[&y]);
+    let (u, weights) = (panels(&w, o), [o, 9, i]);
+    let s = step(Product { rearrange: by, ..winograd(pad) }, &[&x, &weights, &[o]], &[&y]);
     run_all(&s, &[&pixels, &u, &b], |y, what| close(&y[0], &want, 1.2e-5, what));
 }
 
@@ -52,19 +57,20 @@ fn epilogues_and_upsampled_images() {
         let x = [2, 4, 3, 5];
         let large = [x[0], x[1] * f, x[2] * f, x[3]];
         let (pixels, w, b) = (values(x.iter().product(), 1), values(o * 9 * x[3], 2), values(o, 3));
-        let u = pack_panels(&w, o, 9 * x[3]);
+        let u = panels(&w, o);
         let y = [large[0], large[1], large[2], o];
         let r = values(y.iter().product(), 4);
         for bias in [None, Some(&b[..])] {
             let own = convolve(&upsampled(&pixels, x, f), large, &w, bias, [3, 3], 1, [1; 4]).0;
-            for (epilogue, e) in epilogues() {
+            for (epilogue, residual, e) in epilogues() {
                 let want: Vec<f64> = own.iter().zip(&r).map(|(&v, &r)| e(v, f64::from(r))).collect();
-                let (weights, of_bias) = (packed(o, 9 * x[3]), [o]);
+                let (weights, of_bias) = ([o, 9, x[3]], [o]);
                 let mut given: Vec<(&[usize], &[f32])> = vec![(&x, &pixels), (&weights, &u)];
                 given.extend(bias.map(|b| (&of_bias[..], b)));
-                given.extend(epilogue.residual.then_some((&y[..], &r[..])));
+                given.extend(residual.then_some((&y[..], &r[..])));
                 let (shapes, inputs): (Vec<&[usize]>, Vec<&[f32]>) = given.into_iter().unzip();
-                let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: f, epilogue, then: Rearrange::Keep };
+                let window = Window { pad: [1; 4], upsample: f, ..Window::square(3) };
+                let kernel = Product { epilogue, window: Some(window), ..winograd([1; 4]) };
                 run_all(&step(kernel, &shapes, &[&y]), &inputs, |y, what| close(&y[0], &want, 1.2e-5, what));
             }
         }
@@ -132,9 +138,9 @@ fn a_batch_is_its_samples() {
     let (n, image, i, o) = (16, [6, 6], 900, 40);
     let (pixels, made) = (image[0] * image[1] * i, image[0] * image[1] * o);
     let (x, w) = (values(n * pixels, 1), values(o * 9 * i, 2));
-    let u = pack_panels(&w, o, 9 * i);
-    let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
-    let s = |n: usize| step(kernel.clone(), &[&[n, image[0], image[1], i], &packed(o, 9 * i)], &[&[n, image[0], image[1], o]]);
+    let u = panels(&w, o);
+    let kernel = winograd([1; 4]);
+    let s = |n: usize| step(kernel.clone(), &[&[n, image[0], image[1], i], &[o, 9, i]], &[&[n, image[0], image[1], o]]);
     let isa = crate::simd::Isa::best();
     let all = crate::kernels::testing::run(&s(n), &[&x, &u], isa, 2);
     let last = crate::kernels::testing::run(&s(1), &[&x[(n - 1) * pixels..], &u], isa, 2);
@@ -145,15 +151,14 @@ fn a_batch_is_its_samples() {
 #[test]
 fn weights_of_half_the_size() {
     for (x, o) in [([1, 5, 6, 3], 33), ([2, 4, 4, 64], 16), ([1, 3, 9, 131], 40), ([2, 22, 22, 9], 5), ([1, 4, 4, 1], 1)] {
-        for element in [Element::F16, Element::BF16] {
+        for encoding in [Encoding::F16, Encoding::Bf16] {
             let (pixels, given) = (values(x.iter().product(), 1), values(o * 9 * x[3], 2));
-            let (rounded, u) = stored(element, &given, o, 9, x[3]);
+            let (rounded, u) = stored(encoding, &given, [o, 9, x[3]]);
             let w: Vec<f32> = rounded.iter().map(|&w| w as f32).collect();
             let (want, [oh, ow]) = convolve(&pixels, x, &w, None, [3, 3], 1, [1; 4]);
-            let kernel = Kernel::Conv2dWinograd { pad: [1; 4], upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep };
-            let mut s = step(kernel, &[&x, &element.packed(o, 9, x[3])], &[&[x[0], oh, ow, o]]);
-            s.inputs[1].dtype = element;
-            run_all(&s, &[&pixels, &u], |y, what| close(&y[0], &want, 1.2e-5, &format!("{element:?}: {what}")));
+            let kernel = winograd([1; 4]);
+            let s = step_with(kernel, &[&x, &[o, 9, x[3]]], &[&[x[0], oh, ow, o]], encoding);
+            run_all(&s, &[&pixels, &u], |y, what| close(&y[0], &want, 1.2e-5, &format!("{encoding:?}: {what}")));
         }
     }
 }

@@ -9,10 +9,11 @@
 
 use std::ops::Range;
 
+use crate::encoding::{At, EncodingDef, Parts, encodings, of_encoding};
+use crate::kernels::Activation;
 use crate::kernels::gemm::destination::Destination;
 use crate::kernels::gemm::epilogue::activate;
-use crate::kernels::gemm::panel::Weights;
-use crate::plan::{Activation, PANEL};
+use crate::plan::PANEL;
 use crate::simd::{Simd, variants};
 
 /// The inner pair of points is `A` and `-A`.
@@ -52,47 +53,23 @@ fn kernel_row<S: Simd>(s: S, g: [S::V; TAPS]) -> [S::V; EDGE] {
     ]
 }
 
-/// A panel of a convolution's weights, [`PANEL`] output channels of a kernel 3x3, as the plan has them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kernels {
-    /// Its first line.
-    pub start: *const f32,
-    pub weights: Weights,
-    /// Input channels.
-    pub channels: usize,
-}
-
-impl Kernels {
-    /// Where a tap's lines begin, one for every input channel or for two.
-    pub fn tap(&self, tap: usize) -> *const f32 {
-        self.start.wrapping_add(tap * self.weights.offset(self.channels))
-    }
-}
-
 variants! {
     /// `G g G^T` of some input channels of a panel: the 16 values of point `p` and the k-th of them go to `u[p * step + 16 * k]`.
     ///
     /// # Safety
     /// - The panel has those channels, and `u` is valid for writes at those places.
-    pub(super) unsafe fn kernel_panel(kernels: &Kernels, channels: Range<usize>, u: *mut f32, step: usize) = kernel_panel_body
+    pub(super) unsafe fn kernel_panel(weights: &Parts, panel: usize, channels: Range<usize>, u: *mut f32, step: usize) as KernelPanel =
+        kernel_panel_body
 }
 
 #[inline(always)]
-unsafe fn kernel_panel_body<S: Simd>(s: S, kernels: &Kernels, channels: Range<usize>, u: *mut f32, step: usize) {
-    // Once for every kind of weights.
-    macro_rules! of {
-        ($($kind:ident)*) => {
-            match kernels.weights {
-                // SAFETY: the caller's contract.
-                $(Weights::$kind => unsafe { kernel_lines(s, Kernels { weights: Weights::$kind, ..*kernels }, channels, u, step) },)*
-            }
-        };
-    }
-    of!(F32 F16 Bf16 Bf16Pairs);
+unsafe fn kernel_panel_body<S: Simd>(s: S, weights: &Parts, panel: usize, channels: Range<usize>, u: *mut f32, step: usize) {
+    // SAFETY: the caller's contract.
+    encodings! { of_encoding { (weights.encoding) E => unsafe { kernel_lines::<S, E>(s, weights, panel, channels, u, step) }; } }
 }
 
 #[inline(always)]
-unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, u: *mut f32, step: usize) {
+unsafe fn kernel_lines<S: Simd, E: EncodingDef>(s: S, weights: &Parts, panel: usize, channels: Range<usize>, u: *mut f32, step: usize) {
     for (k, c) in channels.enumerate() {
         for j in (0..PANEL).step_by(S::LANES) {
             let mut rows = [[s.splat(0.0); EDGE]; TAPS];
@@ -100,7 +77,7 @@ unsafe fn kernel_lines<S: Simd>(s: S, kernels: Kernels, channels: Range<usize>, 
                 let mut g = [s.splat(0.0); TAPS];
                 for (x, g) in g.iter_mut().enumerate() {
                     // SAFETY: channel c of a tap of the panel.
-                    *g = unsafe { kernels.weights.lanes(s, kernels.tap(TAPS * y + x), c, j) };
+                    *g = unsafe { E::lanes(s, weights, At { panel, tap: TAPS * y + x, channel: c }, j) };
                 }
                 *row = kernel_row(s, g);
             }
@@ -150,14 +127,29 @@ variants! {
     ///
     /// # Safety
     /// - Every pixel is null or valid for reads of `to` elements, and `v` for writes at those places.
-    pub(super) unsafe fn input_tile(pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) =
-        input_tile_body [scalar <1>, avx2 <2>, avx512 <1>]
+    pub(super) unsafe fn input_tile(pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) as InputTile = input_tile_body
 }
 
-/// W vectors at a time, one cache line: where pixels are a power of two apart their lines share a few cache sets, and
-/// half a line would have to be fetched twice.
+/// One cache line at a time: where pixels are a power of two apart their lines share a few cache sets, and half a line would
+/// have to be fetched twice.
 #[inline(always)]
-unsafe fn input_tile_body<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) {
+unsafe fn input_tile_body<S: Simd>(s: S, pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match S::LANES {
+            4 => input_lines::<S, 4>(s, pixels, from, to, v, step),
+            8 => input_lines::<S, 2>(s, pixels, from, to, v, step),
+            _ => input_lines::<S, 1>(s, pixels, from, to, v, step),
+        }
+    }
+}
+
+/// W vectors at a time.
+///
+/// # Safety
+/// - As of [`input_tile`].
+#[inline(always)]
+unsafe fn input_lines<S: Simd, const W: usize>(s: S, pixels: &Pixels, from: usize, to: usize, v: *mut f32, step: usize) {
     let lanes = |c: usize| std::array::from_fn::<usize, W, _>(|w| S::LANES.min(to.saturating_sub(c + w * S::LANES)));
     for c in (from..to).step_by(W * S::LANES) {
         let n = lanes(c);
@@ -219,7 +211,7 @@ variants! {
     /// # Safety
     /// - `m` and the outputs' addresses are valid for their extents, `m` for 16 elements more behind every point's; nobody
     ///   else accesses those outputs.
-    pub(super) unsafe fn output_tile(m: *const f32, step: usize, out: &Outputs) = output_tile_body
+    pub(super) unsafe fn output_tile(m: *const f32, step: usize, out: &Outputs) as OutputTile = output_tile_body
 }
 
 #[inline(always)]

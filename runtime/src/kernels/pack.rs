@@ -1,0 +1,113 @@
+//! Encodes a matrix that is known only at run time, as lines of f32: the weights of a product that are themselves computed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Args, KernelDef, Needs, Rearrange, Signature, Task, Worker};
+use crate::check::Fault;
+use crate::check::rule::{ensure, rank};
+use crate::cost::Cost;
+use crate::encoding::{Encoding, Matrix};
+use crate::plan::{Form, Operand, PANEL};
+use crate::simd::Isa;
+
+/// `x [O, taps * channels] -> W [O, taps, channels]`, encoded as [`Encoding::F32`]. For a convolution whose result is shuffled, rows
+/// `(c, dy, dx)` of x become rows `(dy, dx, c)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pack {
+    /// The rearrangement of the convolution that has these weights.
+    #[serde(default)]
+    pub rearrange: Rearrange,
+}
+
+impl KernelDef for Pack {
+    fn signature(&self) -> Signature {
+        let mut signature = Signature::of(&["x"], &["W"]);
+        signature.outputs[0].form = Form::Encoded(Encoding::F32);
+        signature
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let [o, taps, channels] = rank("pack.1", "W", &y[0])?;
+        let count = o.checked_mul(taps).and_then(|n| n.checked_mul(channels));
+        ensure("pack.2", count == Some(x[0].count()), format!("{:?} elements", count), x[0].count())?;
+        let tiles = self.tiles();
+        ensure("pack.3", tiles.is_some_and(|t| o.is_multiple_of(t)), format!("rows that {tiles:?} divides"), o)
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        let matrix = y[0].matrix().expect("checked: W is a matrix");
+        Box::new(Rows { matrix, tiles: self.tiles().expect("checked: it is a number") })
+    }
+}
+
+impl Pack {
+    /// Pixels that a pixel becomes.
+    fn tiles(self) -> Option<usize> {
+        match self.rearrange {
+            Rearrange::Shuffle { factor } => factor.checked_mul(factor).filter(|&t| t > 0),
+            Rearrange::Keep | Rearrange::Unshuffle { .. } => Some(1),
+        }
+    }
+}
+
+struct Rows {
+    matrix: Matrix,
+    tiles: usize,
+}
+
+impl Task for Rows {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    /// A unit of work is a panel.
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        let Matrix { rows, .. } = self.matrix;
+        let k = self.matrix.columns();
+        // SAFETY: the task's contract.
+        let x = unsafe { args.input(0, rows * k) };
+        for panel in worker.units(self.matrix.panels()) {
+            // SAFETY: the panel is this thread's.
+            let lines = unsafe { args.output_range(0, panel * k * PANEL..(panel + 1) * k * PANEL) };
+            for lane in 0..PANEL {
+                let row = panel * PANEL + lane;
+                // The row of x that becomes this one; there may be none.
+                let source = row % (rows / self.tiles) * self.tiles + row / (rows / self.tiles);
+                let values = (row < rows).then(|| &x[source * k..(source + 1) * k]);
+                for (i, line) in lines.chunks_exact_mut(PANEL).enumerate() {
+                    line[lane] = values.map_or(0.0, |v| v[i]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{run_all, step, tiles_first, values};
+    use super::*;
+
+    #[test]
+    fn panels_are_those_of_the_artifact() {
+        for (o, taps, channels) in [(1, 1, 1), (16, 1, 5), (40, 9, 3), (36, 4, 2)] {
+            let m = Matrix { rows: o, taps, channels };
+            let x = values(o * taps * channels, 1);
+            let bytes = |w: &[f32]| Encoding::F32.encode(w, m).expect("f32 has every number").remove(0);
+            let check = |kernel: Pack, want: Vec<u8>| {
+                let mut s = step(kernel, &[&[o, taps * channels]], &[&[o, taps, channels]]);
+                s.outputs[0].form = Form::Encoded(Encoding::F32);
+                run_all(&s, &[&x], |y, what| {
+                    assert_eq!(y[0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(), want, "{what}");
+                });
+            };
+            check(Pack { rearrange: Rearrange::Keep }, bytes(&x));
+            if o.is_multiple_of(4) {
+                check(Pack { rearrange: Rearrange::Shuffle { factor: 2 } }, bytes(&tiles_first(&x, o, 4)));
+            }
+        }
+    }
+}
