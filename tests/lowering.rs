@@ -171,7 +171,7 @@ fn plans_compute_what_functions_mean() {
 fn winograd_convolutions_compute_what_functions_mean() {
     let folder = tempfile::tempdir().unwrap();
     let worst = Cell::new(0.0);
-    let suits = |f: &Function| f.insts().iter().any(|inst| Winograd::Always.suits(f, inst));
+    let suits = |f: &Function| f.insts().iter().any(|inst| Winograd::Always.suits(f, inst, &Target::CPU));
     let eligible: Vec<Function> = cases().into_iter().filter(suits).collect();
     for f in &eligible {
         compare_with(f, "by Winograd", &folder.path().join("f"), Winograd::Always, &worst);

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::process::{Folder, Tensors};
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, TensorSource, keys, write};
 use fcdm_runtime::kernels::{Activation, Copy, GroupNorm, Product, Rearrange, Softmax, Window};
-use fcdm_runtime::plan::{Element, Form, Place, Plan};
+use fcdm_runtime::plan::{Form, Place, Plan};
 
 /// Rewrites an artifact with a changed plan and description.
 fn tamper(from: &Path, to: &Path, change: impl Fn(&mut Plan, &mut ModelInfo)) {
