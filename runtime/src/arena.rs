@@ -67,7 +67,8 @@ impl Arena {
         if let Some(arena) = (bytes >= LARGE).then(|| Arena::of_pages(bytes)).flatten() {
             return Ok(arena);
         }
-        let layout = Layout::from_size_align(bytes.max(ALIGN) + ALIGN, NATURAL).map_err(|_| ArenaError { bytes })?;
+        let longer = bytes.max(ALIGN).checked_add(ALIGN);
+        let layout = longer.and_then(|n| Layout::from_size_align(n, NATURAL).ok()).ok_or(ArenaError { bytes })?;
         // SAFETY: the layout's size is not zero.
         let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
         let gap = allocated.addr().get().next_multiple_of(ALIGN) - allocated.addr().get();
