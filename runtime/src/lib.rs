@@ -21,6 +21,7 @@ pub mod kernels;
 #[cfg(feature = "files")]
 pub mod mapped;
 pub mod network;
+pub mod picture;
 pub mod plan;
 pub mod rng;
 pub mod sampler;
