@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::model::{self, Size};
-use crate::pictures::{self, Pictures, shown};
+use crate::pictures::{self, shown};
 use crate::progress;
 use crate::say::sayln;
 
@@ -57,7 +57,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let mut decoder = Decoder::new(&artifact, "decode", [image[1], image[2]], threads, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     let started = Instant::now();
-    let mut pictures = Pictures::new(&a.pictures, a.pictures.grid)?;
+    let mut pictures = a.pictures.open(a.pictures.grid)?;
     let bar = progress::steps(n as u64, a.json).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
     let mut verification = Some(verification);

@@ -2,11 +2,12 @@
 
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_models::compile::CompileError;
-use fcdm_models::pictures::PictureError;
+use fcdm_models::pictures::{PictureError, PicturesError};
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
 use fcdm_runtime::file::FileError;
+use fcdm_runtime::generate::GenerateError;
 use fcdm_runtime::network::NetworkError;
 
 /// Shown at the end of `fcdm --help`.
@@ -54,6 +55,12 @@ impl From<FileError> for Failure {
     }
 }
 
+impl From<PicturesError> for Failure {
+    fn from(e: PicturesError) -> Failure {
+        Failure::new(1, e)
+    }
+}
+
 impl From<CheckpointError> for Failure {
     fn from(e: CheckpointError) -> Failure {
         Failure::new(CHECKPOINT, e)
@@ -86,6 +93,15 @@ impl From<NetworkError> for Failure {
             NetworkError::Plan { .. } | NetworkError::Entries { .. } => ARTIFACT,
         };
         Failure::new(code, e)
+    }
+}
+
+impl From<GenerateError> for Failure {
+    fn from(e: GenerateError) -> Failure {
+        match e {
+            GenerateError::Request(line) => Failure::usage(line),
+            GenerateError::Artifact(e) => e.into(),
+        }
     }
 }
 

@@ -1,31 +1,22 @@
 //! `fcdm generate`: pictures from an artifact.
 
-mod job;
 mod method;
 mod output;
 mod start;
-mod work;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use fcdm_runtime::artifact::{Artifact, ModelInfo};
-use fcdm_runtime::autoencoder::Decoder;
-use fcdm_runtime::generate::layout;
-use fcdm_runtime::network::{Network, check_guidance};
-use fcdm_runtime::sampler::{Guidance, GuidedChannels, Sampler};
+use fcdm_runtime::artifact::{ModelInfo, keys};
+use fcdm_runtime::generate::{Description, Event, Generator, Job, Order, Seeds, Setup, Step, jobs, labels, seeds};
+use fcdm_runtime::network::check_guidance;
+use fcdm_runtime::sampler::{Guidance, GuidedChannels};
 
 use crate::failure::Failure;
 use crate::progress;
-use job::Job;
 use output::{Output, Preview};
-use start::{Init, Noise};
-use work::Work;
-
-/// Guidance scale of the official sampler.
-const DEFAULT_SCALE: f64 = 1.5;
 
 /// Generate pictures.
 #[derive(Args)]
@@ -99,90 +90,149 @@ fn interval(text: &str) -> Result<(f64, f64), String> {
 
 /// Number of threads to use.
 pub fn threads(asked: Option<u32>) -> usize {
-    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |n| n as usize)
+    asked.map_or_else(fcdm_runtime::threads::available, |n| n as usize)
 }
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
     let artifact = crate::model::open(a.model.as_deref(), a.json)?;
-    let checksum = artifact.metadata(fcdm_runtime::artifact::keys::CHECKSUM).unwrap_or_default().to_owned();
+    let checksum = artifact.metadata(keys::CHECKSUM).unwrap_or_default().to_owned();
     let verification = artifact.verify_in_background();
-    let mut network = Network::new(artifact.clone(), threads(a.threads))?;
-    let model = network.model().clone();
+    let setup = Setup { threads: threads(a.threads), max_memory: a.max_memory, previews: a.preview.is_some() };
+    let mut generator = Generator::new(artifact.clone(), &setup)?.verifying(verification, progress::stopped);
+    let model = generator.model().clone();
     let guidance = guidance(a, &model);
     check_guidance(&model, guidance).map_err(Failure::usage)?;
-    let method = a.method.method(&model).map_err(Failure::usage)?;
-    let jobs = job::jobs(a, &model).map_err(Failure::usage)?;
-    let noise_steps = Sampler::new(method, layout(&network, 1)).map_err(Failure::usage)?.noise_steps();
-    let noise = a.noise.as_deref().map(|path| Noise::open(path, &model, jobs.len(), noise_steps)).transpose()?;
-    let init = a.init.open(&artifact, &model, threads(a.threads))?;
-    let decoder = decoder(&artifact, &model, "decode", a)?;
-    enough_memory(&network, jobs.len().min(a.batch as usize), jobs.len())?;
-    let preview = preview(&artifact, &model, a)?;
+    let method = a.method.choice().method(&model).map_err(Failure::usage)?;
+    let jobs = asked(a, &model).map_err(Failure::usage)?;
+    let noise_steps = generator.noise_steps(method).map_err(Failure::usage)?;
+    let noise = a.noise.as_deref().map(|path| start::noise(path, &model, jobs.len(), noise_steps)).transpose()?;
+    let given = a.init.open(&artifact, &model, setup.threads)?;
+    let (init, text) = given.map(|g| (g.init, g.text)).unzip();
+    let order = Order { method, guidance, noise, init, batch: a.batch as usize };
+    enough_memory(&generator, &order, jobs.len())?;
+    let preview = preview(&generator, a)?;
     // Whoever names no model wants to see something.
     let grid = a.model.is_none().then_some(0);
-    let mut output = Output::new(&a.output, &model, decoder, grid, jobs.len())?.with_given_noise(noise.is_some());
-    let (init_text, size) = (init.as_ref().map(Init::text), output.size().unwrap_or([model.height, model.width]));
-    let description = method::Description { method, guidance, init: init_text, size, model: &model, checksum: &checksum };
-    let remaining = output.remaining(&jobs, &description);
+    let mut output = Output::new(&a.output, &model, generator.picture(), grid, jobs.len())?;
+    let size = generator.picture().map_or([model.height, model.width], |[h, w, _]| [h, w]);
+    let given_noise = order.noise.is_some();
+    let how = Description { method, guidance, init: text, given_noise, size, model: &model, checksum: &checksum };
+    let remaining = output.remaining(&jobs, &how);
 
     let started = Instant::now();
-    let work = Work { a, method, guidance, noise, init, total: jobs.len() };
-    let mut evaluated = 0;
-    let mut add = |batch: &[Job], states: &[f32]| output.add(batch, states, work.init.as_ref(), &description);
-    work.all(&mut network, &remaining, verification, preview, &mut evaluated, &mut add)?;
+    let work = Work { a, total: jobs.len(), preview };
+    let evaluated = work.all(&mut generator, &order, &remaining, &how, &mut output)?;
     let seconds = started.elapsed().as_secs_f64();
-    output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &description)
+    output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &how)
 }
 
 /// Guidance as asked for, or as the artifact says, or as the official sampler has it.
 fn guidance(a: &Arguments, model: &ModelInfo) -> Guidance {
-    let recorded = model.sampling;
-    let scale = a.cfg_scale.or(recorded.map(|s| s.cfg_scale)).unwrap_or(if model.null_class { DEFAULT_SCALE } else { 1.0 });
-    let of_model = || if recorded.is_some_and(|s| s.all_channels) { GuidedChannels::AllEps } else { GuidedChannels::First3 };
-    Guidance { scale, channels: a.cfg_channels.unwrap_or_else(of_model), interval: a.cfg_interval }
-}
-
-/// The artifact's decoder of that name, if it has an autoencoder.
-fn decoder(artifact: &Arc<Artifact>, model: &ModelInfo, name: &'static str, a: &Arguments) -> Result<Option<Decoder>, Failure> {
-    if artifact.autoencoder().is_none() {
-        return Ok(None);
+    let of_model = Guidance::of(model);
+    Guidance {
+        scale: a.cfg_scale.unwrap_or(of_model.scale),
+        channels: a.cfg_channels.unwrap_or(of_model.channels),
+        interval: a.cfg_interval,
     }
-    Ok(Some(Decoder::new(artifact, name, [model.height, model.width], threads(a.threads), a.max_memory)?))
 }
 
-/// What shows unfinished pictures: by the decoder for previews, if there is one, else by that for pictures.
-fn preview(artifact: &Arc<Artifact>, model: &ModelInfo, a: &Arguments) -> Result<Option<Preview>, Failure> {
+/// The pictures that are asked for.
+fn asked(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
+    let labels = labels(&a.class_labels, model)?;
+    let seeds = match &a.seeds {
+        Some(text) => Seeds::Each(seeds(text)?),
+        None => Seeds::From { first: a.seed, count: a.count },
+    };
+    jobs(&labels, &seeds, a.interpolate.map(|n| n as usize))
+}
+
+/// What shows unfinished pictures, if that is wanted.
+fn preview(generator: &Generator, a: &Arguments) -> Result<Option<Preview>, Failure> {
     if a.preview.is_none() {
         return Ok(None);
     }
-    let cheap = artifact.plan().entries.iter().any(|e| e.name == "preview");
-    let decoder = decoder(artifact, model, if cheap { "preview" } else { "decode" }, a)?;
-    let line = || format!("preview: expected a model of pictures or one with a decoder, found latents of {} channels", model.in_channels);
-    Preview::new(decoder, model, a.output.folder()).map(Some).ok_or_else(|| Failure::usage(line()))
+    let channels = generator.model().in_channels;
+    let line = || format!("preview: expected a model of pictures or one with a decoder, found latents of {channels} channels");
+    generator.has_previews().then(|| Some(Preview::new(a.output.folder()))).ok_or_else(|| Failure::usage(line()))
 }
 
-/// Asks the system once for all that `batch` states of `pictures` will take, and gives it back: a refusal now is a message, later
-/// it would end the process.
-fn enough_memory(network: &Network, batch: usize, pictures: usize) -> Result<(), Failure> {
-    let (state, output) = (network.state_len() as u64, network.output_len() as u64);
-    // State, noise, Heun's second input, the doubled state of guidance, what it begins from with its noise, and six that a
-    // solver of several steps remembers; the output, Heun's second and the doubled one. Latents of all pictures are kept only where
-    // they are written, and then in two orders.
-    let values = (batch as u64) * (13 * state + 4 * output) + pictures as u64 * state;
-    let bytes = values.saturating_mul(4);
+/// Asks the system once for all that the pictures will take, and gives it back: a refusal now is a message, later it would end the
+/// process. Latents of all pictures are kept only where they are written, and then in two orders.
+fn enough_memory(generator: &Generator, order: &Order, pictures: usize) -> Result<(), Failure> {
+    let model = generator.model();
+    let latents = (4 * model.height * model.width * model.in_channels) as u64;
+    let made = generator.memory(order, pictures).map_err(Failure::usage)?;
+    let bytes = latents.saturating_mul(pictures as u64).saturating_add(made);
     let had = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+    let batch = order.batch.min(pictures);
     let line = || format!("there is no memory of {} for {pictures} pictures, {batch} at a time", progress::size(bytes));
     if had { Ok(()) } else { Err(Failure::new(1, line())) }
 }
 
-/// A class as people call it.
-pub fn class_name(label: i32, model: &ModelInfo) -> String {
-    let index = label as usize;
-    match model.class_names.get(index) {
-        Some(name) => name.clone(),
-        None if index == model.num_classes => "null".to_owned(),
-        None => format!("class{index}"),
+/// What a waiting person sees.
+struct Work<'a> {
+    a: &'a Arguments,
+    /// Pictures in all.
+    total: usize,
+    preview: Option<Preview>,
+}
+
+impl Work<'_> {
+    /// Makes the pictures and writes them. Returns the number of steps.
+    fn all(
+        self,
+        generator: &mut Generator,
+        order: &Order,
+        jobs: &[Job],
+        how: &Description<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<u64, Failure> {
+        let mut bar = progress::steps(0, self.a.json);
+        let (mut evaluated, mut finished, mut failed) = (0, self.total - jobs.len(), None);
+        let done = generator.run(order, jobs, &mut |event| {
+            // Pictures that are finished are written, whatever was asked for meanwhile.
+            let step = matches!(event, Event::Step(_));
+            let told = match event {
+                Event::Step(mut step) => {
+                    if evaluated == 0 {
+                        bar = progress::steps((step.progress.steps * jobs.len().div_ceil(order.batch)) as u64, self.a.json);
+                    }
+                    evaluated += 1;
+                    bar.set_message(self.message(step.jobs));
+                    bar.set_position(evaluated);
+                    self.show(&mut step)
+                }
+                Event::Finished { job, state, picture } => {
+                    finished += 1;
+                    output.add(job, state, picture, how)
+                }
+            };
+            failed = told.err();
+            if step && progress::stopped() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let done = done?;
+        bar.finish_and_clear();
+        match failed {
+            Some(failure) => Err(failure),
+            None if !done => Err(Failure::cancelled(format!("stopped; {finished} of {} pictures are finished", self.total))),
+            None => Ok(evaluated),
+        }
+    }
+
+    /// Shows a preview when one is due.
+    fn show(&self, step: &mut Step<'_>) -> Result<(), Failure> {
+        let due = self.a.preview.is_some_and(|every| (step.progress.step + 1).is_multiple_of(every as usize));
+        match self.preview.as_ref().filter(|_| due) {
+            Some(preview) => preview.show(step),
+            None => Ok(()),
+        }
+    }
+
+    fn message(&self, batch: &[Job]) -> String {
+        let (first, last) = (batch[0].index + 1, batch[batch.len() - 1].index + 1);
+        let which = if batch.len() == 1 { format!("picture {last}") } else { format!("pictures {first}-{last}") };
+        format!("{which} of {}", self.total)
     }
 }

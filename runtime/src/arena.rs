@@ -3,21 +3,25 @@
 //!
 //! The allocator is asked for no more than its own alignment and the start moved up to ours: asked for more, it would
 //! clear the memory itself, where otherwise it takes pages that the system clears when they are first used. Tens of
-//! megabytes need not be written before the first step, and what no step uses never becomes resident.
+//! megabytes need not be written before the first step, and what no step uses never becomes resident. Large arenas are in
+//! huge pages where the system's maps are at hand (the feature `files`) and have them.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+#[cfg(feature = "files")]
 use memmap2::MmapMut;
 
 use crate::plan::ALIGN;
 
 /// Size of a huge page.
+#[cfg(feature = "files")]
 const HUGE: usize = 2 << 20;
 
 /// Arenas of at least this size ask for huge pages: FCDM-XL, whose values take 10 MB, gains 3 % by them. Small ones lose as
 /// much, since inside of one page what is a power of two apart shares sets of every cache.
-const LARGE: usize = 4 * HUGE;
+#[cfg(any(feature = "files", test))]
+const LARGE: usize = 8 << 20;
 
 /// The system gave no memory of that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,7 @@ enum Memory {
     /// Longer than what is used by [`ALIGN`] bytes.
     Heap(NonNull<u8>, Layout),
     /// Held for its drop only; access goes through `start`.
+    #[cfg(feature = "files")]
     Pages(#[allow(dead_code)] MmapMut),
 }
 
@@ -58,10 +63,12 @@ impl Arena {
     /// # Errors
     /// If the size overflows or the system refuses it.
     pub fn new(bytes: usize) -> Result<Arena, ArenaError> {
-        if bytes >= LARGE {
-            return Arena::of_pages(bytes).ok_or(ArenaError { bytes });
+        #[cfg(feature = "files")]
+        if let Some(arena) = (bytes >= LARGE).then(|| Arena::of_pages(bytes)).flatten() {
+            return Ok(arena);
         }
-        let layout = Layout::from_size_align(bytes.max(ALIGN) + ALIGN, NATURAL).map_err(|_| ArenaError { bytes })?;
+        let longer = bytes.max(ALIGN).checked_add(ALIGN);
+        let layout = longer.and_then(|n| Layout::from_size_align(n, NATURAL).ok()).ok_or(ArenaError { bytes })?;
         // SAFETY: the layout's size is not zero.
         let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(ArenaError { bytes })?;
         let gap = allocated.addr().get().next_multiple_of(ALIGN) - allocated.addr().get();
@@ -70,7 +77,9 @@ impl Arena {
         Ok(Arena { start, bytes: layout.size() - ALIGN, memory: Memory::Heap(allocated, layout) })
     }
 
-    /// Pages of the system, zero until they are touched and resident only then, from the first whole huge page on.
+    /// Pages of the system, zero until they are touched and resident only then, from the first whole huge page on. `None` where
+    /// the system gives none; the allocator may still.
+    #[cfg(feature = "files")]
     fn of_pages(bytes: usize) -> Option<Arena> {
         let mut map = MmapMut::map_anon(bytes.checked_add(HUGE).filter(|&b| isize::try_from(b).is_ok())?).ok()?;
         // Where there are no huge pages, small ones do.
@@ -95,9 +104,11 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        if let Memory::Heap(allocated, layout) = self.memory {
+        match self.memory {
             // SAFETY: allocated in `new` with this layout, freed once.
-            unsafe { dealloc(allocated.as_ptr(), layout) }
+            Memory::Heap(allocated, layout) => unsafe { dealloc(allocated.as_ptr(), layout) },
+            #[cfg(feature = "files")]
+            Memory::Pages(_) => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+#[cfg(feature = "bench")]
 use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, ArenaError};
@@ -210,7 +211,7 @@ fn most(needs: impl Iterator<Item = Needs>) -> Needs {
 /// # Panics
 /// Perhaps, for an entry that [`check_plan`] would refuse.
 pub fn memory_of(entry: &Entry, threads: usize) -> (usize, usize) {
-    let threads = threads.max(1);
+    let threads = Pool::size(threads);
     let needs = |isa: Isa| entry.steps.iter().map(move |s| task(s, isa).needs(if work(s) < WORTH_WAKING { 1 } else { threads }));
     // Products that round rows to bf16 copy them, the others may widen weights.
     let needs = most(needs(Isa::SCALAR).chain(needs(Isa::SCALAR.with_bf16())));
@@ -291,7 +292,7 @@ impl Executor {
     /// # Errors
     /// Memory or threads that cannot be had.
     pub fn new(program: Arc<Program>, threads: usize) -> Result<Executor, ExecutorError> {
-        let threads = threads.max(1);
+        let threads = Pool::size(threads);
         let needs = program.needs(threads);
         let scratch = scratch_bytes(needs, threads).ok_or(ArenaError { bytes: usize::MAX })?;
         let arena = program.plan.entries.iter().map(|e| e.arena_bytes).max().unwrap_or(0);
@@ -336,22 +337,29 @@ impl Executor {
     /// If an input or output is missing or has another count or element type than the entry's port, or a label is
     /// not below its limit.
     pub fn run(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) {
-        self.run_steps(entry, inputs, outputs, |_, _| {});
+        self.program.accept(entry, inputs, outputs);
+        self.run_steps(entry, inputs, outputs, |_| {});
     }
 
     /// As [`Executor::run`], and writes how long each step took: `times` has one element a step.
     ///
     /// # Panics
     /// As there, and if `times` has another length.
+    #[cfg(feature = "bench")]
     pub fn run_profiled(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], times: &mut [Duration]) {
         assert_eq!(times.len(), self.program.entries[entry].len(), "one time a step");
-        self.run_steps(entry, inputs, outputs, |step, time| times[step] = time);
+        self.program.accept(entry, inputs, outputs);
+        let mut last = Instant::now();
+        self.run_steps(entry, inputs, outputs, |step| {
+            let now = Instant::now();
+            times[step] = now - last;
+            last = now;
+        });
     }
 
-    fn run_steps(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], mut done: impl FnMut(usize, Duration)) {
+    /// Runs what was accepted; `done` hears of every step. No clock is looked at here, for there are machines without one.
+    fn run_steps(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], mut done: impl FnMut(usize)) {
         let program = Arc::clone(&self.program);
-        program.accept(entry, inputs, outputs);
-        let mut last = Instant::now();
         for (i, step) in program.entries[entry].iter().enumerate() {
             let mut args = Args::NONE;
             for (addresses, slots) in args.inputs.iter_mut().zip(&step.inputs) {
@@ -363,9 +371,7 @@ impl Executor {
                 *address = self.address(slot, inputs, outputs);
             }
             self.run_step(step, &args);
-            let now = Instant::now();
-            done(i, now - last);
-            last = now;
+            done(i);
         }
     }
 

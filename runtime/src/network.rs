@@ -93,6 +93,17 @@ pub struct Network {
     sources: Vec<Option<usize>>,
     /// Values per row of every output of the condition.
     widths: Vec<usize>,
+    /// The addresses of an evaluation's inputs, kept for their memory.
+    inputs: Vec<Input<'static>>,
+    /// What fewer rows than the smallest entry point has are filled up in; taken while it is in use.
+    padding: Option<Box<Padding>>,
+}
+
+/// The smallest batch of the denoiser: its states, its condition and its outputs.
+struct Padding {
+    states: Vec<f32>,
+    condition: Condition,
+    outputs: Vec<f32>,
 }
 
 /// The condition's outputs for many pairs (t, y), one table per output.
@@ -148,7 +159,23 @@ impl Network {
         }
         let executor = Executor::new(Arc::new(program), threads)?;
         let (condition, denoise, sources, widths) = layout;
-        Ok(Network { executor, artifact, model, condition, condition_weights, denoise, sources, widths })
+        let inputs = Vec::with_capacity(sources.len());
+        let mut network =
+            Network { executor, artifact, model, condition, condition_weights, denoise, sources, widths, inputs, padding: None };
+        network.padding = network.smallest().rows.gt(&1).then(|| Box::new(network.padding()));
+        Ok(network)
+    }
+
+    /// The entry point of the smallest batch.
+    fn smallest(&self) -> Section {
+        *self.denoise.last().expect("there is an entry point")
+    }
+
+    fn padding(&self) -> Padding {
+        let rows = self.smallest().rows;
+        let zeros = |row: usize| vec![0.0; rows * row];
+        let condition = Condition { rows, tables: self.widths.iter().map(|&w| zeros(w)).collect() };
+        Padding { states: zeros(self.state_len()), condition, outputs: zeros(self.output_len()) }
     }
 
     /// The model's description.
@@ -169,6 +196,12 @@ impl Network {
     /// Values of one row of the output.
     pub fn output_len(&self) -> usize {
         self.model.height * self.model.width * self.model.out_channels
+    }
+
+    /// Bytes of the condition's outputs for so many pairs of timestep and class, while they are computed.
+    pub fn condition_bytes(&self, pairs: usize) -> u64 {
+        let width: u64 = self.widths.iter().map(|&w| w as u64).sum();
+        (pairs.checked_next_multiple_of(self.condition.rows).unwrap_or(usize::MAX) as u64).saturating_mul(4 * width)
     }
 
     /// Evaluates the condition for pairs of timestep and class, in batches, so that its weights are read once per
@@ -206,7 +239,7 @@ impl Network {
         self.artifact.hand_back(self.condition_weights.iter().map(String::as_str));
     }
 
-    /// Evaluates the denoiser on `x`, any number of rows `[H,W,C]`; row i takes row `first + i` of the condition.
+    /// Evaluates the denoiser on `x`, any number of rows `[H,W,C]`; row i takes row `first + i` of the condition. Allocates nothing.
     ///
     /// # Panics
     /// If `x` or `out` is not a whole number of rows, or the condition has too few.
@@ -236,26 +269,39 @@ impl Network {
     }
 
     fn run(&mut self, section: Section, x: &[f32], condition: &Condition, at: usize, out: &mut [f32]) {
+        let mut inputs = emptied(std::mem::take(&mut self.inputs));
         let table = |i: usize| &condition.tables[i][at * self.widths[i]..(at + section.rows) * self.widths[i]];
-        let inputs: Vec<Input<'_>> = self.sources.iter().map(|s| Input::F32(s.map_or(x, table))).collect();
+        inputs.extend(self.sources.iter().map(|s| Input::F32(s.map_or(x, table))));
         self.executor.run(section.entry, &inputs, &mut [out]);
+        self.inputs = emptied(inputs);
     }
 
     /// Fewer rows than the smallest entry point has: the last is repeated and the surplus dropped.
     fn run_padded(&mut self, x: &[f32], condition: &Condition, at: usize, out: &mut [f32]) {
-        let section = *self.denoise.last().expect("there is an entry point");
-        let (state, output) = (self.state_len(), self.output_len());
-        let rows = x.len() / state;
-        let row = |i: usize| i.min(rows - 1);
-        let repeat = |from: &[f32], first: usize, len: usize| -> Vec<f32> {
-            (0..section.rows).flat_map(|i| &from[(first + row(i)) * len..(first + row(i) + 1) * len]).copied().collect()
-        };
-        let wide_x = repeat(x, 0, state);
-        let tables = condition.tables.iter().zip(&self.widths).map(|(t, &w)| repeat(t, at, w)).collect();
-        let wide = Condition { rows: section.rows, tables };
-        let mut wide_out = vec![0.0; section.rows * output];
-        self.run(section, &wide_x, &wide, 0, &mut wide_out);
-        out.copy_from_slice(&wide_out[..rows * output]);
+        let section = self.smallest();
+        let mut padding = self.padding.take().expect("no batch is smaller than one row");
+        let rows = x.len() / self.state_len();
+        repeat(x, rows, &mut padding.states, section.rows);
+        let tables = condition.tables.iter().zip(&mut padding.condition.tables).zip(&self.widths);
+        tables.for_each(|((from, to), &w)| repeat(&from[at * w..], rows, to, section.rows));
+        self.run(section, &padding.states, &padding.condition, 0, &mut padding.outputs);
+        out.copy_from_slice(&padding.outputs[..out.len()]);
+        self.padding = Some(padding);
+    }
+}
+
+/// A vector without values, in the memory of one whose values lived for another time: collecting what no value is left of makes
+/// use of the vector that it came from.
+fn emptied<'a>(mut inputs: Vec<Input<'_>>) -> Vec<Input<'a>> {
+    inputs.clear();
+    inputs.into_iter().map(|_| unreachable!("it is empty")).collect()
+}
+
+/// The first `rows` rows of `from`, and then the last of them again and again until there are `wanted`.
+fn repeat(from: &[f32], rows: usize, to: &mut [f32], wanted: usize) {
+    let row = to.len() / wanted;
+    for (i, to) in to.chunks_exact_mut(row.max(1)).enumerate() {
+        to.copy_from_slice(&from[i.min(rows - 1) * row..][..row]);
     }
 }
 

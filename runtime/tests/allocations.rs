@@ -1,12 +1,14 @@
-//! `Executor::run` allocates nothing, on any thread. A test of its own, since the allocator counts for the process.
+//! Evaluations allocate nothing, on any thread: neither an executor's nor a network's. Tests of their own, since the allocator counts for the process.
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "write")]
+mod networks;
 mod plans;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fcdm_runtime::executor::{Executor, Input, Program};
 use fcdm_runtime::simd::Isa;
@@ -37,8 +39,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One test at a time: they count the same.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn run_allocates_nothing() {
+    let _alone = alone();
     let rows = 613;
     let program = Arc::new(Program::load(mlp(rows), Arc::new(mlp_weights()), Isa::best()).unwrap());
     let (x, labels, mut y) = (numbers(rows * 40, 1), vec![3; rows], vec![0.0; rows * 40]);
@@ -55,4 +64,31 @@ fn run_allocates_nothing() {
         let counts = [counted(), counted(), counted()];
         assert_eq!(counts[2], 0, "{threads} threads: {counts:?}");
     }
+}
+
+/// Whole batches of either size, and what has to be filled up.
+#[cfg(feature = "write")]
+#[test]
+fn a_network_allocates_nothing() {
+    let _alone = alone();
+    let mut network = fcdm_runtime::network::Network::new(networks::network(), 2).unwrap();
+    let labels = [0, 1, 2, 0, 1, 2, 0, 1];
+    let condition = network.condition(&[0.5; 8], &labels);
+    let state = network.state_len();
+    let x = numbers(8 * state, 1);
+    let mut alone = vec![0.0; 8 * state];
+    for i in 0..8 {
+        network.denoise(&x[i * state..(i + 1) * state], &condition, i, &mut alone[i * state..(i + 1) * state]);
+    }
+    let mut out = vec![0.0; 8 * state];
+    let mut counted = || {
+        let before = ALLOCATIONS.load(SeqCst);
+        for _ in 0..20 {
+            network.denoise(&x, &condition, 0, &mut out);
+        }
+        ALLOCATIONS.load(SeqCst) - before
+    };
+    let counts = [counted(), counted(), counted()];
+    assert_eq!(counts[2], 0, "{counts:?}");
+    assert_eq!(out, alone, "a row does not depend on its batch");
 }

@@ -1,4 +1,4 @@
-//! Stepping a sampler allocates nothing.
+//! Stepping a sampler allocates nothing, and its making what it says.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,11 +11,16 @@ use fcdm_runtime::schedule::Spacing;
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that a sampler allocates besides its buffers, at the most: the thousand training steps, more than once.
+const SCHEDULE: usize = 1 << 17;
 
 // SAFETY: every call is passed to `System` unchanged; the counter touches no allocation.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller keeps `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
@@ -44,8 +49,12 @@ fn steps_allocate_nothing() {
         (sde(Solver::Heun), 4),
     ];
     for (method, out_channels) in methods {
-        let layout = Layout { states: 2, positions: 16, channels: 4, out_channels };
+        let layout = Layout { states: 2, positions: 1 << 14, channels: 4, out_channels };
+        let before = BYTES.load(Ordering::Relaxed);
         let mut sampler = Sampler::new(method, layout).unwrap();
+        let made = BYTES.load(Ordering::Relaxed) - before;
+        // The schedule is there besides.
+        assert!((sampler.bytes()..=sampler.bytes() + SCHEDULE).contains(&made), "{method:?}: {made} for {}", sampler.bytes());
         let mut state = vec![0.0; layout.state_len()];
         initial_state(&[1, 2], &mut state);
         let mut noise = PictureNoise::new([1, 2]);

@@ -12,6 +12,7 @@
 
 mod folder;
 mod npy;
+mod posterior;
 mod zarr;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use fcdm_runtime::file::{FileError, replace_file};
 use serde_json::{Value, json};
 
 pub use folder::{PictureFile, pictures};
+pub use posterior::Posteriors;
 
 /// How latents are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "write")]
 use crate::file::FileError;
 
 /// An artifact that was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", path.display())]
 pub struct ArtifactError {
-    /// The file.
+    /// The file, or the name of what is in memory.
     pub path: PathBuf,
     /// What is wrong with it.
     pub fault: Fault,
@@ -65,6 +66,7 @@ impl Fault {
 }
 
 /// An artifact that was not written. Nothing of it is left on the disk.
+#[cfg(feature = "write")]
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file system refused.

@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+#[cfg(feature = "write")]
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::error::{Fault, one_line};
@@ -47,7 +48,8 @@ pub(super) struct RawHeader {
     pub data_start: usize,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(serde::Deserialize)]
+#[cfg_attr(feature = "write", derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 struct RawEntry {
     dtype: String,
@@ -226,6 +228,7 @@ fn insert_new<V, E: serde::de::Error>(map: &mut BTreeMap<String, V>, key: String
 }
 
 /// Length prefix and header, padded so that the data begin aligned. `None` when longer than [`HEADER_LIMIT`].
+#[cfg(feature = "write")]
 pub(super) fn print(metadata: &Strings, tensors: &Table) -> Option<Vec<u8>> {
     struct Printed<'a>(&'a Strings, &'a Table);
     impl Serialize for Printed<'_> {
@@ -248,6 +251,7 @@ pub(super) fn print(metadata: &Strings, tensors: &Table) -> Option<Vec<u8>> {
 }
 
 /// Whether safetensors reserves this name.
+#[cfg(feature = "write")]
 pub(super) fn is_reserved(name: &str) -> bool {
     name == METADATA
 }

@@ -19,20 +19,29 @@
 //! The checksums find damage. They are not signatures and stop nobody who means harm: against that stand the
 //! reader's checks, which hold for any bytes whatsoever.
 
+#[cfg(feature = "threads")]
+mod background;
 pub mod checksum;
 mod error;
 mod header;
 mod model;
 mod reader;
+mod source;
 mod verify;
+#[cfg(feature = "write")]
 mod writer;
 
+#[cfg(feature = "threads")]
+pub use background::Verification;
+#[cfg(feature = "write")]
+pub use error::WriteError;
 pub(crate) use error::one_line;
-pub use error::{ArtifactError, Fault, WriteError};
+pub use error::{ArtifactError, Fault};
 pub use header::HEADER_LIMIT;
 pub use model::{AutoencoderInfo, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
-pub use verify::Verification;
+pub use source::Bytes;
+#[cfg(feature = "write")]
 pub use writer::{ArtifactContents, TensorSource, write, write_f32};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
@@ -62,5 +71,5 @@ pub mod keys {
     pub const CHECKSUM: &str = "fcdm.checksum";
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "files", feature = "write"))]
 mod tests;

@@ -104,6 +104,37 @@ impl ModelInfo {
         Ok(())
     }
 
+    /// The label of a class, by name or number; `null` is the null class.
+    ///
+    /// # Errors
+    /// One line, with the classes that there are.
+    pub fn label(&self, text: &str) -> Result<i32, String> {
+        if text == "null" && self.null_class {
+            return Ok(self.num_classes as i32);
+        }
+        if let Some(i) = self.class_names.iter().position(|n| n == text) {
+            return Ok(i as i32);
+        }
+        match text.parse::<usize>() {
+            Ok(i) if i < self.num_classes => Ok(i as i32),
+            Ok(i) => Err(format!("class labels: expected 0 to {}, found {i}", self.num_classes - 1)),
+            Err(_) if self.class_names.is_empty() => {
+                Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", self.num_classes - 1))
+            }
+            Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", self.class_names.join(", "))),
+        }
+    }
+
+    /// A class as people call it.
+    pub fn class_name(&self, label: i32) -> String {
+        let index = label as usize;
+        match self.class_names.get(index) {
+            Some(name) => name.clone(),
+            None if index == self.num_classes => "null".to_owned(),
+            None => format!("class{index}"),
+        }
+    }
+
     /// Reads and validates the value of `fcdm.model`.
     pub(super) fn from_json(json: &str) -> Result<Self, Fault> {
         let model: Self =

@@ -9,16 +9,18 @@ use serde::de::IgnoredAny;
 use super::error::{ArtifactError, Fault, one_line};
 use super::header::{RawHeader, Strings, Table, TensorEntry};
 use super::model::{AutoencoderInfo, ModelInfo};
+use super::source::{Bytes, Source};
 use super::{VERSION, checksum, keys};
+#[cfg(feature = "files")]
 use crate::mapped::MappedFile;
 use crate::plan::{self, Element, Plan};
 
-/// An artifact, mapped. Invariants: every tensor of the table lies inside the map, on a multiple of
+/// An artifact, mapped or in memory. Invariants: every tensor of the table lies inside the bytes, on a multiple of
 /// [`plan::ALIGN`] bytes, and is as long as its shape says.
 #[derive(Debug)]
 pub struct Artifact {
     path: PathBuf,
-    pub(super) map: MappedFile,
+    pub(super) source: Source,
     data_start: usize,
     pub(super) metadata: Strings,
     pub(super) tensors: Table,
@@ -32,6 +34,7 @@ impl Artifact {
     ///
     /// # Errors
     /// On anything but an undamaged artifact of this version.
+    #[cfg(feature = "files")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ArtifactError> {
         let artifact = Self::open_unverified(path)?;
         artifact.verify()?;
@@ -40,24 +43,36 @@ impl Artifact {
 
     /// Opens `path` without reading the tensors' bytes: all but their checksums is verified, hence all that could do
     /// harm. Damaged weights give wrong pictures, nothing worse, until [`Self::verify`] or
-    /// [`Self::verify_in_background`] finds them.
+    /// `verify_in_background` finds them.
     ///
     /// # Errors
     /// As [`Self::open`], save for damaged tensors.
+    #[cfg(feature = "files")]
     pub fn open_unverified(path: impl AsRef<Path>) -> Result<Self, ArtifactError> {
         let path = path.as_ref();
         let map = MappedFile::open(path).map_err(|e| Fault::Read(e).at(path))?;
-        Self::parse(path, map).map_err(|fault| fault.at(path))
+        Self::parse(path, Source::File(map)).map_err(|fault| fault.at(path))
     }
 
-    fn parse(path: &Path, map: MappedFile) -> Result<Self, Fault> {
-        let header = RawHeader::parse(map.bytes())?;
+    /// Verifies an artifact that is in memory, every byte of it. `name` stands for a path in messages.
+    ///
+    /// # Errors
+    /// On anything but an undamaged artifact of this version.
+    pub fn from_bytes(name: &str, bytes: impl Into<Bytes>) -> Result<Self, ArtifactError> {
+        let name = Path::new(name);
+        let artifact = Self::parse(name, Source::Memory(bytes.into())).map_err(|fault| fault.at(name))?;
+        artifact.verify()?;
+        Ok(artifact)
+    }
+
+    fn parse(path: &Path, source: Source) -> Result<Self, Fault> {
+        let header = RawHeader::parse(source.bytes())?;
         let version = header.metadata.get(keys::VERSION).ok_or(Fault::NotFcdm)?;
         if version != VERSION {
             return Err(Fault::field(keys::VERSION, VERSION, format!("`{}`", one_line(version))));
         }
         let data_start = header.data_start;
-        let (metadata, tensors) = header.table(map.bytes().len())?;
+        let (metadata, tensors) = header.table(source.bytes().len())?;
         let expected = checksum::hex(checksum::of_header(&metadata, &tensors));
         let found = required(&metadata, keys::CHECKSUM)?;
         if found != expected {
@@ -68,7 +83,7 @@ impl Artifact {
         let model = metadata.get(keys::MODEL).map(|json| ModelInfo::from_json(json)).transpose()?;
         let autoencoder = metadata.get(keys::AUTOENCODER).map(|json| AutoencoderInfo::from_json(json, model.as_ref())).transpose()?;
         let plan = plan_from_json(required(&metadata, keys::PLAN)?)?;
-        Ok(Self { path: path.to_path_buf(), map, data_start, metadata, tensors, plan, model, autoencoder })
+        Ok(Self { path: path.to_path_buf(), source, data_start, metadata, tensors, plan, model, autoencoder })
     }
 
     /// Where a tensor's bytes are in the file.
@@ -77,10 +92,10 @@ impl Artifact {
     }
 
     fn bytes(&self, entry: &TensorEntry) -> &[u8] {
-        &self.map.bytes()[self.range(entry)]
+        &self.source.bytes()[self.range(entry)]
     }
 
-    /// The file.
+    /// The file, or the name of what is in memory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -116,19 +131,19 @@ impl Artifact {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, entry.shape.as_slice(), self.bytes(entry)))
     }
 
-    /// Gives the memory of tensors that are not needed for now back to the system, see [`MappedFile::hand_back`]; names
-    /// that there are not are passed over. Neighbours in the file go together, so that no page between them stays.
+    /// Gives the memory of tensors that are not needed for now back to the system, which reads them again from the file when they
+    /// are; of an artifact in memory it stays. Names that there are not are passed over. Neighbours in the file go together, so that no page between them stays.
     pub fn hand_back<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut ranges: Vec<_> = names.into_iter().filter_map(|name| self.tensors.get(name)).map(|entry| self.range(entry)).collect();
         ranges.sort_by_key(|range| range.start);
         for run in ranges.chunk_by(|a, b| a.end == b.start) {
-            self.map.hand_back(run[0].start..run[run.len() - 1].end);
+            self.source.hand_back(run[0].start..run[run.len() - 1].end);
         }
     }
 
     /// Size of the file in bytes.
     pub fn file_bytes(&self) -> usize {
-        self.map.bytes().len()
+        self.source.bytes().len()
     }
 }
 

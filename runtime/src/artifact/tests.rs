@@ -110,6 +110,26 @@ fn round_trip() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// Whatever owns the bytes, and wherever they begin.
+#[test]
+fn memory_gives_what_the_file_gives() {
+    let (_dir, path, bytes) = good();
+    let file = everything(&Artifact::open(&path).unwrap());
+    let leaked: &'static [u8] = Box::leak(bytes.clone().into_boxed_slice());
+    for held in [Bytes::from(bytes.clone()), std::sync::Arc::<[u8]>::from(&*bytes).into(), leaked.into()] {
+        let artifact = Artifact::from_bytes("box", held).unwrap();
+        assert_eq!((everything(&artifact), artifact.file_bytes()), (file.clone(), bytes.len()));
+        assert!(artifact.tensors().all(|(_, _, _, bytes)| (bytes.as_ptr() as usize).is_multiple_of(ALIGN)));
+        artifact.hand_back(["a", "b"]);
+        assert_eq!(everything(&artifact), file);
+    }
+    let mut damaged = bytes;
+    *damaged.last_mut().unwrap() ^= 1;
+    let message = Artifact::from_bytes("box", damaged).unwrap_err().to_string();
+    assert!(message.starts_with("box: tensor `b`: expected bytes with checksum "), "{message}");
+    assert!(Artifact::from_bytes("box", Vec::new()).unwrap_err().to_string().starts_with("box: not a safetensors file: "));
+}
+
 #[test]
 fn equal_contents_give_equal_files() {
     let (_dir, path, bytes) = good();

@@ -96,6 +96,17 @@ impl<'a> Guided<'a> {
     }
 }
 
+impl Guided<'_> {
+    /// Bytes that it takes to ask for `states` states at `evaluations` times, at the most: both halves of guidance, and the
+    /// condition of all of them.
+    pub fn bytes(network: &Network, states: usize, evaluations: usize) -> u64 {
+        let halves = 2 * states as u64;
+        let row = 4 * (network.state_len() + network.output_len()) as u64;
+        let pairs = states.saturating_mul(2).saturating_mul(evaluations);
+        halves.saturating_mul(row).saturating_add(network.condition_bytes(pairs))
+    }
+}
+
 /// Labels are rows of tables that have `rows`.
 fn check_classes(classes: &[Class], rows: i32) -> Result<(), String> {
     let labels = classes.iter().flat_map(|c| std::iter::once(c.label).chain(c.towards.map(|(label, _)| label)));

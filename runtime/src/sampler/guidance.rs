@@ -3,7 +3,7 @@
 //! outside of it, and at scale 1, the unconditional half need not be evaluated.
 
 use super::SamplerError;
-use crate::artifact::Prediction;
+use crate::artifact::{ModelInfo, Prediction};
 use crate::schedule::TRAINING_STEPS;
 
 /// Which output channels are guided. Variances never are.
@@ -34,7 +34,22 @@ impl Default for Guidance {
     }
 }
 
+/// Scale of the official sampler.
+const DEFAULT_SCALE: f64 = 1.5;
+
 impl Guidance {
+    /// What a model is best sampled with, as its artifact says; else what the official sampler does, and none for a model
+    /// without a null class.
+    pub fn of(model: &ModelInfo) -> Guidance {
+        let unknown = if model.null_class { DEFAULT_SCALE } else { 1.0 };
+        let all = model.sampling.is_some_and(|s| s.all_channels);
+        Guidance {
+            scale: model.sampling.map_or(unknown, |s| s.cfg_scale),
+            channels: if all { GuidedChannels::AllEps } else { GuidedChannels::First3 },
+            interval: None,
+        }
+    }
+
     /// # Errors
     /// On a scale that is no number, or an interval that is empty or outside of 0 to 1.
     pub fn validate(&self) -> Result<(), SamplerError> {

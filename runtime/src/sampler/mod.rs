@@ -307,6 +307,12 @@ impl Sampler {
         self.layout
     }
 
+    /// Bytes of the buffers that it works in, besides the states. They grow with the number of states and with nothing else.
+    pub fn bytes(&self) -> usize {
+        let Buffers { output, second, input, noise, history } = &self.buffers;
+        size_of::<f32>() * (output.len() + second.len() + input.len() + noise.len()) + history.bytes()
+    }
+
     /// Forgets the steps before, as a run that does not go on with them has to: the next step is a first one. Step 0
     /// always is.
     pub fn restart(&mut self) {

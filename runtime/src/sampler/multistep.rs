@@ -49,6 +49,11 @@ impl History {
         Self { next: 0, depth: 0, data: [vec![0.0; length], vec![0.0; length]], base: vec![0.0; corrected] }
     }
 
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of::<f64>() * (self.data.iter().map(Vec::len).sum::<usize>() + self.base.len())
+    }
+
     /// Forgets: the next step is a first one.
     pub fn clear(&mut self) {
         self.depth = 0;

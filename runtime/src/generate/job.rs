@@ -1,9 +1,7 @@
-//! Which pictures are asked for.
+//! Which pictures are asked for: classes and seeds, and the ways between them.
 
-use fcdm_runtime::artifact::ModelInfo;
-use fcdm_runtime::network::Class;
-
-use super::Arguments;
+use crate::artifact::ModelInfo;
+use crate::network::Class;
 
 /// One picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,16 +23,40 @@ impl Job {
     }
 }
 
-/// With fewer classes than this, the default is one picture of each.
+/// With at most so many classes, all of them are meant where nobody names any.
 const FEW: usize = 20;
 
 /// More pictures than this are a mistake.
 const MOST: u64 = 10_000_000;
 
-/// The pictures in order: class by class as asked for, seed by seed; with `--interpolate`, the ways from each to the next.
-pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
-    let ends = asked(a, model)?;
-    let Some(frames) = a.interpolate.map(|n| n as usize) else { return Ok(ends) };
+/// Which seeds the pictures of every class have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seeds {
+    /// So many pictures a class; each further picture, of whatever class, has the next seed.
+    From {
+        /// That of the very first picture.
+        first: u64,
+        /// Pictures of every class.
+        count: u32,
+    },
+    /// Every class with each of them.
+    Each(Vec<u64>),
+}
+
+impl Default for Seeds {
+    /// One picture a class, from seed 0 on.
+    fn default() -> Self {
+        Seeds::From { first: 0, count: 1 }
+    }
+}
+
+/// The pictures in order: class by class, seed by seed. `frames`: also the way from each to the next, in so many steps.
+///
+/// # Errors
+/// One line, when these are too many, or no two to go between.
+pub fn jobs(labels: &[i32], seeds: &Seeds, frames: Option<usize>) -> Result<Vec<Job>, String> {
+    let ends = ends(labels, seeds)?;
+    let Some(frames) = frames else { return Ok(ends) };
     if ends.len() < 2 {
         return Err(format!("interpolate: expected at least two pictures (classes or seeds) to go between, found {}", ends.len()));
     }
@@ -47,53 +69,45 @@ pub fn jobs(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
     Ok(all.enumerate().map(|(index, job)| Job { index, ..job }).collect())
 }
 
-fn asked(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
-    let labels = labels(&a.class_labels, model)?;
-    let per_label = match &a.seeds {
-        Some(text) => seeds(text)?,
-        None => Vec::new(),
+fn ends(labels: &[i32], seeds: &Seeds) -> Result<Vec<Job>, String> {
+    let per_label = match seeds {
+        Seeds::From { count, .. } => u64::from(*count),
+        Seeds::Each(seeds) => seeds.len() as u64,
     };
-    let total = labels.len() as u64 * if a.seeds.is_some() { per_label.len() as u64 } else { u64::from(a.count) };
+    let total = (labels.len() as u64).saturating_mul(per_label);
     if total > MOST {
         return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
     }
-    if a.seeds.is_some() {
-        let pairs = labels.iter().flat_map(|&label| per_label.iter().map(move |&seed| (label, seed)));
-        return Ok(pairs.enumerate().map(|(index, (label, seed))| Job { index, label, seed, towards: None }).collect());
-    }
-    let label = |i: u64| labels[(i / u64::from(a.count)) as usize];
-    Ok((0..total).map(|i| Job { index: i as usize, label: label(i), seed: a.seed.wrapping_add(i), towards: None }).collect())
+    let job = |index: usize| {
+        let (label, seed) = (labels[index / per_label as usize], index % per_label as usize);
+        let seed = match seeds {
+            Seeds::From { first, .. } => first.wrapping_add(index as u64),
+            Seeds::Each(seeds) => seeds[seed],
+        };
+        Job { index, label, seed, towards: None }
+    };
+    Ok((0..total as usize).map(job).collect())
 }
 
-fn labels(asked: &[String], model: &ModelInfo) -> Result<Vec<i32>, String> {
+/// Classes by number or name, as [`ModelInfo::label`] reads them; of a model of few classes all, if none is named.
+///
+/// # Errors
+/// One line, when there is no such class, or one has to be named.
+pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, String> {
     if asked.is_empty() {
         return match model.num_classes {
             n if n <= FEW => Ok((0..n as i32).collect()),
             n => Err(format!("--class-labels is needed: the model has {n} classes")),
         };
     }
-    asked.iter().map(|text| label(text.trim(), model)).collect()
+    asked.iter().map(|text| model.label(text.as_ref().trim())).collect()
 }
 
-fn label(text: &str, model: &ModelInfo) -> Result<i32, String> {
-    if text == "null" && model.null_class {
-        return Ok(model.num_classes as i32);
-    }
-    if let Some(i) = model.class_names.iter().position(|n| n == text) {
-        return Ok(i as i32);
-    }
-    match text.parse::<usize>() {
-        Ok(i) if i < model.num_classes => Ok(i as i32),
-        Ok(i) => Err(format!("class labels: expected 0 to {}, found {i}", model.num_classes - 1)),
-        Err(_) if model.class_names.is_empty() => {
-            Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", model.num_classes - 1))
-        }
-        Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", model.class_names.join(", "))),
-    }
-}
-
-/// `0-99`, `1,5,7-9`.
-fn seeds(text: &str) -> Result<Vec<u64>, String> {
+/// Reads a list of seeds: `0-99`, `1,5,7-9`.
+///
+/// # Errors
+/// One line, with the part that is no number or range.
+pub fn seeds(text: &str) -> Result<Vec<u64>, String> {
     let wrong = |part: &str| format!("seeds: expected numbers and ranges such as 0-99, found `{part}`");
     let mut all = Vec::new();
     for part in text.split(',').map(str::trim) {

@@ -1,0 +1,84 @@
+//! How a picture was made, in words: for the picture itself, its name, and to see whether one that is there already is the one that
+//! is asked for.
+
+use super::job::Job;
+use crate::artifact::ModelInfo;
+use crate::sampler::{Guidance, GuidedChannels, Method, Solver};
+use crate::schedule::Spacing;
+
+/// What all pictures of an order have in common.
+pub struct Description<'a> {
+    /// The sampler.
+    pub method: Method,
+    /// Guidance.
+    pub guidance: Guidance,
+    /// What it began from, as text for the end of the line, if not from noise alone.
+    pub init: Option<String>,
+    /// Whether the noise was given, so that seeds say nothing.
+    pub given_noise: bool,
+    /// Height and width of pictures.
+    pub size: [usize; 2],
+    /// The model.
+    pub model: &'a ModelInfo,
+    /// Checksum of the artifact.
+    pub checksum: &'a str,
+}
+
+impl Description<'_> {
+    /// The sampler's name and steps, as [`super::Choice`] takes them.
+    pub fn sampler(&self) -> (String, String) {
+        let few = |spacing: Spacing| match spacing {
+            Spacing::LogSnr(n) => n.to_string(),
+            Spacing::Even(n) => format!("even{n}"),
+            Spacing::Strided(_) => spacing.to_string(),
+        };
+        match self.method {
+            Method::Ddim { spacing, eta: 0.0 } => ("ddim".into(), spacing.to_string()),
+            Method::Ddim { spacing, eta } => (format!("ddim eta {eta}"), spacing.to_string()),
+            Method::Ddpm { spacing } => ("ddpm".into(), spacing.to_string()),
+            Method::DpmSolver { spacing } => ("dpm++2m".into(), few(spacing)),
+            Method::UniPc { spacing } => ("unipc".into(), few(spacing)),
+            Method::Ode { steps, solver: Solver::Euler } => ("euler".into(), steps.to_string()),
+            Method::Ode { steps, solver: Solver::Heun } => ("heun".into(), steps.to_string()),
+            Method::Sde { steps, solver, form, norm, last, last_size } => {
+                let solver = if solver == Solver::Heun { "heun" } else { "euler" };
+                (format!("sde {solver} {form} norm {norm} last {last} {last_size}"), steps.to_string())
+            }
+        }
+    }
+
+    /// The text that a picture carries under `parameters`, in the form that pictures of other generators do.
+    pub fn text(&self, job: &Job) -> String {
+        let (sampler, steps) = self.sampler();
+        let g = self.guidance;
+        let class = self.model.class_name(job.label);
+        let seed = if self.given_noise { "none (noise given)".to_owned() } else { job.seed.to_string() };
+        let mut text = format!(
+            "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {} ({class}), Artifact: {}",
+            g.scale, self.size[1], self.size[0], job.label, self.checksum
+        );
+        if g.channels == GuidedChannels::AllEps {
+            text.push_str(", CFG channels: all");
+        }
+        if let Some((lo, hi)) = g.interval {
+            text.push_str(&format!(", CFG interval: {lo}-{hi}"));
+        }
+        if let Some((label, seed, weight)) = job.towards {
+            text.push_str(&format!(", Towards: {label} ({}), seed {seed}, by {weight}", self.model.class_name(label)));
+        }
+        text.push_str(self.init.as_deref().unwrap_or_default());
+        text.push_str(concat!(", Version: fcdm ", env!("CARGO_PKG_VERSION")));
+        text
+    }
+
+    /// Number and name of a picture, for a file.
+    pub fn name(&self, job: &Job) -> String {
+        let name = |label: i32, seed: u64| {
+            let class: String =
+                self.model.class_name(label).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+            if self.given_noise { class } else { format!("{class}-seed{seed}") }
+        };
+        let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| format!("-to-{}-{weight:.3}", name(label, seed)));
+        format!("{:06}-{}{towards}", job.index, name(job.label, job.seed))
+    }
+}

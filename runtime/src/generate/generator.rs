@@ -1,0 +1,288 @@
+//! An artifact ready to generate: batch by batch, with a callback that sees every step and every picture, and may stop.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::begin::{Init, Noise, starting_noise};
+use super::job::Job;
+use super::method::Choice;
+use super::sample::{Known, Progress, Request, Start, layout, sample};
+use super::shown::Shown;
+#[cfg(feature = "threads")]
+use crate::artifact::Verification;
+use crate::artifact::{Artifact, ArtifactError, ModelInfo};
+use crate::autoencoder::{DECODERS, Decoder};
+use crate::network::{Class, Guided, Network, NetworkError};
+use crate::picture::Picture;
+use crate::sampler::{Guidance, Method, Sampler};
+use crate::threads;
+
+/// What a generator may take.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Number of threads.
+    pub threads: usize,
+    /// Bytes that decoding latents may take; large pictures are then decoded in tiles.
+    pub max_memory: Option<u64>,
+    /// Whether unfinished pictures will be looked at, which may take a decoder of their own.
+    pub previews: bool,
+}
+
+impl Default for Setup {
+    /// All threads, any memory, no previews.
+    fn default() -> Self {
+        Setup { threads: threads::available(), max_memory: None, previews: false }
+    }
+}
+
+/// How pictures are made.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The sampler.
+    pub method: Method,
+    /// Guidance.
+    pub guidance: Guidance,
+    /// Noise given by the user, in place of that of the seeds.
+    pub noise: Option<Noise>,
+    /// What to begin from, if not from noise alone.
+    pub init: Option<Init>,
+    /// Pictures made together.
+    pub batch: usize,
+}
+
+impl Order {
+    /// As the model is best sampled.
+    ///
+    /// # Errors
+    /// None that a valid description gives.
+    pub fn new(model: &ModelInfo) -> Result<Order, String> {
+        let method = Choice::default().method(model)?;
+        Ok(Order { method, guidance: Guidance::of(model), noise: None, init: None, batch: 1 })
+    }
+}
+
+/// What cannot be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// Method, guidance, classes or known states do not go with the model.
+    #[error("{0}")]
+    Request(String),
+    /// The weights are damaged.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+/// A step of a batch that is done.
+pub struct Step<'a> {
+    /// The batch.
+    pub jobs: &'a [Job],
+    /// Where it is.
+    pub progress: &'a Progress<'a>,
+    preview: Option<&'a mut Shown>,
+    clean: &'a mut Vec<f32>,
+}
+
+impl Step<'_> {
+    /// What the pictures of the batch are on the way to, as far as the network knows by now; `None` if no previews were asked for or
+    /// states cannot be shown.
+    pub fn preview(&mut self) -> Option<Vec<Picture>> {
+        let shown = self.preview.as_mut()?;
+        self.clean.resize(self.progress.states.len(), 0.0);
+        self.progress.estimate(self.clean);
+        Some(self.clean.chunks_exact(self.clean.len() / self.jobs.len()).map(|state| shown.picture(state)).collect())
+    }
+}
+
+/// What happens while pictures are made.
+pub enum Event<'a> {
+    /// A step is done.
+    Step(Step<'a>),
+    /// A picture is finished.
+    Finished {
+        /// Which.
+        job: &'a Job,
+        /// Its final state `[H,W,C]`.
+        state: &'a [f32],
+        /// `None` if states cannot be shown.
+        picture: Option<Picture>,
+    },
+}
+
+/// What is not yet known of the weights.
+#[derive(Default)]
+struct Verdict {
+    #[cfg(feature = "threads")]
+    of: Option<(Verification, fn() -> bool)>,
+}
+
+impl Verdict {
+    fn found_damage(&self) -> bool {
+        #[cfg(feature = "threads")]
+        return self.of.as_ref().is_some_and(|(verification, _)| verification.found_damage());
+        #[cfg(not(feature = "threads"))]
+        false
+    }
+
+    /// False if it was cancelled.
+    fn wait(&mut self) -> Result<bool, ArtifactError> {
+        #[cfg(feature = "threads")]
+        return self.of.take().map_or(Ok(true), |(verification, cancelled)| verification.wait(&cancelled));
+        #[cfg(not(feature = "threads"))]
+        Ok(true)
+    }
+}
+
+/// An artifact ready to generate.
+pub struct Generator {
+    artifact: Arc<Artifact>,
+    network: Network,
+    shown: Option<Shown>,
+    preview: Option<Shown>,
+    verdict: Verdict,
+}
+
+impl Generator {
+    /// Checks the plan, starts the threads and reserves the memory of denoiser and decoders.
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn new(artifact: impl Into<Arc<Artifact>>, setup: &Setup) -> Result<Generator, NetworkError> {
+        let artifact = artifact.into();
+        let network = Network::new(artifact.clone(), setup.threads)?;
+        let model = network.model();
+        let decoder = |name: &'static str| match artifact.autoencoder() {
+            None => Ok(None),
+            Some(_) => Decoder::new(&artifact, name, [model.height, model.width], setup.threads, setup.max_memory).map(Some),
+        };
+        let shown = Shown::new(decoder(DECODERS[0])?, model);
+        // By the decoder for previews, if there is one, else by that for pictures.
+        let cheap = artifact.plan().entries.iter().any(|e| e.name == DECODERS[1]);
+        let preview = match setup.previews {
+            true => Shown::new(decoder(DECODERS[usize::from(cheap)])?, model),
+            false => None,
+        };
+        Ok(Generator { artifact, network, shown, preview, verdict: Verdict::default() })
+    }
+
+    /// Waits for a verification that goes on in the background before it hands out the first picture, and breaks off when damage
+    /// is found. `cancelled` ends the waiting.
+    #[cfg(feature = "threads")]
+    pub fn verifying(mut self, verification: Verification, cancelled: fn() -> bool) -> Generator {
+        self.verdict = Verdict { of: Some((verification, cancelled)) };
+        self
+    }
+
+    /// The artifact.
+    pub fn artifact(&self) -> &Arc<Artifact> {
+        &self.artifact
+    }
+
+    /// The model's description.
+    pub fn model(&self) -> &ModelInfo {
+        self.network.model()
+    }
+
+    /// Height, width and channels of pictures; `None` if states cannot be shown.
+    pub fn picture(&self) -> Option<[usize; 3]> {
+        self.shown.as_ref().map(Shown::shape)
+    }
+
+    /// Whether [`Step::preview`] has something to show.
+    pub fn has_previews(&self) -> bool {
+        self.preview.is_some()
+    }
+
+    /// How many steps of a sampler, counted from the first, ask for noise.
+    ///
+    /// # Errors
+    /// One line, when it does not go with the model.
+    pub fn noise_steps(&self, method: Method) -> Result<usize, String> {
+        Ok(self.sampler(method)?.noise_steps())
+    }
+
+    /// The sampler, of one state.
+    fn sampler(&self, method: Method) -> Result<Sampler, String> {
+        Sampler::new(method, layout(&self.network, 1)).map_err(|e| e.to_string())
+    }
+
+    /// Bytes that making pictures takes besides what the generator holds already: states, the sampler's buffers, guidance, what is
+    /// begun from, and the condition of all steps.
+    ///
+    /// # Errors
+    /// One line, when the method does not go with the model.
+    pub fn memory(&self, order: &Order, pictures: usize) -> Result<u64, String> {
+        let sampler = self.sampler(order.method)?;
+        let batch = order.batch.clamp(1, pictures.max(1));
+        // Where clean states are given they are copied, and so is the noise that the run begins with.
+        let states = if order.init.is_some() { 3 } else { 1 };
+        let each = (states * 4 * self.network.state_len() + sampler.bytes()) as u64;
+        let guided = Guided::bytes(&self.network, batch, sampler.evaluations().len());
+        Ok(each.saturating_mul(batch as u64).saturating_add(guided))
+    }
+
+    /// Makes pictures, and tells `on` of every step and every picture; both may break off. Returns whether it ran to the end.
+    ///
+    /// # Errors
+    /// See [`GenerateError`].
+    pub fn run(&mut self, order: &Order, jobs: &[Job], on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<bool, GenerateError> {
+        let Generator { network, shown, preview, verdict, .. } = self;
+        let (state_len, size) = (network.state_len(), order.batch.max(1));
+        let mut states = vec![0.0; jobs.len().min(size) * state_len];
+        let mut estimate = Vec::new();
+        for batch in jobs.chunks(size) {
+            let classes: Vec<Class> = batch.iter().map(Job::class).collect();
+            let clean = order.init.as_ref().map(|init| init.states(batch));
+            let states = &mut states[..batch.len() * state_len];
+            let mut noise = starting_noise(order.noise.as_ref(), batch, states);
+            let mut request = Request::new(order.method, order.guidance, &classes);
+            if let (Some(init), Some(clean)) = (&order.init, &clean) {
+                request.start = Some(Start { clean, strength: init.strength() });
+                request.known = init.mask().map(|mask| Known { clean, mask });
+            }
+            let mut after = |progress: &Progress<'_>| {
+                let told = on(Event::Step(Step { jobs: batch, progress, preview: preview.as_mut(), clean: &mut estimate }));
+                if verdict.found_damage() { ControlFlow::Break(()) } else { told }
+            };
+            let done = sample(network, &request, states, &mut *noise, &mut after).map_err(GenerateError::Request)?;
+            // Nothing is handed out that damaged weights may have made.
+            if !(verdict.wait()? && done) {
+                return Ok(false);
+            }
+            for (job, state) in batch.iter().zip(states.chunks_exact(state_len)) {
+                let mut picture = shown.as_mut().map(|shown| shown.picture(state));
+                if let (Some(picture), Some(init)) = (&mut picture, &order.init) {
+                    init.restore(picture);
+                }
+                if on(Event::Finished { job, state, picture }).is_break() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes pictures and keeps them in memory; `after` sees every step and may break off, and then there are none.
+    ///
+    /// # Errors
+    /// See [`GenerateError`]; also when states cannot be shown.
+    pub fn pictures(
+        &mut self,
+        order: &Order,
+        jobs: &[Job],
+        after: &mut dyn FnMut(&mut Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<Picture>>, GenerateError> {
+        if self.shown.is_none() {
+            let line = format!("expected a model of pictures or one with a decoder, found {} channels", self.model().in_channels);
+            return Err(GenerateError::Request(line));
+        }
+        let mut pictures = Vec::with_capacity(jobs.len());
+        let done = self.run(order, jobs, &mut |event| match event {
+            Event::Step(mut step) => after(&mut step),
+            Event::Finished { picture, .. } => {
+                pictures.extend(picture);
+                ControlFlow::Continue(())
+            }
+        })?;
+        Ok(done.then_some(pictures))
+    }
+}
