@@ -11,4 +11,5 @@ pub mod latents;
 mod layers;
 pub mod parameter;
 pub mod pictures;
+pub mod role;
 pub mod tensors;

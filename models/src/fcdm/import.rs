@@ -8,7 +8,7 @@ use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 
 use super::config::Config;
-use super::parameters::parameters;
+use super::network::parameters;
 use crate::import::{ImportError, Survey, Surveyor, Tensors, survey};
 
 /// An FCDM: every tensor is there and has its shape.
