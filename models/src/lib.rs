@@ -6,6 +6,7 @@ pub mod autoencoder;
 pub mod bundled;
 pub mod compile;
 pub mod fcdm;
+mod graph_roles;
 pub mod import;
 pub mod latents;
 mod layers;
