@@ -61,7 +61,7 @@ pub enum AssembleError {
 pub struct Assembly {
     /// The plan.
     pub plan: Plan,
-    /// What the artifact holds, by the name that the plan has for it.
+    /// What the artifact holds, by the name of its first tensor.
     pub weights: BTreeMap<String, WeightUse>,
     /// The functions as text: `@weights`, then every entry as `@name.rows`.
     pub ir: String,
@@ -89,7 +89,7 @@ pub fn assemble(
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
         for usage in program.weights {
-            let known = weights.entry(usage.name()).or_insert_with(|| usage.clone());
+            let known = weights.entry(usage.key()).or_insert_with(|| usage.clone());
             if *known != usage {
                 return Err(AssembleError::WeightType(usage.weight));
             }

@@ -151,6 +151,11 @@ impl WeightUse {
         }
     }
 
+    /// The name of its first tensor, which no other use has: the same weight may be there densely too.
+    pub fn key(&self) -> String {
+        self.stored().swap_remove(0).name
+    }
+
     /// The tensors that it is.
     pub fn stored(&self) -> Vec<Stored> {
         match self.form {

@@ -50,7 +50,7 @@ fn weights_are_made_in_pieces() {
     let (module, _) = parse_module("test", IR).unwrap();
     let entries = module.functions.into_iter().map(|function| EntryPoint::new(function, 1)).collect();
     let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never), &|_| Encoding::F32).unwrap();
-    for (name, o, row) in [("w", 8000, 2700), ("table", 9000, 1000)] {
+    for (name, o, row) in [("w.panels", 8000, 2700), ("table", 9000, 1000)] {
         let usage = &assembly.weights[name];
         let stored = &usage.stored()[0];
         let before = ALLOCATOR.current_usage();

@@ -6,9 +6,9 @@ use fcdm_runtime::artifact::Sampling;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::autoencoder::{Autoencoder, PREFIX, taesd};
-use crate::compile::Options;
 use crate::fcdm::Import;
 use crate::import::ImportError;
+use crate::options::Options;
 
 const FCDM: &[u8] = include_bytes!("../weights/clothing/clothing-latent.safetensors");
 const ENCODER: &[u8] = include_bytes!("../weights/taef2/taef2_encoder.pth");

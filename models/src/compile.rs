@@ -4,24 +4,25 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
+use fcdm_compiler::assemble::{AssembleError, Assembly, assemble};
 use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightError, WeightSource, WeightUse};
-use fcdm_compiler::winograd::Winograd;
-use fcdm_ir::{Builder, Function, Module};
-use fcdm_passes::partition::Copier;
-use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, Sampling, TensorSource, WriteError, write};
+use fcdm_ir::{Function, Module};
+use fcdm_passes::{Pass, PassError, Report, folded_from};
+use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write};
 use fcdm_runtime::check::check_plan;
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::plan::Plan;
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::autoencoder::{Autoencoder, entries as autoencoder};
+use crate::entry_points::{AfterPass, Compiled};
 use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
 use crate::fcdm::{self, Config, Import};
 use crate::import::{ImportError, Sources, Survey};
+use crate::options::OptionError;
+pub use crate::options::{Options, Precision};
+use crate::role::Role;
 
 /// The networks of an artifact, any of which may be missing.
 #[derive(Clone, Copy, Default)]
@@ -37,6 +38,13 @@ pub struct Networks<'a> {
 impl<'a> Networks<'a> {
     fn autoencoders(self) -> impl Iterator<Item = &'a Autoencoder> {
         self.autoencoder.into_iter().chain(self.preview)
+    }
+
+    /// What a weight is for; of one that is computed of others, what the first of them is.
+    pub fn role(self, weight: &str) -> Option<Role> {
+        let weight = folded_from(weight);
+        let of_fcdm = self.fcdm.and_then(|i| i.role(weight));
+        of_fcdm.or_else(|| self.autoencoders().find_map(|a| a.role(weight)))
     }
 
     fn sources(self) -> Sources<'a> {
@@ -64,92 +72,6 @@ impl<'a> Networks<'a> {
 /// Told how many of how many values have been read; false stops it.
 type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
-/// What to compile for.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Batch sizes of the denoiser's entry points.
-    pub batches: Vec<usize>,
-    /// Height of the latents, or of the pictures of a denoiser of pixels.
-    pub height: usize,
-    /// Width of the same.
-    pub width: usize,
-    /// False: no fusions, the plain kernels in the order of the network.
-    pub optimise: bool,
-    /// Which 3x3 convolutions to compute by Winograd; none if not optimised.
-    pub winograd: Winograd,
-    /// One name a class, or none.
-    pub class_names: Vec<String>,
-    /// What weights of matrices are stored in.
-    pub precision: Precision,
-    /// The decoder of the autoencoder.
-    pub decoder: bool,
-    /// Its encoder.
-    pub encoder: bool,
-    /// Bytes that decoding may take, as [`fcdm_runtime::autoencoder::decoding_bytes`] counts them.
-    pub max_memory: Option<u64>,
-    /// How to sample where nobody says otherwise, if it is to be recorded.
-    pub sampling: Option<Sampling>,
-    /// Licence of the weights, if it is to be recorded.
-    pub license: Option<String>,
-    /// Record the source's file name and the trainer's arguments. Without it the artifact depends on weights and
-    /// options alone.
-    pub source: Option<String>,
-}
-
-impl Options {
-    /// Everything that is fast in f32, for batches of 1 and 2, and nothing recorded.
-    pub fn new(height: usize, width: usize) -> Options {
-        Options {
-            batches: vec![1, 2],
-            height,
-            width,
-            optimise: true,
-            winograd: Winograd::WhereFaster,
-            class_names: Vec::new(),
-            precision: Precision::F32,
-            decoder: true,
-            encoder: false,
-            max_memory: None,
-            sampling: None,
-            license: None,
-            source: None,
-        }
-    }
-}
-
-/// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As most checkpoints have them.
-    #[default]
-    F32,
-    /// The first 8 bits of their fractions and all of their range; on a CPU with AVX-512 BF16 also the other factor.
-    Bf16,
-    /// The first 11 bits of their fractions, up to 65504.
-    F16,
-}
-
-impl Precision {
-    /// `f32`, `bf16` or `f16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
-        }
-    }
-
-    /// The encoding of a matrix. Rounded timestep MLPs would shift the times themselves.
-    fn encoding(self, weight: &str) -> Encoding {
-        match self {
-            _ if weight.starts_with("t_embedder") => Encoding::F32,
-            Precision::F32 => Encoding::F32,
-            Precision::Bf16 => Encoding::Bf16,
-            Precision::F16 => Encoding::F16,
-        }
-    }
-}
-
 /// Why there is no artifact.
 #[derive(Debug, Error)]
 pub enum CompileError {
@@ -160,8 +82,8 @@ pub enum CompileError {
     #[error(transparent)]
     Weight(#[from] WeightError),
     /// An option.
-    #[error("{0}")]
-    Option(String),
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// A pass left invalid IR: a bug.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -201,48 +123,6 @@ pub trait Observer {
     fn pass(&mut self, pass: &'static Pass, module: &Module);
 }
 
-/// Called after every pass.
-pub type AfterPass<'a> = &'a mut dyn FnMut(&'static Pass, &Module);
-
-/// Entry points after the pipeline, and the functions of derived weights.
-#[derive(Default)]
-pub struct Compiled {
-    /// The entry points.
-    pub entries: Vec<EntryPoint>,
-    /// A function `@weights` for each network of which anything was folded.
-    pub weights: Vec<Function>,
-    /// The pipeline as it ran on the first function.
-    pub report: Option<Report>,
-}
-
-impl Compiled {
-    /// The functions `@weights` as one.
-    pub fn derived(&self) -> Option<Function> {
-        let mut b = Builder::new(Module::WEIGHTS);
-        let mut results: Vec<(String, fcdm_ir::Value)> = Vec::new();
-        for f in &self.weights {
-            let mut copier = Copier::new(f);
-            for (name, v) in f.results() {
-                let new = copier.copy(&mut b, *v);
-                // Two sizes of one network fold the same.
-                if !results.iter().any(|(n, _)| n == name) {
-                    results.push((name.clone(), new));
-                }
-            }
-        }
-        (!results.is_empty()).then(|| b.finish(results))
-    }
-}
-
-/// Runs the pipeline that the options ask for on a function.
-///
-/// # Errors
-/// [`PassError`] if a pass has a bug.
-pub(crate) fn optimised(f: Function, options: &Options, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
-    let pipeline = if options.optimise { OPTIMISED } else { PLAIN };
-    fcdm_passes::run(pipeline, Module { functions: vec![f] }, observe)
-}
-
 /// Builds and optimises all functions of an artifact; no weights are needed.
 fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
     let mut all = Compiled::default();
@@ -274,12 +154,10 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 }
 
 /// Plan and tensors. Decoders that take more memory than allowed are left out.
-fn assembled(mut compiled: Compiled, options: &Options) -> Result<Assembly, CompileError> {
-    // Whatever the precision: a quarter of the products in f32 beats bf16 arithmetic, which has half their price.
-    let winograd = if options.optimise { options.winograd } else { Winograd::Never };
-    let target = Target::CPU.with_winograd(winograd);
+fn assembled(mut compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
+    let target = Target::CPU.with_winograd(options.winograd());
     let derived = compiled.derived();
-    let encodings = |name: &str| options.precision.encoding(name);
+    let encodings = |weight: &str| options.precision.encoding(networks.role(weight));
     let assembly = assemble(compiled.entries.clone(), derived.as_ref(), &target, &encodings)?;
     let Some(most) = options.max_memory else { return Ok(assembly) };
     let fitting = autoencoder::fitting(&assembly.plan, options, most)?;
@@ -299,12 +177,12 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report.take().unwrap_or_default();
-    let assembly = assembled(compiled, options)?;
+    let assembly = assembled(compiled, networks, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let tensors: BTreeMap<String, (Stored, &WeightUse)> =
         assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
     let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.clone()));
-    check_plan(&assembly.plan, &stored).map_err(|e| CompileError::Option(e.to_string()))?;
+    check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let contents = ArtifactContents {

@@ -10,6 +10,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::parameter::Parameter;
+use crate::role::Role;
 
 /// A file that does not hold the network it was taken for.
 #[derive(Debug, Error)]
@@ -120,6 +121,11 @@ impl Tensors {
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.list.iter().map(|p| p.count() as u64).sum()
+    }
+
+    /// What the weight that the IR knows by that name is for.
+    pub fn role(&self, weight: &str) -> Option<Role> {
+        self.parameter(weight).ok().map(|p| p.role)
     }
 
     /// The parameter that the IR knows by that name.

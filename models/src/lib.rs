@@ -5,10 +5,14 @@
 pub mod autoencoder;
 pub mod bundled;
 pub mod compile;
+mod entry_points;
 pub mod fcdm;
+mod graph_roles;
 pub mod import;
 pub mod latents;
 mod layers;
+pub mod options;
 pub mod parameter;
 pub mod pictures;
+pub mod role;
 pub mod tensors;

@@ -1,4 +1,4 @@
-//! A parameter of a network: its name and shape in checkpoints, and how it lies in the IR.
+//! A parameter of a network: its name and shape in checkpoints, how it lies in the IR, and what it is for.
 //!
 //! PyTorch stores convolutions as `[O,I,KH,KW]`; the IR is channels last.
 
@@ -6,9 +6,11 @@ use std::ops::Range;
 
 use fcdm_ir::Type;
 
+use crate::role::Role;
+
 /// How a checkpoint tensor is laid out anew for the IR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum CheckpointLayout {
     /// As it is: vectors, linear weights `[O,I]`, tables.
     Same,
     /// `[O,I,KH,KW] -> [O,KH,KW,I]`.
@@ -29,7 +31,9 @@ pub struct Parameter {
     /// Shape in checkpoints.
     pub shape: Vec<usize>,
     /// How it lies in the IR.
-    pub layout: Layout,
+    pub layout: CheckpointLayout,
+    /// What it is for.
+    pub role: Role,
 }
 
 impl Parameter {
@@ -37,11 +41,11 @@ impl Parameter {
     pub fn ty(&self) -> Type {
         let s = &self.shape;
         Type::f32(match self.layout {
-            Layout::Same => s.clone(),
-            Layout::Convolution => vec![s[0], s[2], s[3], s[1]],
-            Layout::Pointwise => vec![s[0], s[1]],
-            Layout::Depthwise => vec![s[2], s[3], s[0]],
-            Layout::Channels => vec![s[1]],
+            CheckpointLayout::Same => s.clone(),
+            CheckpointLayout::Convolution => vec![s[0], s[2], s[3], s[1]],
+            CheckpointLayout::Pointwise => vec![s[0], s[1]],
+            CheckpointLayout::Depthwise => vec![s[2], s[3], s[0]],
+            CheckpointLayout::Channels => vec![s[1]],
         })
     }
 
@@ -53,12 +57,12 @@ impl Parameter {
     /// The same of some of the output channels; `None` where they are not the first axis in both orders.
     pub fn part(&self, rows: &Range<usize>) -> Option<Parameter> {
         match self.layout {
-            Layout::Same | Layout::Pointwise | Layout::Convolution => {
+            CheckpointLayout::Same | CheckpointLayout::Pointwise | CheckpointLayout::Convolution => {
                 let mut part = self.clone();
                 *part.shape.first_mut()? = rows.len();
                 Some(part)
             }
-            Layout::Depthwise | Layout::Channels => None,
+            CheckpointLayout::Depthwise | CheckpointLayout::Channels => None,
         }
     }
 
@@ -67,9 +71,9 @@ impl Parameter {
         debug_assert_eq!(values.len(), self.count());
         let s = &self.shape;
         match self.layout {
-            Layout::Same | Layout::Pointwise | Layout::Channels => values,
-            Layout::Depthwise => each_transposed(&values, s[0], s[2] * s[3]),
-            Layout::Convolution => {
+            CheckpointLayout::Same | CheckpointLayout::Pointwise | CheckpointLayout::Channels => values,
+            CheckpointLayout::Depthwise => each_transposed(&values, s[0], s[2] * s[3]),
+            CheckpointLayout::Convolution => {
                 let (i, taps) = (s[1], s[2] * s[3]);
                 each_transposed(&values, i, taps)
             }
@@ -81,9 +85,9 @@ impl Parameter {
         debug_assert_eq!(values.len(), self.count());
         let s = &self.shape;
         match self.layout {
-            Layout::Same | Layout::Pointwise | Layout::Channels => values,
-            Layout::Depthwise => each_transposed(&values, s[2] * s[3], s[0]),
-            Layout::Convolution => {
+            CheckpointLayout::Same | CheckpointLayout::Pointwise | CheckpointLayout::Channels => values,
+            CheckpointLayout::Depthwise => each_transposed(&values, s[2] * s[3], s[0]),
+            CheckpointLayout::Convolution => {
                 let (i, taps) = (s[1], s[2] * s[3]);
                 each_transposed(&values, taps, i)
             }
@@ -103,64 +107,22 @@ fn each_transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-/// Parameters in order, as layers bring them.
-#[derive(Default)]
-pub struct ParameterList(pub Vec<Parameter>);
-
-impl ParameterList {
-    /// One parameter.
-    pub fn add(&mut self, name: String, shape: Vec<usize>, layout: Layout) {
-        self.0.push(Parameter { name, shape, layout });
-    }
-
-    /// `NAME.bias [O]`.
-    pub fn bias(&mut self, name: &str, o: usize) {
-        self.add(format!("{name}.bias"), vec![o], Layout::Same);
-    }
-
-    /// `NAME.weight [O,I]` and bias.
-    pub fn linear(&mut self, name: &str, o: usize, i: usize) {
-        self.add(format!("{name}.weight"), vec![o, i], Layout::Same);
-        self.bias(name, o);
-    }
-
-    /// `NAME.weight [O,I,1,1]`, perhaps a bias.
-    pub fn pointwise(&mut self, name: &str, o: usize, i: usize, bias: bool) {
-        self.add(format!("{name}.weight"), vec![o, i, 1, 1], Layout::Pointwise);
-        if bias {
-            self.bias(name, o);
-        }
-    }
-
-    /// `NAME.weight [O,I,3,3]`, perhaps a bias.
-    pub fn convolution(&mut self, name: &str, o: usize, i: usize, bias: bool) {
-        self.add(format!("{name}.weight"), vec![o, i, 3, 3], Layout::Convolution);
-        if bias {
-            self.bias(name, o);
-        }
-    }
-
-    /// `NAME.weight [C]` and bias: the affine part of a normalisation.
-    pub fn norm(&mut self, name: &str, c: usize) {
-        self.add(format!("{name}.weight"), vec![c], Layout::Same);
-        self.bias(name, c);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::{LayerKind, Part, Place};
 
     #[test]
     fn parts_are_laid_out_as_the_whole() {
         for (layout, shape, parted) in [
-            (Layout::Same, vec![5, 6], true),
-            (Layout::Pointwise, vec![5, 6, 1, 1], true),
-            (Layout::Convolution, vec![5, 3, 2, 2], true),
-            (Layout::Depthwise, vec![5, 1, 3, 3], false),
-            (Layout::Channels, vec![1, 5, 1, 1], false),
+            (CheckpointLayout::Same, vec![5, 6], true),
+            (CheckpointLayout::Pointwise, vec![5, 6, 1, 1], true),
+            (CheckpointLayout::Convolution, vec![5, 3, 2, 2], true),
+            (CheckpointLayout::Depthwise, vec![5, 1, 3, 3], false),
+            (CheckpointLayout::Channels, vec![1, 5, 1, 1], false),
         ] {
-            let p = Parameter { name: "w".into(), shape, layout };
+            let role = Role { layer: LayerKind::Linear, part: Part::Weight, place: Place::Trunk };
+            let p = Parameter { name: "w".into(), shape, layout, role };
             let values: Vec<f32> = (0..p.count()).map(|i| i as f32).collect();
             let whole = p.to_ir(values.clone());
             assert_eq!(p.to_checkpoint(whole.clone()), values, "{layout:?}");

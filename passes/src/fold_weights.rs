@@ -63,6 +63,12 @@ impl Weights {
     }
 }
 
+/// The weight that a folded one is named after, the first that it is computed from; any other weight's name as it is.
+pub fn folded_from(name: &str) -> &str {
+    let origin = name.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix(".folded");
+    origin.unwrap_or(name)
+}
+
 /// The values to be folded: for what a broadcast repeats, that.
 fn unrepeated(f: &Function, cut: Vec<Value>) -> Vec<Value> {
     let mut cut: Vec<Value> = cut

@@ -38,5 +38,6 @@ mod recognise_split;
 mod repeated;
 mod simplify;
 
+pub use fold_weights::folded_from;
 pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, find, run};
 pub use rebatch::rebatch;

@@ -12,7 +12,8 @@ use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::plan::{Entry, Plan};
 
 use super::Autoencoder;
-use crate::compile::{AfterPass, CompileError, Compiled, Options, optimised};
+use crate::entry_points::{AfterPass, Compiled, optimised};
+use crate::options::{OptionError, Options};
 
 /// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
 const TILES: [usize; 3] = [64, 32, 16];
@@ -80,8 +81,8 @@ fn add(f: fcdm_ir::Function, name: &str, options: &Options, all: &mut Compiled, 
 }
 
 /// Whether an autoencoder can be compiled so, for a denoiser of that many channels.
-pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options) -> Result<(), CompileError> {
-    let wrong = |text: String| Err(CompileError::Option(text));
+pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options) -> Result<(), OptionError> {
+    let wrong = |text: String| Err(OptionError(text));
     let (channels, factor) = (a.latent_channels(), a.factor());
     if let Some(n) = denoiser.filter(|&n| n != channels) {
         return wrong(format!(
@@ -101,10 +102,10 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
         ));
     }
     if options.decoder {
-        a.decode(options.height, options.width).map_err(CompileError::Option)?;
+        a.decode(options.height, options.width).map_err(OptionError)?;
     }
     if options.encoder {
-        a.encode(options.height, options.width).map_err(CompileError::Option)?;
+        a.encode(options.height, options.width).map_err(OptionError)?;
     }
     Ok(())
 }
@@ -113,12 +114,12 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
 ///
 /// # Errors
 /// When a kind of decoder (`decode`, `preview`) would have none left: with the bytes that its smallest takes.
-pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, CompileError> {
+pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, OptionError> {
     let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], THREADS);
     for name in DECODERS {
         let least = plan.entries.iter().filter(|e| is_decoder(e, name)).map(need).min();
         if let Some(least) = least.filter(|&n| n > most) {
-            return Err(CompileError::Option(format!("max-memory: `{name}` takes at least {least} bytes, found {most}")));
+            return Err(OptionError(format!("max-memory: `{name}` takes at least {least} bytes, found {most}")));
         }
     }
     Ok(plan.entries.iter().map(|e| !DECODERS.iter().any(|name| is_decoder(e, name)) || need(e) <= most).collect())

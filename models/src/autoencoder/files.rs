@@ -101,7 +101,7 @@ fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Auto
             let read: kl::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
             read.validate().map_err(|e| wrong(&config, e))?;
             let kl = Kl::new(read, &shape, prefix);
-            let list = kl.parameters();
+            let list = kl.parameters().to_vec();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderKL", prefix, list)?];
             Ok(Autoencoder { network: Network::Kl(Box::new(kl)), parts })
         }
@@ -198,7 +198,7 @@ pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &
         let prefix = format!("{prefix}{name}.");
         let tiny = Tiny::from_shapes(&shape, half, Naming::Index, &prefix);
         let tiny = tiny.map_err(|message| ImportError::Config { file: checkpoint.file().to_owned(), message })?;
-        let list = tiny.parameters();
+        let list = tiny.parameters().to_vec();
         parts.push(Tensors::new(checkpoint, "TAESD", &prefix, list)?);
         Ok(Some(tiny))
     };

@@ -2,6 +2,7 @@
 //! whose sum, upsampled bilinearly to the largest, is the picture. Pictures are RGB in [-1,1]; what latents are scaled by is not
 //! in the file.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use fcdm_ir::{Builder, Function, Type, Value};
 use fcdm_passes::partition::Copier;
 
 use super::tiny::{Half, PICTURE_CHANNELS};
+use crate::graph_roles::roles;
+use crate::role::Role;
 
 /// Height and width of the latents at which a model is looked at first.
 const PROBE: usize = 16;
@@ -30,6 +33,8 @@ pub struct Graph {
     prefix: String,
     /// At the size at which it was looked at first: for its weights, which are the same at all.
     probe: Onnx,
+    /// By the model's names.
+    roles: HashMap<String, Role>,
 }
 
 /// A model that is no such half: one line.
@@ -79,7 +84,8 @@ impl Graph {
         // Both halves may use the same names.
         let name = if half == Half::Encoder { "encoder" } else { "decoder" };
         let (path, input, prefix) = (path.to_owned(), input.clone(), format!("{prefix}{name}."));
-        Ok(Graph { path, half, input, latent_channels, factor, scale, prefix, probe })
+        let roles = roles(probe.function(), &[]);
+        Ok(Graph { path, half, input, latent_channels, factor, scale, prefix, probe, roles })
     }
 
     /// Which half it is.
@@ -107,6 +113,11 @@ impl Graph {
     /// Names and types of the weights, as the model has them.
     pub fn weights(&self) -> impl Iterator<Item = (&str, &Type)> {
         self.probe.function().weights().map(|(_, d)| (d.name.as_str(), &d.ty))
+    }
+
+    /// What a weight is for, by its name in the IR.
+    pub fn role(&self, weight: &str) -> Option<Role> {
+        self.roles.get(weight.strip_prefix(self.prefix.as_str())?).copied()
     }
 
     /// The values of a weight, by the model's name.

@@ -20,6 +20,7 @@ use fcdm_ir::Function;
 pub use files::{open, open_all, taesd};
 
 use crate::import::{ImportError, Sources, Survey, Surveyor, Tensors, survey};
+use crate::role::Role;
 use graph::Graph;
 use kl::Kl;
 use tiny::Tiny;
@@ -118,6 +119,11 @@ impl Autoencoder {
     pub fn count(&self) -> u64 {
         let of_graphs = self.graphs().flat_map(Graph::weights).map(|(_, ty)| ty.count() as u64).sum::<u64>();
         of_graphs + self.parts.iter().map(Tensors::count).sum::<u64>()
+    }
+
+    /// What a weight is for.
+    pub fn role(&self, weight: &str) -> Option<Role> {
+        self.parts.iter().find_map(|p| p.role(weight)).or_else(|| self.graphs().find_map(|g| g.role(weight)))
     }
 
     /// Reads every value once, see [`survey`].

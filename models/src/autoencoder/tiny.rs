@@ -4,12 +4,13 @@
 //! The structure is fixed but for what the shapes say: channels of the latents (4, 16, 32), widths, and which blocks have
 //! the branch of pooled context (`taef2`: those of the lowest resolution).
 
-use fcdm_ir::ops::{Add, Clamp, GroupNorm, Offset, Relu, Scale, Tanh, UpsampleNearest};
+use fcdm_ir::ops::{Add, Clamp, Offset, Relu, Scale, Tanh, UpsampleNearest};
 use fcdm_ir::{Function, Type, Value};
 use serde::Deserialize;
 
-use crate::layers::Layers;
-use crate::parameter::{Parameter, ParameterList};
+use crate::layers::{Declaration, Layer, Wiring};
+use crate::parameter::Parameter;
+use crate::role::Place;
 
 /// Pixels of a picture that a latent stands for, along either axis.
 pub const FACTOR: usize = 8;
@@ -106,35 +107,63 @@ const BIASED: Kind = Kind::Convolution { stride: 1, bias: true };
 const PLAIN: Kind = Kind::Convolution { stride: 1, bias: false };
 const HALVING: Kind = Kind::Convolution { stride: 2, bias: false };
 
-use Kind::{Block, Bound, Upsample};
-
-const ENCODER: [Kind; 15] =
-    [BIASED, Block, HALVING, Block, Block, Block, HALVING, Block, Block, Block, HALVING, Block, Block, Block, BIASED];
+const ENCODER: [Kind; 15] = [
+    BIASED,
+    Kind::Block,
+    HALVING,
+    Kind::Block,
+    Kind::Block,
+    Kind::Block,
+    HALVING,
+    Kind::Block,
+    Kind::Block,
+    Kind::Block,
+    HALVING,
+    Kind::Block,
+    Kind::Block,
+    Kind::Block,
+    BIASED,
+];
 #[rustfmt::skip]
 const DECODER: [Kind; 20] = [
-    Bound, BIASED, Kind::Relu, Block, Block, Block, Upsample, PLAIN, Block, Block, Block, Upsample, PLAIN, Block, Block, Block, Upsample,
-    PLAIN, Block, BIASED,
+    Kind::Bound, BIASED, Kind::Relu, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample,
+    PLAIN, Kind::Block, BIASED,
 ];
 
-/// A layer with its sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Layer {
+/// What is there, with its layers.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
     Bound,
     Relu,
     Upsample,
-    Convolution { key: String, input: usize, output: usize, stride: usize, bias: bool },
-    Block { key: String, input: usize, output: usize, pool: bool },
+    Convolution(Layer),
+    Block(Block),
 }
 
-/// One half with its sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Three convolutions beside a skip; before them, in some, a branch that sees pooled context.
+#[derive(Clone, Debug, PartialEq)]
+struct Block {
+    name: String,
+    convolutions: [Layer; 3],
+    /// Where the width changes.
+    skip: Option<Layer>,
+    /// Wider, its group norm, and back.
+    pool: Option<[Layer; 3]>,
+}
+
+/// One half with its layers.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tiny {
     half: Half,
     /// What the IR's names of weights have before those of the file.
     prefix: String,
-    layers: Vec<Layer>,
+    steps: Vec<Step>,
+    /// In the order of the sequence.
+    parameters: Vec<Parameter>,
     input: usize,
     output: usize,
+    /// Channels of the widest layer.
+    width: usize,
 }
 
 impl Tiny {
@@ -153,37 +182,44 @@ impl Tiny {
             }
             None => Err(format!("tensor `{name}` is missing: is this {} of the TAESD family?", half.article())),
         };
-        let (mut layers, mut ends, mut channels) = (Vec::new(), None, None);
+        let (mut steps, mut parameters) = (Vec::new(), Vec::new());
+        let (mut first, mut channels, mut width) = (None, None, 0);
+        // Input and output channels of the next layer, by its first weight.
+        let mut sizes = |name: &str| {
+            let (i, o) = output(name, channels)?;
+            first.get_or_insert(i);
+            (channels, width) = (Some(o), width.max(o));
+            Ok::<_, String>([i, o])
+        };
         for (index, kind) in kinds.iter().enumerate() {
-            let layer = match *kind {
-                Kind::Bound => Layer::Bound,
-                Kind::Relu => Layer::Relu,
-                Kind::Upsample => Layer::Upsample,
+            let (key, d) = (|| naming.layer(half, index), &mut Declaration::new(&mut parameters));
+            steps.push(match *kind {
+                Kind::Bound => Step::Bound,
+                Kind::Relu => Step::Relu,
+                Kind::Upsample => Step::Upsample,
                 Kind::Convolution { stride, bias } => {
-                    let key = naming.layer(half, index);
-                    let (input, output) = output(&format!("{key}.weight"), channels)?;
-                    channels = Some(output);
-                    Layer::Convolution { key, input, output, stride, bias }
+                    let place = match index {
+                        last if last + 1 == kinds.len() => Place::Output,
+                        // The decoder begins by bounding the latents.
+                        0 | 1 => Place::Input,
+                        _ => Place::Trunk,
+                    };
+                    let [i, o] = sizes(&format!("{}.weight", key()))?;
+                    Step::Convolution(d.at(place).convolution(&key(), [o, i], bias, stride, [1; 4]))
                 }
                 Kind::Block => {
-                    let key = naming.layer(half, index);
-                    let (input, output) = output(&format!("{key}.conv.0.weight"), channels)?;
-                    channels = Some(output);
-                    let pool = shape(&format!("{key}.pool.0.weight")).is_some();
-                    Layer::Block { key, input, output, pool }
+                    let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;
+                    let pool = shape(&format!("{}.pool.0.weight", key())).is_some();
+                    Step::Block(Block::declared(d, key(), i, o, pool))
                 }
-            };
-            if let Layer::Convolution { input, .. } = layer {
-                ends.get_or_insert(input);
-            }
-            layers.push(layer);
+            });
         }
-        let (input, output) = ends.zip(channels).expect("both sequences have convolutions");
+        let (input, output) = first.zip(channels).expect("both sequences have convolutions");
         let (pixels, what) = if half == Half::Encoder { (input, "encoder's input") } else { (output, "decoder's output") };
         if pixels != PICTURE_CHANNELS {
             return Err(format!("{what}: expected {PICTURE_CHANNELS} channels, found {pixels}"));
         }
-        Ok(Tiny { half, prefix: prefix.to_owned(), layers, input, output })
+        Ok(Tiny { half, prefix: prefix.to_owned(), steps, parameters, input, output, width })
     }
 
     /// Channels of the latents.
@@ -193,37 +229,12 @@ impl Tiny {
 
     /// The greatest number of values per latent position that a layer gives.
     pub fn widest(&self) -> usize {
-        let wide = |l: &Layer| match *l {
-            Layer::Convolution { output, .. } => output,
-            Layer::Block { output, .. } => output,
-            Layer::Bound | Layer::Relu | Layer::Upsample => 0,
-        };
-        FACTOR * FACTOR * self.layers.iter().map(wide).max().unwrap_or(0)
+        FACTOR * FACTOR * self.width
     }
 
     /// All parameters, in the order of the sequence.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let mut list = ParameterList::default();
-        for layer in &self.layers {
-            match layer {
-                Layer::Bound | Layer::Relu | Layer::Upsample => {}
-                Layer::Convolution { key, input, output, bias, .. } => list.convolution(key, *output, *input, *bias),
-                Layer::Block { key, input: i, output: o, pool } => {
-                    list.convolution(&format!("{key}.conv.0"), *o, *i, true);
-                    list.convolution(&format!("{key}.conv.2"), *o, *o, true);
-                    list.convolution(&format!("{key}.conv.4"), *o, *o, true);
-                    if i != o {
-                        list.pointwise(&format!("{key}.skip"), *o, *i, false);
-                    }
-                    if *pool {
-                        list.pointwise(&format!("{key}.pool.0"), 4 * i, *i, false);
-                        list.norm(&format!("{key}.pool.1"), 4 * i);
-                        list.pointwise(&format!("{key}.pool.3"), *i, 4 * i, false);
-                    }
-                }
-            }
-        }
-        list.0
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// `@encode(picture [1,H,W,3]) -> mean [1,H/8,W/8,C]` or `@decode(latent [1,h,w,C]) -> picture [1,8h,8w,3]`, pictures in
@@ -233,21 +244,21 @@ impl Tiny {
             Half::Encoder => ("encode", "picture", "mean", FACTOR),
             Half::Decoder => ("decode", "latent", "picture", 1),
         };
-        let mut net = Net(Layers::new(name, &self.prefix, self.parameters()));
-        let mut x = net.0.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
+        let mut net = Wiring::new(name, &self.prefix);
+        let mut x = net.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
         if self.half == Half::Encoder {
-            x = net.0.b.one(Scale { by: 0.5 }, &[x]);
-            x = net.0.b.one(Offset { by: 0.5 }, &[x]);
+            x = net.b.one(Scale { by: 0.5 }, &[x]);
+            x = net.b.one(Offset { by: 0.5 }, &[x]);
         }
-        for layer in &self.layers {
-            x = net.layer(layer, x);
+        for step in &self.steps {
+            x = step.apply(&mut net, x);
         }
         if self.half == Half::Decoder {
-            x = net.0.b.one(Clamp { min: 0.0, max: 1.0 }, &[x]);
-            x = net.0.b.one(Scale { by: 2.0 }, &[x]);
-            x = net.0.b.one(Offset { by: -1.0 }, &[x]);
+            x = net.b.one(Clamp { min: 0.0, max: 1.0 }, &[x]);
+            x = net.b.one(Scale { by: 2.0 }, &[x]);
+            x = net.b.one(Offset { by: -1.0 }, &[x]);
         }
-        net.0.b.finish(vec![(result.to_owned(), x)])
+        net.b.finish(vec![(result.to_owned(), x)])
     }
 }
 
@@ -263,42 +274,50 @@ impl Half {
     }
 }
 
-/// The sequence's layers and blocks, of layers that all networks have.
-struct Net<'a>(Layers<'a>);
-
-impl Net<'_> {
-    fn layer(&mut self, layer: &Layer, x: Value) -> Value {
-        let b = &mut self.0.b;
-        match layer {
-            Layer::Bound => {
-                let x = b.one(Scale { by: 1.0 / BOUND }, &[x]);
-                let x = b.one(Tanh {}, &[x]);
-                b.one(Scale { by: BOUND }, &[x])
+impl Step {
+    fn apply(&self, net: &mut Wiring<'_>, x: Value) -> Value {
+        match self {
+            Step::Bound => {
+                let x = net.b.one(Scale { by: 1.0 / BOUND }, &[x]);
+                let x = net.b.one(Tanh {}, &[x]);
+                net.b.one(Scale { by: BOUND }, &[x])
             }
-            Layer::Relu => b.one(Relu {}, &[x]),
-            Layer::Upsample => b.one(UpsampleNearest { factor: 2 }, &[x]),
-            Layer::Convolution { key, stride, .. } => self.0.convolution(key, x, *stride, [1; 4]),
-            Layer::Block { key, input, output, pool } => self.block(key, x, input != output, *pool),
+            Step::Relu => net.b.one(Relu {}, &[x]),
+            Step::Upsample => net.b.one(UpsampleNearest { factor: 2 }, &[x]),
+            Step::Convolution(layer) => net.layer(layer, x),
+            Step::Block(block) => block.apply(net, x),
         }
     }
+}
 
-    fn block(&mut self, key: &str, mut x: Value, skips: bool, pool: bool) -> Value {
-        let net = &mut self.0;
-        if pool {
-            let h = net.linear(&format!("{key}.pool.0"), x);
-            let [gamma, beta] = ["weight", "bias"].map(|what| net.weight(&format!("{key}.pool.1.{what}")));
-            let h = net.b.one(GroupNorm { groups: GROUPS, eps: EPS }, &[h, gamma, beta]);
+impl Block {
+    fn declared(d: &mut Declaration<'_>, name: String, i: usize, o: usize, pool: bool) -> Block {
+        let convolutions = [(0, i), (2, o), (4, o)].map(|(n, from)| d.conv3x3(&format!("{name}.conv.{n}"), o, from, true));
+        let skip = (i != o).then(|| d.pointwise(&format!("{name}.skip"), o, i, false));
+        let pool = pool.then(|| {
+            let wider = d.pointwise(&format!("{name}.pool.0"), 4 * i, i, false);
+            let norm = d.group_norm(&format!("{name}.pool.1"), 4 * i, GROUPS, EPS);
+            [wider, norm, d.pointwise(&format!("{name}.pool.3"), i, 4 * i, false)]
+        });
+        Block { name, convolutions, skip, pool }
+    }
+
+    fn apply(&self, net: &mut Wiring<'_>, mut x: Value) -> Value {
+        if let Some([wider, norm, back]) = &self.pool {
+            let h = net.layer(wider, x);
+            let h = net.unnamed(norm, h);
             let h = net.b.one(Relu {}, &[h]);
-            let h = net.linear(&format!("{key}.pool.3"), h);
+            let h = net.layer(back, h);
             x = net.b.one(Add {}, &[x, h]);
         }
-        let h = net.conv3x3(&format!("{key}.conv.0"), x);
+        let [first, second, third] = &self.convolutions;
+        let h = net.layer(first, x);
         let h = net.b.one(Relu {}, &[h]);
-        let h = net.conv3x3(&format!("{key}.conv.2"), h);
+        let h = net.layer(second, h);
         let h = net.b.one(Relu {}, &[h]);
-        let h = net.conv3x3(&format!("{key}.conv.4"), h);
-        let skip = if skips { net.linear(&format!("{key}.skip"), x) } else { x };
+        let h = net.layer(third, h);
+        let skip = self.skip.as_ref().map_or(x, |skip| net.layer(skip, x));
         let h = net.b.one(Add {}, &[h, skip]);
-        net.named(key, Relu {}, &[h])
+        net.named(&self.name, Relu {}, &[h])
     }
 }

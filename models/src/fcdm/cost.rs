@@ -1,29 +1,34 @@
 //! What an FCDM weighs and costs: parameters by part, multiply-accumulates by stage.
 
 use fcdm_ir::{Function, Type};
+use fcdm_passes::partition::depends;
 
 use super::config::Config;
-use super::parameters::parameters;
+use super::network::parameters;
+use crate::role::{LayerKind, Place, Role};
 
 /// Parameters by kind of layer, in order of first appearance.
 pub fn parameters_by_part(cfg: &Config) -> Vec<(&'static str, u64)> {
     let mut parts = Vec::new();
     for p in parameters(cfg) {
-        add(&mut parts, part_of(&p.name), p.count() as u64);
+        add(&mut parts, part_of(p.role), p.count() as u64);
     }
     parts
 }
 
 /// Multiply-accumulates of one call of a network's function by stage (first component of the layer's name); the
-/// work that sees only timestep and class is under `condition`.
+/// work that does not see the image, its first input, is under `condition`.
 pub fn macs_by_stage(f: &Function) -> Vec<(String, u64)> {
     let mut stages = Vec::new();
+    let sees_image = depends(f, |v| v == f.inputs()[0]);
     for inst in f.insts() {
         let x: Vec<&Type> = inst.operands.iter().map(|&v| f.ty(v)).collect();
         let y: Vec<&Type> = inst.results.iter().map(|&v| f.ty(v)).collect();
         let macs = inst.op.cost(&x, &y).macs;
+        let (value, name) = (inst.results[0], &f.value(inst.results[0]).name);
+        let stage = if sees_image[value.index()] { name.split('.').next().unwrap_or(name) } else { "condition" };
         if macs > 0 {
-            add(&mut stages, stage_of(&f.value(inst.results[0]).name), macs);
+            add(&mut stages, stage.to_owned(), macs);
         }
     }
     stages
@@ -36,31 +41,17 @@ fn add<K: PartialEq>(list: &mut Vec<(K, u64)>, key: K, n: u64) {
     }
 }
 
-fn part_of(name: &str) -> &'static str {
-    if name.starts_with("t_embedder") {
-        "timestep MLPs"
-    } else if name.starts_with("y_embedder") {
-        "class tables"
-    } else if name.contains("adaLN_modulation") {
-        "adaLN projections"
-    } else if name.contains("dwconv") {
-        "depthwise convolutions"
-    } else if name.contains("pwconv") {
-        "pointwise convolutions"
-    } else if name.contains(".grn.") {
-        "GRN"
-    } else if name.starts_with("reduce_chans") {
-        "skip projections"
-    } else {
-        "3x3 convolutions"
+fn part_of(role: Role) -> &'static str {
+    match (role.place, role.layer) {
+        (Place::Timestep, _) => "timestep MLPs",
+        (Place::Class, _) => "class tables",
+        (Place::Modulation, _) => "adaLN projections",
+        (Place::Skip, _) => "skip projections",
+        (_, LayerKind::Depthwise) => "depthwise convolutions",
+        (_, LayerKind::Linear) => "pointwise convolutions",
+        (_, LayerKind::Grn) => "GRN",
+        (_, LayerKind::Convolution | LayerKind::Norm | LayerKind::Table) => "3x3 convolutions",
     }
-}
-
-fn stage_of(value: &str) -> String {
-    if value.starts_with("t_embedder") || value.contains("adaLN_modulation") {
-        return "condition".to_owned();
-    }
-    value.split('.').next().unwrap_or(value).to_owned()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use fcdm_runtime::check::MAX_COUNT;
 use super::config::Config;
 use super::import::Import;
 use super::network::{Size, network};
-use crate::compile::{AfterPass, CompileError, Compiled, Options, optimised};
+use crate::entry_points::{AfterPass, Compiled, optimised};
+use crate::options::{OptionError, Options};
 
 /// Rows of the condition's entry point: the steps of a schedule are evaluated in batches of this many, so that the
 /// weights are read once per batch and not once per step.
@@ -46,8 +47,8 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
 }
 
 /// Whether a network of these sizes can be compiled so.
-pub(crate) fn check(import: &Import, options: &Options) -> Result<(), CompileError> {
-    let (cfg, wrong) = (import.config(), |text: String| Err(CompileError::Option(text)));
+pub(crate) fn check(import: &Import, options: &Options) -> Result<(), OptionError> {
+    let (cfg, wrong) = (import.config(), |text: String| Err(OptionError(text)));
     if let Some((_, [h, w])) = import.onnx().filter(|(_, size)| *size != [options.height, options.width]) {
         return wrong(format!("size: the ONNX model was exported for {h}x{w}, found {}x{}", options.height, options.width));
     }

@@ -1,6 +1,6 @@
 //! An FCDM in a checkpoint or an ONNX model: its sizes, and its weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use fcdm_compiler::checkpoint::Checkpoint;
@@ -8,8 +8,10 @@ use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 
 use super::config::Config;
-use super::parameters::parameters;
+use super::network::parameters;
+use crate::graph_roles::roles;
 use crate::import::{ImportError, Survey, Surveyor, Tensors, survey};
+use crate::role::Role;
 
 /// An FCDM: every tensor is there and has its shape.
 pub struct Import {
@@ -19,7 +21,7 @@ pub struct Import {
 
 enum Source {
     Checkpoint(Box<Tensors>),
-    Onnx { model: Box<Onnx>, size: [usize; 2] },
+    Onnx { model: Box<Onnx>, size: [usize; 2], roles: HashMap<String, Role> },
 }
 
 impl Import {
@@ -43,7 +45,8 @@ impl Import {
         let wrong = |message: String| ImportError::Config { file: file.to_owned(), message };
         let config = Config::from_function(model.function(), null_class).map_err(wrong)?;
         let &[_, height, width, _] = &model.inputs()[0].ty.shape[..] else { return Err(wrong("expected an image x".into())) };
-        Ok(Import { source: Source::Onnx { model: Box::new(model), size: [height, width] }, config })
+        let roles = roles(model.function(), &parameters(&config));
+        Ok(Import { source: Source::Onnx { model: Box::new(model), size: [height, width], roles }, config })
     }
 
     /// The sizes.
@@ -51,9 +54,17 @@ impl Import {
         &self.config
     }
 
+    /// What a weight is for.
+    pub fn role(&self, weight: &str) -> Option<Role> {
+        match &self.source {
+            Source::Checkpoint(tensors) => tensors.role(weight),
+            Source::Onnx { roles, .. } => roles.get(weight).copied(),
+        }
+    }
+
     /// The ONNX model that it is, and the height and width that this was exported for.
     pub fn onnx(&self) -> Option<(&Onnx, [usize; 2])> {
-        if let Source::Onnx { model, size } = &self.source { Some((model, *size)) } else { None }
+        if let Source::Onnx { model, size, .. } = &self.source { Some((model, *size)) } else { None }
     }
 
     /// The file, if it is a checkpoint.

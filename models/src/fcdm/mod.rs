@@ -1,8 +1,7 @@
 //! FCDM, the fully convolutional diffusion model (arXiv 2603.09408): a U-shaped network of ConvNeXt-style blocks.
 //!
 //! - [`config`]: sizes, named or read off the shapes of a checkpoint;
-//! - [`parameters`]: every tensor under its checkpoint name, its shape there and in the IR;
-//! - [`network`]: the IR builder;
+//! - [`network`](mod@network): its layers, of which come its parameters and its function;
 //! - [`cost`]: parameters by part and multiply-accumulates by stage.
 
 pub mod config;
@@ -11,9 +10,7 @@ pub mod entries;
 pub mod import;
 pub mod initialise;
 pub mod network;
-pub mod parameters;
 
 pub use config::{Config, ConfigError, Preset};
 pub use import::Import;
-pub use network::{Size, network};
-pub use parameters::parameters;
+pub use network::{Size, network, parameters};

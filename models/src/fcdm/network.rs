@@ -1,14 +1,12 @@
-//! FCDM as IR, for one batch size and resolution. Values carry the names that the blocks have in checkpoints.
+//! FCDM: its layers, and as IR for one batch size and resolution. Values carry the names that the blocks have in checkpoints.
 
-use fcdm_ir::ops::{
-    Add, Concat, DwConv2d, Embedding, GatedAdd, Gelu, Grn, LayerNorm, Modulate, PixelShuffle, PixelUnshuffle, Silu, Split,
-    TimestepEmbedding,
-};
+use fcdm_ir::ops::{Add, Concat, GatedAdd, Gelu, LayerNorm, Modulate, PixelShuffle, PixelUnshuffle, Silu, Split, TimestepEmbedding};
 use fcdm_ir::{DType, Function, Type, Value};
 
 use super::config::{Config, FREQUENCIES, STAGES};
-use super::parameters::parameters;
-use crate::layers::Layers;
+use crate::layers::{Declaration, Layer, Wiring};
+use crate::parameter::Parameter;
+use crate::role::Place;
 
 /// Epsilon of every LayerNorm and GRN.
 const EPS: f64 = 1e-6;
@@ -29,88 +27,171 @@ pub struct Size {
 /// # Panics
 /// If height or width is zero or not divisible by 4, or the batch is empty.
 pub fn network(cfg: &Config, size: Size) -> Function {
-    assert!(size.batch > 0 && size.height > 0 && size.width > 0, "an empty evaluation: {size:?}");
-    assert!(size.height.is_multiple_of(4) && size.width.is_multiple_of(4), "height and width must be divisible by 4: {size:?}");
-    let mut net = Net(Layers::new("fcdm", "", parameters(cfg)));
-    let b = &mut net.0.b;
-    let x = b.input("x", Type::f32([size.batch, size.height, size.width, cfg.in_channels]));
-    let t = b.input("t", Type::f32([size.batch]));
-    let y = b.input("y", Type::new(DType::I32, [size.batch]));
-
-    let c: Vec<Value> = (0..3).map(|level| net.condition(level, t, y)).collect();
-    // SiLU of a condition vector is the input of every projection at its level.
-    let s: Vec<Value> = c.iter().map(|&c| net.0.b.one(Silu {}, &[c])).collect();
-
-    let x = net.0.conv3x3("x_embedder", x);
-    let skip1 = net.stage(cfg, 0, x, &s);
-    let h = net.0.conv3x3("down1_2.conv.0", skip1);
-    let h = net.0.named("down1_2", PixelUnshuffle { factor: 2 }, &[h]);
-    let skip2 = net.stage(cfg, 1, h, &s);
-    let h = net.0.conv3x3("down2_3.conv.0", skip2);
-    let h = net.0.named("down2_3", PixelUnshuffle { factor: 2 }, &[h]);
-    let h = net.stage(cfg, 2, h, &s);
-    let h = net.0.conv3x3("up3_2.conv.0", h);
-    let h = net.0.named("up3_2", PixelShuffle { factor: 2 }, &[h]);
-    let h = net.0.b.one(Concat { axis: 3 }, &[h, skip2]);
-    let h = net.0.linear("reduce_chans_2", h);
-    let h = net.stage(cfg, 3, h, &s);
-    let h = net.0.conv3x3("up2_1.conv.0", h);
-    let h = net.0.named("up2_1", PixelShuffle { factor: 2 }, &[h]);
-    let h = net.0.b.one(Concat { axis: 3 }, &[h, skip1]);
-    let h = net.0.linear("reduce_chans_1", h);
-    let h = net.stage(cfg, 4, h, &s);
-    let h = net.0.conv3x3("output_layer", h);
-
-    let m = net.0.linear("final_layer.adaLN_modulation.1", s[0]);
-    let modulation = net.0.b.emit(Split { axis: 1, parts: 2 }, &[m]);
-    for (&v, what) in modulation.iter().zip(["shift", "scale"]) {
-        net.0.b.name(v, &format!("final_layer.{what}"));
-    }
-    let h = net.0.b.one(LayerNorm { eps: EPS }, &[h]);
-    let h = net.0.b.one(Modulate {}, &[h, modulation[0], modulation[1]]);
-    let out = net.0.conv3x3("final_layer.conv", h);
-    net.0.b.finish(vec![("output".to_owned(), out)])
+    Fcdm::declared(cfg, &mut Vec::new()).function(cfg, size)
 }
 
-/// FCDM's own blocks, of layers that all networks have.
-struct Net<'a>(Layers<'a>);
+/// All parameters, in the order of registration in the official trainer, by which an optimiser state numbers its entries.
+pub fn parameters(cfg: &Config) -> Vec<Parameter> {
+    let mut list = Vec::new();
+    Fcdm::declared(cfg, &mut list);
+    list
+}
 
-impl Net<'_> {
-    /// `c = TimestepMLP(t) + ClassTable[y]` at a level.
-    fn condition(&mut self, level: usize, t: Value, y: Value) -> Value {
-        let k = level + 1;
-        let e = self.0.b.one(TimestepEmbedding { dim: FREQUENCIES }, &[t]);
-        let h = self.0.linear(&format!("t_embedder_{k}.mlp.0"), e);
-        let h = self.0.b.one(Silu {}, &[h]);
-        let h = self.0.linear(&format!("t_embedder_{k}.mlp.2"), h);
-        let table = self.0.weight(&format!("y_embedder_{k}.embedding_table.weight"));
-        let class = self.0.b.one(Embedding {}, &[table, y]);
-        self.0.named(&format!("cond_{k}"), Add {}, &[h, class])
+/// The layers.
+struct Fcdm {
+    /// One a level.
+    conditions: [Condition; 3],
+    first: Layer,
+    stages: [Vec<Block>; 5],
+    /// Before the pixels are unshuffled, and before they are shuffled, in the order of the data.
+    down: [Layer; 2],
+    up: [Layer; 2],
+    /// After a skip connection is joined, in the order of the data.
+    reduce: [Layer; 2],
+    output: Layer,
+    modulation: Layer,
+    last: Layer,
+}
+
+/// What makes a level's condition vector.
+struct Condition {
+    /// A linear layer, SiLU, a linear layer.
+    timestep: [Layer; 2],
+    class: Layer,
+}
+
+struct Block {
+    name: String,
+    dwconv: Layer,
+    pwconv1: Layer,
+    grn: Layer,
+    pwconv2: Layer,
+    modulation: Layer,
+}
+
+impl Fcdm {
+    /// Declares the layers. The order is that of registration.
+    fn declared(cfg: &Config, list: &mut Vec<Parameter>) -> Fcdm {
+        let d = &mut Declaration::new(list);
+        let [w1, w2, w3] = [0, 1, 2].map(|level| cfg.width(level));
+        let conditions = [0, 1, 2].map(|level| Condition::declared(d, cfg, level));
+        let first = d.at(Place::Input).conv3x3("x_embedder", w1, cfg.in_channels, true);
+        let encoder1 = stage(d, cfg, 0);
+        let down1 = d.conv3x3("down1_2.conv.0", w1 / 2, w1, false);
+        let encoder2 = stage(d, cfg, 1);
+        let down2 = d.conv3x3("down2_3.conv.0", w2 / 2, w2, false);
+        let latent = stage(d, cfg, 2);
+        let up2 = d.conv3x3("up3_2.conv.0", 2 * w3, w3, false);
+        let reduce2 = d.at(Place::Skip).pointwise("reduce_chans_2", w2, 2 * w2, true);
+        let decoder2 = stage(d, cfg, 3);
+        let up1 = d.conv3x3("up2_1.conv.0", 2 * w2, w2, false);
+        let reduce1 = d.at(Place::Skip).pointwise("reduce_chans_1", w1, 2 * w1, true);
+        let decoder1 = stage(d, cfg, 4);
+        let output = d.conv3x3("output_layer", w1, w1, true);
+        let modulation = d.at(Place::Modulation).linear("final_layer.adaLN_modulation.1", 2 * w1, w1);
+        let last = d.at(Place::Output).conv3x3("final_layer.conv", cfg.out_channels(), w1, true);
+        let stages = [encoder1, encoder2, latent, decoder2, decoder1];
+        Fcdm { conditions, first, stages, down: [down1, down2], up: [up2, up1], reduce: [reduce2, reduce1], output, modulation, last }
     }
 
-    fn stage(&mut self, cfg: &Config, index: usize, mut x: Value, s: &[Value]) -> Value {
-        let stage = STAGES[index];
-        for n in 0..cfg.depths[index] {
-            x = self.block(&format!("{}.{n}", stage.prefix), x, s[stage.level]);
+    fn function(&self, cfg: &Config, size: Size) -> Function {
+        assert!(size.batch > 0 && size.height > 0 && size.width > 0, "an empty evaluation: {size:?}");
+        assert!(size.height.is_multiple_of(4) && size.width.is_multiple_of(4), "height and width must be divisible by 4: {size:?}");
+        let mut wiring = Wiring::new("fcdm", "");
+        let net = &mut wiring;
+        let x = net.b.input("x", Type::f32([size.batch, size.height, size.width, cfg.in_channels]));
+        let t = net.b.input("t", Type::f32([size.batch]));
+        let y = net.b.input("y", Type::new(DType::I32, [size.batch]));
+
+        let c: Vec<Value> = self.conditions.iter().zip(1..).map(|(c, k)| c.apply(net, &format!("cond_{k}"), t, y)).collect();
+        // SiLU of a condition vector is the input of every projection at its level.
+        let s: Vec<Value> = c.iter().map(|&c| net.b.one(Silu {}, &[c])).collect();
+        let stage = |net: &mut Wiring<'_>, index: usize, x: Value| {
+            self.stages[index].iter().fold(x, |x, block| block.apply(net, x, s[STAGES[index].level]))
+        };
+
+        let x = net.layer(&self.first, x);
+        let skip1 = stage(net, 0, x);
+        let h = net.layer(&self.down[0], skip1);
+        let h = net.named("down1_2", PixelUnshuffle { factor: 2 }, &[h]);
+        let skip2 = stage(net, 1, h);
+        let h = net.layer(&self.down[1], skip2);
+        let h = net.named("down2_3", PixelUnshuffle { factor: 2 }, &[h]);
+        let h = stage(net, 2, h);
+        let h = net.layer(&self.up[0], h);
+        let h = net.named("up3_2", PixelShuffle { factor: 2 }, &[h]);
+        let h = net.b.one(Concat { axis: 3 }, &[h, skip2]);
+        let h = net.layer(&self.reduce[0], h);
+        let h = stage(net, 3, h);
+        let h = net.layer(&self.up[1], h);
+        let h = net.named("up2_1", PixelShuffle { factor: 2 }, &[h]);
+        let h = net.b.one(Concat { axis: 3 }, &[h, skip1]);
+        let h = net.layer(&self.reduce[1], h);
+        let h = stage(net, 4, h);
+        let h = net.layer(&self.output, h);
+
+        let [shift, scale] = modulation(net, "final_layer", &self.modulation, s[0], ["shift", "scale"]);
+        let h = net.b.one(LayerNorm { eps: EPS }, &[h]);
+        let h = net.b.one(Modulate {}, &[h, shift, scale]);
+        let out = net.layer(&self.last, h);
+        wiring.b.finish(vec![("output".to_owned(), out)])
+    }
+}
+
+impl Condition {
+    fn declared(d: &mut Declaration<'_>, cfg: &Config, level: usize) -> Condition {
+        let (w, k) = (cfg.width(level), level + 1);
+        let mut mlp = d.at(Place::Timestep);
+        let timestep = [mlp.linear(&format!("t_embedder_{k}.mlp.0"), w, FREQUENCIES), mlp.linear(&format!("t_embedder_{k}.mlp.2"), w, w)];
+        let class = d.at(Place::Class).table(&format!("y_embedder_{k}.embedding_table"), cfg.class_rows(), w);
+        Condition { timestep, class }
+    }
+
+    /// `c = TimestepMLP(t) + ClassTable[y]`.
+    fn apply(&self, net: &mut Wiring<'_>, name: &str, t: Value, y: Value) -> Value {
+        let e = net.b.one(TimestepEmbedding { dim: FREQUENCIES }, &[t]);
+        let h = net.layer(&self.timestep[0], e);
+        let h = net.b.one(Silu {}, &[h]);
+        let h = net.layer(&self.timestep[1], h);
+        let class = net.unnamed(&self.class, y);
+        net.named(name, Add {}, &[h, class])
+    }
+}
+
+fn stage(d: &mut Declaration<'_>, cfg: &Config, index: usize) -> Vec<Block> {
+    let stage = STAGES[index];
+    let (w, wide) = (cfg.width(stage.level), cfg.expanded[stage.level]);
+    (0..cfg.depths[index]).map(|n| Block::declared(d, format!("{}.{n}", stage.prefix), w, wide)).collect()
+}
+
+impl Block {
+    fn declared(d: &mut Declaration<'_>, name: String, w: usize, wide: usize) -> Block {
+        Block {
+            dwconv: d.depthwise(&format!("{name}.dwconv"), w, 7),
+            pwconv1: d.pointwise(&format!("{name}.pwconv1"), wide, w, true),
+            grn: d.grn(&format!("{name}.grn"), wide, EPS),
+            pwconv2: d.pointwise(&format!("{name}.pwconv2"), w, wide, true),
+            modulation: d.at(Place::Modulation).linear(&format!("{name}.adaLN_modulation.1"), 3 * w, w),
+            name,
         }
-        x
     }
 
-    fn block(&mut self, p: &str, x: Value, s: Value) -> Value {
-        let m = self.0.linear(&format!("{p}.adaLN_modulation.1"), s);
-        let modulation = self.0.b.emit(Split { axis: 1, parts: 3 }, &[m]);
-        for (&v, what) in modulation.iter().zip(["shift", "scale", "gate"]) {
-            self.0.b.name(v, &format!("{p}.{what}"));
-        }
-        let (w, bias) = (self.0.weight(&format!("{p}.dwconv.weight")), self.0.weight(&format!("{p}.dwconv.bias")));
-        let h = self.0.named(&format!("{p}.dwconv"), DwConv2d { pad: 3 }, &[x, w, bias]);
-        let h = self.0.b.one(LayerNorm { eps: EPS }, &[h]);
-        let h = self.0.b.one(Modulate {}, &[h, modulation[0], modulation[1]]);
-        let h = self.0.linear(&format!("{p}.pwconv1"), h);
-        let h = self.0.b.one(Gelu {}, &[h]);
-        let (gamma, beta) = (self.0.weight(&format!("{p}.grn.gamma")), self.0.weight(&format!("{p}.grn.beta")));
-        let h = self.0.named(&format!("{p}.grn"), Grn { eps: EPS }, &[h, gamma, beta]);
-        let h = self.0.linear(&format!("{p}.pwconv2"), h);
-        self.0.named(p, GatedAdd {}, &[x, h, modulation[2]])
+    fn apply(&self, net: &mut Wiring<'_>, x: Value, s: Value) -> Value {
+        let [shift, scale, gate] = modulation(net, &self.name, &self.modulation, s, ["shift", "scale", "gate"]);
+        let h = net.layer(&self.dwconv, x);
+        let h = net.b.one(LayerNorm { eps: EPS }, &[h]);
+        let h = net.b.one(Modulate {}, &[h, shift, scale]);
+        let h = net.layer(&self.pwconv1, h);
+        let h = net.b.one(Gelu {}, &[h]);
+        let h = net.layer(&self.grn, h);
+        let h = net.layer(&self.pwconv2, h);
+        net.named(&self.name, GatedAdd {}, &[x, h, gate])
     }
+}
+
+/// The parts of what a projection makes of the condition, named after the block that they are for.
+fn modulation<const N: usize>(net: &mut Wiring<'_>, block: &str, projection: &Layer, s: Value, names: [&str; N]) -> [Value; N] {
+    let m = net.layer(projection, s);
+    let parts = net.b.emit(Split { axis: 1, parts: N }, &[m]);
+    std::array::from_fn(|i| net.name(&format!("{block}.{}", names[i]), parts[i]))
 }

@@ -6,13 +6,14 @@
 use std::path::Path;
 
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
-use fcdm_runtime::plan::{Element, Entry, Kernel, Operand, Place, Plan, Port, Step, VERSION};
+use fcdm_runtime::kernels::{Embedding, Modulate};
+use fcdm_runtime::plan::{Element, Entry, Form, Operand, Place, Plan, Port, Step, VERSION};
 
 /// Rows of the condition.
 const PAIRS: usize = 4;
 
 fn operand(at: Place, dtype: Element, shape: &[usize]) -> Operand {
-    Operand { at, dtype, shape: shape.to_vec() }
+    Operand { at, form: Form::Dense(dtype), shape: shape.to_vec() }
 }
 
 fn port(name: &str, dtype: Element, shape: &[usize]) -> Port {
@@ -22,7 +23,7 @@ fn port(name: &str, dtype: Element, shape: &[usize]) -> Port {
 fn condition() -> Entry {
     let look_up = |i: usize, name: &str| Step {
         label: name.into(),
-        kernel: Kernel::Embedding,
+        kernel: Embedding {}.into(),
         inputs: vec![operand(Place::Weight(name.into()), Element::F32, &[3, 3]), operand(Place::Input(1), Element::I32, &[PAIRS])],
         outputs: vec![operand(Place::Output(i), Element::F32, &[PAIRS, 3])],
     };
@@ -31,6 +32,7 @@ fn condition() -> Entry {
         rows: PAIRS,
         inputs: vec![port("t", Element::F32, &[PAIRS]), port("y", Element::I32, &[PAIRS])],
         outputs: ["shift", "scale"].map(|name| port(name, Element::F32, &[PAIRS, 3])).into(),
+        state: vec![],
         arena_bytes: 0,
         arena_lower_bound: 0,
         steps: vec![look_up(0, "shift"), look_up(1, "scale")],
@@ -41,7 +43,7 @@ fn denoise(rows: usize) -> Entry {
     let (image, row) = ([rows, 4, 4, 3], [rows, 3]);
     let step = Step {
         label: "y".into(),
-        kernel: Kernel::Modulate,
+        kernel: Modulate {}.into(),
         inputs: [&image[..], &row, &row].into_iter().enumerate().map(|(i, s)| operand(Place::Input(i), Element::F32, s)).collect(),
         outputs: vec![operand(Place::Output(0), Element::F32, &image)],
     };
@@ -50,6 +52,7 @@ fn denoise(rows: usize) -> Entry {
         rows,
         inputs: vec![port("x", Element::F32, &image), port("shift", Element::F32, &row), port("scale", Element::F32, &row)],
         outputs: vec![port("y", Element::F32, &image)],
+        state: vec![],
         arena_bytes: 0,
         arena_lower_bound: 0,
         steps: vec![step],

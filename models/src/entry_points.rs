@@ -1,0 +1,49 @@
+//! Entry points as they are collected: functions after the pipeline, and what they have folded.
+
+use fcdm_compiler::assemble::EntryPoint;
+use fcdm_ir::{Builder, Function, Module};
+use fcdm_passes::partition::Copier;
+use fcdm_passes::{Pass, PassError, Report};
+
+use crate::options::Options;
+
+/// Called after every pass.
+pub type AfterPass<'a> = &'a mut dyn FnMut(&'static Pass, &Module);
+
+/// Entry points after the pipeline, and the functions of derived weights.
+#[derive(Default)]
+pub struct Compiled {
+    /// The entry points.
+    pub entries: Vec<EntryPoint>,
+    /// A function `@weights` for each network of which anything was folded.
+    pub weights: Vec<Function>,
+    /// The pipeline as it ran on the first function.
+    pub report: Option<Report>,
+}
+
+impl Compiled {
+    /// The functions `@weights` as one.
+    pub fn derived(&self) -> Option<Function> {
+        let mut b = Builder::new(Module::WEIGHTS);
+        let mut results: Vec<(String, fcdm_ir::Value)> = Vec::new();
+        for f in &self.weights {
+            let mut copier = Copier::new(f);
+            for (name, v) in f.results() {
+                let new = copier.copy(&mut b, *v);
+                // Two sizes of one network fold the same.
+                if !results.iter().any(|(n, _)| n == name) {
+                    results.push((name.clone(), new));
+                }
+            }
+        }
+        (!results.is_empty()).then(|| b.finish(results))
+    }
+}
+
+/// Runs the pipeline that the options ask for on a function.
+///
+/// # Errors
+/// [`PassError`] if a pass has a bug.
+pub(crate) fn optimised(f: Function, options: &Options, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
+    fcdm_passes::run(options.pipeline(), Module { functions: vec![f] }, observe)
+}

@@ -1,0 +1,51 @@
+//! Roles of the weights of an imported graph, whose layers nobody has declared: by the first op that takes a weight, and by what
+//! that op sees of the graph's inputs.
+
+use std::collections::HashMap;
+
+use fcdm_ir::{Function, Op};
+use fcdm_passes::partition::depends;
+
+use crate::parameter::Parameter;
+use crate::role::{LayerKind, Part, Place, Role};
+
+/// The role of every weight that an op takes. The graph's inputs are an image, and of a denoiser timestep and class after it. A
+/// weight with the name and type of one in `declared` has its role.
+pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Role> {
+    let declared: HashMap<&str, &Parameter> = declared.iter().map(|p| (p.name.as_str(), p)).collect();
+    let seen = [0, 1, 2].map(|i| depends(f, |v| f.inputs().get(i) == Some(&v)));
+    let mut roles = HashMap::new();
+    for inst in f.insts() {
+        let [image, timestep, class] = [0, 1, 2].map(|i| seen[i][inst.results[0].index()]);
+        let place = match (image, timestep, class) {
+            (false, true, true) => Place::Modulation,
+            (false, true, false) => Place::Timestep,
+            (false, false, true) => Place::Class,
+            _ => Place::Trunk,
+        };
+        for (operand, &v) in inst.operands.iter().enumerate() {
+            let (layer, part) = of_operand(&inst.op, operand);
+            let data = f.value(v);
+            let known = declared.get(data.name.as_str()).filter(|p| p.ty() == data.ty).map(|p| p.role);
+            if data.def == fcdm_ir::Def::Weight {
+                roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, place }));
+            }
+        }
+    }
+    roles
+}
+
+/// What an op does with an operand. Exporters write biases as sums and scales as products.
+fn of_operand(op: &Op, operand: usize) -> (LayerKind, Part) {
+    let part = if operand < 2 { Part::Weight } else { Part::Bias };
+    match op {
+        Op::Conv2d(_) => (LayerKind::Convolution, part),
+        Op::DwConv2d(_) => (LayerKind::Depthwise, part),
+        Op::GroupNorm(_) => (LayerKind::Norm, part),
+        Op::Grn(_) => (LayerKind::Grn, part),
+        Op::Embedding(_) => (LayerKind::Table, Part::Weight),
+        Op::Mul(_) => (LayerKind::Norm, Part::Weight),
+        Op::Add(_) => (LayerKind::Linear, Part::Bias),
+        _ => (LayerKind::Linear, part),
+    }
+}

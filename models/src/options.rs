@@ -1,0 +1,111 @@
+//! What to compile for, and what follows from it: passes, convolutions, precision.
+
+use fcdm_compiler::winograd::Winograd;
+use fcdm_passes::{OPTIMISED, PLAIN};
+use fcdm_runtime::artifact::Sampling;
+use fcdm_runtime::encoding::Encoding;
+use thiserror::Error;
+
+use crate::role::{Place, Role};
+
+/// What to compile for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Batch sizes of the denoiser's entry points.
+    pub batches: Vec<usize>,
+    /// Height of the latents, or of the pictures of a denoiser of pixels.
+    pub height: usize,
+    /// Width of the same.
+    pub width: usize,
+    /// False: no fusions, the plain kernels in the order of the network.
+    pub optimise: bool,
+    /// Which 3x3 convolutions to compute by Winograd; none if not optimised.
+    pub winograd: Winograd,
+    /// One name a class, or none.
+    pub class_names: Vec<String>,
+    /// What weights of matrices are stored in.
+    pub precision: Precision,
+    /// The decoder of the autoencoder.
+    pub decoder: bool,
+    /// Its encoder.
+    pub encoder: bool,
+    /// Bytes that decoding may take, as [`fcdm_runtime::autoencoder::decoding_bytes`] counts them.
+    pub max_memory: Option<u64>,
+    /// How to sample where nobody says otherwise, if it is to be recorded.
+    pub sampling: Option<Sampling>,
+    /// Licence of the weights, if it is to be recorded.
+    pub license: Option<String>,
+    /// Record the source's file name and the trainer's arguments. Without it the artifact depends on weights and
+    /// options alone.
+    pub source: Option<String>,
+}
+
+/// An option that does not fit the networks: one line, with what was expected and found.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct OptionError(pub String);
+
+impl Options {
+    /// Everything that is fast in f32, for batches of 1 and 2, and nothing recorded.
+    pub fn new(height: usize, width: usize) -> Options {
+        Options {
+            batches: vec![1, 2],
+            height,
+            width,
+            optimise: true,
+            winograd: Winograd::WhereFaster,
+            class_names: Vec::new(),
+            precision: Precision::F32,
+            decoder: true,
+            encoder: false,
+            max_memory: None,
+            sampling: None,
+            license: None,
+            source: None,
+        }
+    }
+
+    /// The passes.
+    pub(crate) fn pipeline(&self) -> &'static [&'static str] {
+        if self.optimise { OPTIMISED } else { PLAIN }
+    }
+
+    /// Which convolutions to compute by Winograd, whatever the precision: a quarter of the products in f32 beats bf16
+    /// arithmetic, which has half their price.
+    pub(crate) fn winograd(&self) -> Winograd {
+        if self.optimise { self.winograd } else { Winograd::Never }
+    }
+}
+
+/// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As most checkpoints have them.
+    #[default]
+    F32,
+    /// The first 8 bits of their fractions and all of their range; on a CPU with AVX-512 BF16 also the other factor.
+    Bf16,
+    /// The first 11 bits of their fractions, up to 65504.
+    F16,
+}
+
+impl Precision {
+    /// `f32`, `bf16` or `f16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+
+    /// The encoding of a matrix; `None` is a weight that no network names. Rounded
+    /// timestep MLPs would shift the times themselves.
+    pub(crate) fn encoding(self, role: Option<Role>) -> Encoding {
+        match (self, role.map(|r| r.place)) {
+            (Precision::F32, _) | (_, Some(Place::Timestep)) => Encoding::F32,
+            (Precision::Bf16, _) => Encoding::Bf16,
+            (Precision::F16, _) => Encoding::F16,
+        }
+    }
+}
