@@ -5,7 +5,7 @@
 //! which trainers register them, by which optimisers and fingerprints number them, and instructions follow the data. A layer's
 //! value has its name.
 
-use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, GroupNorm, Grn, Linear};
+use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, Grn, GroupNorm, Linear};
 use fcdm_ir::{Builder, Op, Type, Value};
 
 use crate::parameter::{CheckpointLayout, Parameter};

@@ -107,13 +107,14 @@ const BIASED: Kind = Kind::Convolution { stride: 1, bias: true };
 const PLAIN: Kind = Kind::Convolution { stride: 1, bias: false };
 const HALVING: Kind = Kind::Convolution { stride: 2, bias: false };
 
+const BLOCK: Kind = Kind::Block;
 
 const ENCODER: [Kind; 15] =
-    [BIASED, Kind::Block, HALVING, Kind::Block, Kind::Block, Kind::Block, HALVING, Kind::Block, Kind::Block, Kind::Block, HALVING, Kind::Block, Kind::Block, Kind::Block, BIASED];
+    [BIASED, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, BIASED];
 #[rustfmt::skip]
 const DECODER: [Kind; 20] = [
-    Kind::Bound, BIASED, Kind::Relu, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample,
-    PLAIN, Kind::Block, BIASED,
+    Kind::Bound, BIASED, Kind::Relu, BLOCK, BLOCK, BLOCK, Kind::Upsample, PLAIN, BLOCK, BLOCK, BLOCK, Kind::Upsample, PLAIN, BLOCK, BLOCK,
+    BLOCK, Kind::Upsample, PLAIN, BLOCK, BIASED,
 ];
 
 /// What is there, with its layers.

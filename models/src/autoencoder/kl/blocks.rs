@@ -93,13 +93,7 @@ pub(super) struct Mid {
 }
 
 impl Mid {
-    pub fn declared(
-        d: &mut Declaration<'_>,
-        half: &str,
-        width: usize,
-        shape: &dyn Fn(&str) -> Option<Vec<usize>>,
-        norm: Norm,
-    ) -> Mid {
+    pub fn declared(d: &mut Declaration<'_>, half: &str, width: usize, shape: &dyn Fn(&str) -> Option<Vec<usize>>, norm: Norm) -> Mid {
         let first = Resnet::declared(d, format!("{half}.mid_block.resnets.0"), width, width, norm);
         let attention = Attention::found(d, format!("{half}.mid_block.attentions.0"), width, shape, norm);
         let second = Resnet::declared(d, format!("{half}.mid_block.resnets.1"), width, width, norm);
