@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use fcdm_models::autoencoder::tiny::Half;
-use fcdm_models::latents::{Array, Contents, Encoded, Layout, PictureFile, Store, pictures};
+use fcdm_models::latents::{Array, Contents, Encoded, LatentLayout, PictureFile, Store, pictures};
 use fcdm_models::pictures::{Picture, centre_square, load, size};
 use fcdm_models::tensors::channels_first;
 use fcdm_runtime::artifact::{Artifact, keys};
@@ -141,8 +141,8 @@ impl<'a> Work<'a> {
     fn store(&self, files: &[PictureFile], artifact: &Artifact) -> Result<Store, Failure> {
         let [h, w, c] = self.encoder.latent();
         let layout = match self.a.format {
-            Format::Npy => Layout::Npy,
-            Format::Zarr => Layout::Zarr,
+            Format::Npy => LatentLayout::Npy,
+            Format::Zarr => LatentLayout::Zarr,
         };
         let made = json!({
             "folder": self.a.folder, "size": self.a.size, "samples": self.a.samples, "flip": !self.a.no_flip, "seed": self.a.seed,
