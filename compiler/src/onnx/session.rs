@@ -65,7 +65,8 @@ impl Session {
     /// See [`SessionError`].
     pub fn new(onnx: &Onnx, threads: usize) -> Result<Session, SessionError> {
         let compiled = onnx.whole()?;
-        let assembly = assemble(compiled.entries, compiled.weights.as_ref(), Winograd::WhereFaster, &|_| Element::F32)?;
+        let derived = compiled.derived();
+        let assembly = assemble(compiled.entries, derived.as_ref(), Winograd::WhereFaster, &|_| Element::F32)?;
         let weights = InMemory::new(&assembly, onnx)?;
         let program = Program::load(assembly.plan, Arc::new(weights))?;
         let executor = Executor::new(Arc::new(program), threads)?;
