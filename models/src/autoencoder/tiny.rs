@@ -124,7 +124,7 @@ enum Step {
     Relu,
     Upsample,
     Convolution(Layer),
-    Block(Block),
+    Block(Box<Block>),
 }
 
 /// Three convolutions beside a skip; before them, in some, a branch that sees pooled context.
@@ -197,7 +197,7 @@ impl Tiny {
                 Kind::Block => {
                     let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;
                     let pool = shape(&format!("{}.pool.0.weight", key())).is_some();
-                    Step::Block(Block::declared(d, key(), i, o, pool))
+                    Step::Block(Box::new(Block::declared(d, key(), i, o, pool)))
                 }
             });
         }
