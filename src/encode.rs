@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use fcdm_models::autoencoder::tiny::Half;
-use fcdm_models::latents::{Contents, Encoded, Layout, PictureFile, Posteriors, Store, pictures};
+use fcdm_models::latents::{Contents, Encoded, LatentLayout, PictureFile, Posteriors, Store, pictures};
 use fcdm_models::pictures::{centre_square, load, size};
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::autoencoder::Encoder;
@@ -119,8 +119,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 fn store(a: &Arguments, files: &[PictureFile], artifact: &Artifact, posteriors: &Posteriors) -> Result<Store, Failure> {
     let [h, w, c] = posteriors.latent();
     let layout = match a.format {
-        Format::Npy => Layout::Npy,
-        Format::Zarr => Layout::Zarr,
+        Format::Npy => LatentLayout::Npy,
+        Format::Zarr => LatentLayout::Zarr,
     };
     let made = json!({
         "folder": a.folder, "size": a.size, "samples": a.samples, "flip": !a.no_flip, "seed": a.seed,

@@ -5,6 +5,7 @@
 //! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
 //!   [`checker`]: proves that the places are right, without sharing code with what chose them;
 //! - [`target`]: the machine that plans are made for; [`winograd`]: which convolutions are computed by Winograd;
+//! - [`compiled`]: functions that are to be entry points;
 //! - [`in_memory`]: an assembly's tensors without a file;
 //! - [`weights`]: where tensors come from, and their packed forms; [`assemble`]: the artifact.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ pub mod allocate;
 pub mod assemble;
 pub mod checker;
 pub mod checkpoint;
+pub mod compiled;
 pub mod in_memory;
 pub mod lower;
 pub mod onnx;

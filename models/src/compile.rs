@@ -1,76 +1,32 @@
 //! From trained networks to an artifact: functions at every size asked for, the pipeline, the plan, the file.
 
-use std::cell::RefCell;
+mod description;
+mod networks;
+mod tensors;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use fcdm_compiler::assemble::{AssembleError, Assembly, assemble};
+use fcdm_compiler::compiled::Compiled;
 use fcdm_compiler::target::Target;
-use fcdm_compiler::weights::{Stored, WeightError, WeightSource, WeightUse};
-use fcdm_ir::{Function, Module};
-use fcdm_passes::{Pass, PassError, Report, folded_from};
-use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write};
+use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
+use fcdm_ir::Module;
+use fcdm_passes::{Pass, PassError, Report};
+use fcdm_runtime::artifact::{ArtifactContents, WriteError};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::plan::Plan;
-use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::autoencoder::{Autoencoder, entries as autoencoder};
-use crate::entry_points::{AfterPass, Compiled};
-use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
-use crate::fcdm::{self, Config, Import};
-use crate::import::{ImportError, Sources, Survey};
-use crate::options::OptionError;
+use crate::autoencoder::entries as autoencoder;
+use crate::fcdm::{self, Config};
+use crate::import::{ImportError, Survey};
+use crate::options::{AfterPass, OptionError};
 pub use crate::options::{Options, Precision};
-use crate::role::Role;
-
-/// The networks of an artifact, any of which may be missing.
-#[derive(Clone, Copy, Default)]
-pub struct Networks<'a> {
-    /// The denoiser.
-    pub fcdm: Option<&'a Import>,
-    /// From its latents to pictures, and back.
-    pub autoencoder: Option<&'a Autoencoder>,
-    /// A cheaper decoder of the same latents, for looking at unfinished ones.
-    pub preview: Option<&'a Autoencoder>,
-}
-
-impl<'a> Networks<'a> {
-    fn autoencoders(self) -> impl Iterator<Item = &'a Autoencoder> {
-        self.autoencoder.into_iter().chain(self.preview)
-    }
-
-    /// What a weight is for; of one that is computed of others, what the first of them is.
-    pub fn role(self, weight: &str) -> Option<Role> {
-        let weight = folded_from(weight);
-        let of_fcdm = self.fcdm.and_then(|i| i.role(weight));
-        of_fcdm.or_else(|| self.autoencoders().find_map(|a| a.role(weight)))
-    }
-
-    fn sources(self) -> Sources<'a> {
-        let fcdm = self.fcdm.map(|i| i as &dyn WeightSource);
-        Sources(fcdm.into_iter().chain(self.autoencoders().map(|a| a as &dyn WeightSource)).collect())
-    }
-
-    /// What a look at all values finds, by the names of the fingerprints in the artifact's provenance.
-    fn surveys(self, progress: Progress<'_>) -> Result<Option<Vec<(&'static str, Survey)>>, ImportError> {
-        let mut all = Vec::new();
-        let mut keep = |name, found: Option<Survey>| found.map(|s| all.push((name, s))).is_some();
-        let mut done = true;
-        if let Some(import) = self.fcdm {
-            done = keep("weights_xxh3", import.survey(progress)?);
-        }
-        for (name, a) in [("autoencoder_xxh3", self.autoencoder), ("preview_xxh3", self.preview)] {
-            if let (true, Some(a)) = (done, a) {
-                done = keep(name, a.survey(progress)?);
-            }
-        }
-        Ok(done.then_some(all))
-    }
-}
-
-/// Told how many of how many values have been read; false stops it.
-type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
+pub use description::passes_json;
+use description::{provenance, report};
+pub use networks::Networks;
+use tensors::write_tensors;
 
 /// Why there is no artifact.
 #[derive(Debug, Error)]
@@ -195,95 +151,7 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
         license: options.license.clone(),
     };
     let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
-    let checksum = write_tensors(path, &contents, &assembly, &tensors, &networks.sources(), observer)?;
+    let checksum = write_tensors(path, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
-}
-
-fn provenance(networks: Networks<'_>, options: &Options, surveys: &[(&'static str, Survey)]) -> Value {
-    let mut p = json!({ "compiler": format!("fcdm {}", env!("CARGO_PKG_VERSION")) });
-    for (name, survey) in surveys {
-        p[*name] = json!(format!("{:016x}", survey.fingerprint));
-    }
-    if let Some(source) = &options.source {
-        p["source"] = json!(source);
-        if let Some(import) = networks.fcdm {
-            p["arguments"] = json!(import.arguments());
-        }
-    }
-    p
-}
-
-/// The passes as they ran: name, whether anything changed, instructions before and after.
-pub fn passes_json(report: &Report) -> serde_json::Value {
-    report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
-}
-
-fn report(networks: Networks<'_>, options: &Options, passes: &Report) -> Value {
-    let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
-    let (mut parameters, mut macs) = (Vec::new(), Vec::new());
-    if let Some(import) = networks.fcdm {
-        let size = fcdm::Size { batch: 1, height: options.height, width: options.width };
-        parameters.extend(parameters_by_part(import.config()).into_iter().map(|(k, v)| (k.to_owned(), v)));
-        macs.extend(macs_by_stage(&fcdm::network(import.config(), size)));
-    }
-    if let Some(a) = networks.autoencoder {
-        parameters.push(("autoencoder".to_owned(), a.count()));
-        let cost = |f: Function| fcdm_ir::graph::cost(&f).macs;
-        let decode = options.decoder.then(|| a.decode(options.height, options.width).ok()).flatten();
-        macs.extend(decode.map(|f| ("decode".to_owned(), cost(f))));
-    }
-    json!({
-        "precision": options.precision.name(),
-        "parameters": list(parameters),
-        "macs": list(macs),
-        "passes": passes_json(passes),
-    })
-}
-
-/// Why a tensor was not made and written.
-enum Unmade {
-    Disk(std::io::Error),
-    Weight(WeightError),
-}
-
-impl From<WeightError> for Unmade {
-    fn from(e: WeightError) -> Unmade {
-        Unmade::Weight(e)
-    }
-}
-
-fn write_tensors(
-    path: &Path,
-    contents: &ArtifactContents,
-    assembly: &Assembly,
-    tensors: &BTreeMap<String, (Stored, &WeightUse)>,
-    weights: &Sources<'_>,
-    observer: &mut dyn Observer,
-) -> Result<String, CompileError> {
-    // The writer only knows errors of the disk; one of a weight is kept here and given back in its place.
-    let failed: RefCell<Option<WeightError>> = RefCell::new(None);
-    let keep = |e: Unmade| match e {
-        Unmade::Disk(e) => e,
-        Unmade::Weight(e) => {
-            let text = e.to_string();
-            *failed.borrow_mut() = Some(e);
-            std::io::Error::other(text)
-        }
-    };
-    let keep = &keep;
-    let tensors = tensors.values().map(|(stored, usage)| {
-        TensorSource::new(stored.name.as_str(), stored.element, stored.shape.clone(), move |w| {
-            assembly.pieces(usage, stored, weights, &mut |piece| w.write_all(&piece).map_err(Unmade::Disk)).map_err(keep)
-        })
-    });
-    let go_on = std::cell::Cell::new(true);
-    let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
-    let written = write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress);
-    match (written, failed.take()) {
-        (_, Some(e)) => Err(e.into()),
-        (Err(WriteError::Cancelled { .. }), None) => Err(CompileError::Cancelled),
-        (Err(e), None) => Err(e.into()),
-        (Ok(checksum), None) => Ok(checksum),
-    }
 }

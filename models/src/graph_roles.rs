@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use fcdm_ir::{Function, Op};
+use fcdm_ir::{Def, Function, Op};
 use fcdm_passes::partition::depends;
 
 use crate::parameter::Parameter;
 use crate::role::{LayerKind, Part, Place, Role};
 
 /// The role of every weight that an op takes. The graph's inputs are an image, and of a denoiser timestep and class after it. A
-/// weight with the name and type of one in `declared` has its role.
+/// weight with the name and as many values as one in `declared` has its role.
 pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Role> {
     let declared: HashMap<&str, &Parameter> = declared.iter().map(|p| (p.name.as_str(), p)).collect();
     let seen = [0, 1, 2].map(|i| depends(f, |v| f.inputs().get(i) == Some(&v)));
@@ -24,10 +24,10 @@ pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Rol
             _ => Place::Trunk,
         };
         for (operand, &v) in inst.operands.iter().enumerate() {
-            let (layer, part) = of_operand(&inst.op, operand);
             let data = f.value(v);
-            let known = declared.get(data.name.as_str()).filter(|p| p.ty() == data.ty).map(|p| p.role);
-            if data.def == fcdm_ir::Def::Weight {
+            if data.def == Def::Weight {
+                let (layer, part) = of_operand(&inst.op, operand);
+                let known = declared.get(data.name.as_str()).filter(|p| p.count() == data.ty.count()).map(|p| p.role);
                 roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, place }));
             }
         }
@@ -47,5 +47,27 @@ fn of_operand(op: &Op, operand: usize) -> (LayerKind, Part) {
         Op::Mul(_) => (LayerKind::Norm, Part::Weight),
         Op::Add(_) => (LayerKind::Linear, Part::Bias),
         _ => (LayerKind::Linear, part),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fcdm::{Preset, Size, network, parameters};
+
+    /// Without names the graph tells what was declared, but for which layers of the trunk stand first, last or behind a skip.
+    #[test]
+    fn graphs_tell_what_layers_declare() {
+        let cfg = Preset::S.config();
+        let f = network(&cfg, Size { batch: 2, height: 8, width: 8 });
+        let (told, known) = (roles(&f, &[]), roles(&f, &parameters(&cfg)));
+        for p in parameters(&cfg) {
+            assert_eq!(known[&p.name], p.role, "{}", p.name);
+            let place = match p.role.place {
+                Place::Input | Place::Skip | Place::Output => Place::Trunk,
+                place => place,
+            };
+            assert_eq!(told[&p.name], Role { place, ..p.role }, "{}", p.name);
+        }
     }
 }

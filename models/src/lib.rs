@@ -5,7 +5,6 @@
 pub mod autoencoder;
 pub mod bundled;
 pub mod compile;
-mod entry_points;
 pub mod fcdm;
 mod graph_roles;
 pub mod import;

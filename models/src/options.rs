@@ -1,7 +1,8 @@
 //! What to compile for, and what follows from it: passes, convolutions, precision.
 
 use fcdm_compiler::winograd::Winograd;
-use fcdm_passes::{OPTIMISED, PLAIN};
+use fcdm_ir::{Function, Module};
+use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
 use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
 use thiserror::Error;
@@ -45,6 +46,9 @@ pub struct Options {
 #[error("{0}")]
 pub struct OptionError(pub String);
 
+/// Called after every pass.
+pub type AfterPass<'a> = &'a mut dyn FnMut(&'static Pass, &Module);
+
 impl Options {
     /// Everything that is fast in f32, for batches of 1 and 2, and nothing recorded.
     pub fn new(height: usize, width: usize) -> Options {
@@ -65,9 +69,13 @@ impl Options {
         }
     }
 
-    /// The passes.
-    pub(crate) fn pipeline(&self) -> &'static [&'static str] {
-        if self.optimise { OPTIMISED } else { PLAIN }
+    /// Runs the pipeline that these ask for on a function.
+    ///
+    /// # Errors
+    /// [`PassError`] if a pass has a bug.
+    pub(crate) fn optimised(&self, f: Function, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
+        let pipeline = if self.optimise { OPTIMISED } else { PLAIN };
+        fcdm_passes::run(pipeline, Module { functions: vec![f] }, observe)
     }
 
     /// Which convolutions to compute by Winograd, whatever the precision: a quarter of the products in f32 beats bf16

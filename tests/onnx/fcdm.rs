@@ -11,7 +11,7 @@ use fcdm_compiler::target::Target;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_models::fcdm::import::Import;
-use fcdm_models::fcdm::{Size, network};
+use fcdm_models::fcdm::{Size, network, parameters};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, Input, Program};
 use fcdm_runtime::plan::{Operand, Step};
@@ -59,7 +59,8 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
         let onnx = Onnx::open(&golden().join(format!("fcdm{rows}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
         let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
         let compiled = compiled.expect("an FCDM splits into condition and denoiser");
-        let ours = assemble(compiled.entries, compiled.weights.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
+        let derived = compiled.derived();
+        let ours = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
         for (a, b) in ours.plan.entries.iter().zip(&theirs.plan.entries) {
             assert_eq!((&a.name, a.rows, a.arena_bytes), (&b.name, b.rows, b.arena_bytes));
             assert_eq!(kernels(&a.steps), kernels(&b.steps), "{} at {} rows, exported at {rows}", a.name, a.rows);
@@ -69,6 +70,16 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
             let (a, b) = (ours.bytes(usage, &stored, &onnx).unwrap(), theirs.bytes(usage, &stored, &import).unwrap());
             assert!(a == b, "{}", stored.name);
         }
+    }
+}
+
+#[test]
+fn the_weights_of_an_exported_fcdm_have_the_roles_of_its_checkpoint() {
+    let native = Import::new(checkpoint(), true).unwrap();
+    let onnx = Onnx::open(&golden().join("fcdm2.onnx")).unwrap();
+    let exported = Import::from_onnx(onnx, "fcdm2.onnx", true).unwrap();
+    for p in parameters(native.config()) {
+        assert_eq!((exported.role(&p.name), native.role(&p.name)), (Some(p.role), Some(p.role)), "{}", p.name);
     }
 }
 

@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::budget::Budget;
 use super::error::{CheckpointError, Place, shown};
 use super::names::Named;
-use super::tensor::{ElementType, Layout, RANK, row_major};
+use super::tensor::{ElementType, RANK, TensorClaim, row_major};
 
 /// Bytes of the length before the header.
 const LENGTH: usize = 8;
@@ -206,7 +206,7 @@ impl Description {
                 let info = super::TensorInfo { dtype: element(self.dtype), shape };
                 Ok(super::tensor::Stored { info, strides: Vec::new(), start: storage.start })
             }
-            dtype => Layout { dtype, size, shape, strides: &strides, offset: 0, storage: storage.clone() }.place(),
+            dtype => TensorClaim { dtype, size, shape, strides: &strides, offset: 0, storage: storage.clone() }.place(),
         }
     }
 }

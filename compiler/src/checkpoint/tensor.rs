@@ -1,6 +1,6 @@
 //! Where a tensor lies in the file, and how its values are read from there.
 //!
-//! [`Layout::place`] admits only what fits: after it, reading a tensor can neither leave its storage nor produce more
+//! [`TensorClaim::place`] admits only what fits: after it, reading a tensor can neither leave its storage nor produce more
 //! values than the storage holds.
 
 use std::ops::Range;
@@ -68,7 +68,7 @@ pub(super) struct Stored {
 }
 
 /// What a file claims about a tensor, before anything is believed.
-pub(super) struct Layout<'a> {
+pub(super) struct TensorClaim<'a> {
     pub dtype: ElementType,
     /// Bytes of one element.
     pub size: usize,
@@ -80,7 +80,7 @@ pub(super) struct Layout<'a> {
     pub storage: Range<usize>,
 }
 
-impl Layout<'_> {
+impl TensorClaim<'_> {
     /// Checks every claim; the error is what was expected and what was found.
     pub fn place(&self) -> Result<Stored, (String, String)> {
         if self.shape.len() > RANK || self.strides.len() != self.shape.len() {

@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::error::{CheckpointError, Place, shown};
 use super::names::{self, Named};
 use super::pickle::{self, Pickle, Value};
-use super::tensor::{ElementType, Layout, RANK, Stored};
+use super::tensor::{ElementType, RANK, Stored, TensorClaim};
 use super::zip::Directory;
 use super::{Notes, Weights};
 
@@ -168,7 +168,7 @@ impl Archive<'_> {
         let strides = self.integers(strides, &mut strides_room).ok_or_else(|| wrong("strides of at most 8 integers", strides))?;
         let offset = p.int(offset).ok_or_else(|| wrong("an integer offset", offset))?;
         budget.charge(2 * size_of::<usize>() * shape.len() + 32)?;
-        let layout = Layout { dtype: element_type, size, shape, strides, offset, storage };
+        let layout = TensorClaim { dtype: element_type, size, shape, strides, offset, storage };
         layout.place().map_err(|(expected, found)| self.place.tensor(name, expected, found))
     }
 

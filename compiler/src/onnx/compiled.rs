@@ -1,20 +1,11 @@
-//! From an imported model to entry points, for [`crate::assemble::assemble`].
+//! From an imported model to entry points.
 
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{IMPORTED, OPTIMISED, PassError, Report, rebatch};
 
 use super::Onnx;
 use crate::assemble::EntryPoint;
-
-/// A model after the pipeline.
-pub struct Compiled {
-    /// What can be run.
-    pub entries: Vec<EntryPoint>,
-    /// `@weights`, if anything was folded.
-    pub weights: Option<Function>,
-    /// The pipelines as they ran on the first entry point.
-    pub report: Report,
-}
+use crate::compiled::Compiled;
 
 impl Onnx {
     /// The whole model as one entry point, `network`, with the inputs and outputs of [`Onnx::inputs`] and [`Onnx::outputs`].
@@ -24,10 +15,10 @@ impl Onnx {
     pub fn whole(&self) -> Result<Compiled, PassError> {
         let passes: Vec<&str> = IMPORTED.iter().chain(OPTIMISED).copied().filter(|&p| p != "hoist_condition").collect();
         let (mut m, report) = run(&passes, &self.function)?;
-        let weights = m.function(Module::WEIGHTS).cloned();
+        let weights = m.function(Module::WEIGHTS).cloned().into_iter().collect();
         let function = m.functions.pop().expect("passes keep functions, and @weights comes first");
         let rows = rows(&function);
-        Ok(Compiled { entries: vec![EntryPoint::new(function, rows)], weights, report })
+        Ok(Compiled { entries: vec![EntryPoint::new(function, rows)], weights, report: Some(report) })
     }
 
     /// The model as a denoiser of its input `x`, at each number of rows, and its condition at `condition_rows`: the entry points
@@ -36,22 +27,23 @@ impl Onnx {
     /// # Errors
     /// [`PassError`] if a pass has a bug.
     pub fn conditioned(&self, condition_rows: usize, batches: &[usize]) -> Result<Option<Compiled>, PassError> {
-        let (mut m, recognised) = run(IMPORTED, &self.function)?;
+        let (mut m, mut recognised) = run(IMPORTED, &self.function)?;
         let function = m.functions.pop().expect("passes keep functions");
-        let mut compiled: Option<Compiled> = None;
+        let mut compiled = Compiled::default();
         for (i, &rows) in std::iter::once(&condition_rows).chain(batches).enumerate() {
             let Some(f) = rebatch(&function, rows) else { return Ok(None) };
             let (m, report) = run(OPTIMISED, &f)?;
             let Some(part) = m.function(if i == 0 { "condition" } else { "denoise" }) else { return Ok(None) };
-            let weights = m.function(Module::WEIGHTS).cloned();
-            let entry = EntryPoint::new(part.clone(), rows);
-            let all = compiled.get_or_insert_with(|| Compiled { entries: Vec::new(), weights, report: recognised.clone() });
-            all.entries.push(entry);
+            if i == 0 {
+                // Other numbers of rows fold the same.
+                compiled.weights.extend(m.function(Module::WEIGHTS).cloned());
+            }
+            compiled.entries.push(EntryPoint::new(part.clone(), rows));
             if i == 1 {
-                all.report.runs.extend(report.runs);
+                recognised.runs.extend(report.runs);
             }
         }
-        Ok(compiled)
+        Ok(Some(Compiled { report: Some(recognised), ..compiled }))
     }
 }
 

@@ -38,7 +38,6 @@ use fcdm_ir::{DType, Function, Type};
 use fcdm_passes::rewrite::sweep;
 
 use crate::weights::{WeightError, WeightSource};
-pub use compiled::Compiled;
 use constant::{permuted, read};
 pub use error::OnnxError;
 use import::{Import, Stored, Tensor, Val, legal, preferred};

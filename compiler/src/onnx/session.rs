@@ -66,7 +66,8 @@ impl Session {
     /// See [`SessionError`].
     pub fn new(onnx: &Onnx, threads: usize) -> Result<Session, SessionError> {
         let compiled = onnx.whole()?;
-        let assembly = assemble(compiled.entries, compiled.weights.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
+        let derived = compiled.derived();
+        let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
         let weights = InMemory::new(&assembly, onnx)?;
         let program = Program::load(assembly.plan, Arc::new(weights), Isa::from_env().map_err(ExecutorError::from)?)?;
         let executor = Executor::new(Arc::new(program), threads)?;

@@ -4,6 +4,7 @@
 //! `max_memory`, decoders that would take more are left out, and if none is left the compilation is refused.
 
 use fcdm_compiler::assemble::EntryPoint;
+use fcdm_compiler::compiled::Compiled;
 use fcdm_ir::Module;
 use fcdm_passes::PassError;
 use fcdm_runtime::artifact::AutoencoderInfo;
@@ -12,8 +13,7 @@ use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::plan::{Entry, Plan};
 
 use super::Autoencoder;
-use crate::entry_points::{AfterPass, Compiled, optimised};
-use crate::options::{OptionError, Options};
+use crate::options::{AfterPass, OptionError, Options};
 
 /// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
 const TILES: [usize; 3] = [64, 32, 16];
@@ -68,7 +68,7 @@ pub(crate) fn encoder(a: &Autoencoder, options: &Options, all: &mut Compiled, ob
 
 fn add(f: fcdm_ir::Function, name: &str, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
     let watch = all.report.is_none();
-    let (m, report) = optimised(f, options, &mut |p, m| {
+    let (m, report) = options.optimised(f, &mut |p, m| {
         if watch {
             observe(p, m);
         }

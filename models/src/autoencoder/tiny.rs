@@ -107,27 +107,14 @@ const BIASED: Kind = Kind::Convolution { stride: 1, bias: true };
 const PLAIN: Kind = Kind::Convolution { stride: 1, bias: false };
 const HALVING: Kind = Kind::Convolution { stride: 2, bias: false };
 
-const ENCODER: [Kind; 15] = [
-    BIASED,
-    Kind::Block,
-    HALVING,
-    Kind::Block,
-    Kind::Block,
-    Kind::Block,
-    HALVING,
-    Kind::Block,
-    Kind::Block,
-    Kind::Block,
-    HALVING,
-    Kind::Block,
-    Kind::Block,
-    Kind::Block,
-    BIASED,
-];
+const BLOCK: Kind = Kind::Block;
+
+const ENCODER: [Kind; 15] =
+    [BIASED, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, HALVING, BLOCK, BLOCK, BLOCK, BIASED];
 #[rustfmt::skip]
 const DECODER: [Kind; 20] = [
-    Kind::Bound, BIASED, Kind::Relu, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample, PLAIN, Kind::Block, Kind::Block, Kind::Block, Kind::Upsample,
-    PLAIN, Kind::Block, BIASED,
+    Kind::Bound, BIASED, Kind::Relu, BLOCK, BLOCK, BLOCK, Kind::Upsample, PLAIN, BLOCK, BLOCK, BLOCK, Kind::Upsample, PLAIN, BLOCK, BLOCK,
+    BLOCK, Kind::Upsample, PLAIN, BLOCK, BIASED,
 ];
 
 /// What is there, with its layers.
@@ -137,7 +124,7 @@ enum Step {
     Relu,
     Upsample,
     Convolution(Layer),
-    Block(Block),
+    Block(Box<Block>),
 }
 
 /// Three convolutions beside a skip; before them, in some, a branch that sees pooled context.
@@ -210,7 +197,7 @@ impl Tiny {
                 Kind::Block => {
                     let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;
                     let pool = shape(&format!("{}.pool.0.weight", key())).is_some();
-                    Step::Block(Block::declared(d, key(), i, o, pool))
+                    Step::Block(Box::new(Block::declared(d, key(), i, o, pool)))
                 }
             });
         }

@@ -1,6 +1,7 @@
 //! The entry points of an FCDM: what they are, whether options fit them, how the artifact describes them.
 
 use fcdm_compiler::assemble::EntryPoint;
+use fcdm_compiler::compiled::Compiled;
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError};
 use fcdm_runtime::artifact::{ModelInfo, Prediction};
@@ -9,8 +10,7 @@ use fcdm_runtime::check::MAX_COUNT;
 use super::config::Config;
 use super::import::Import;
 use super::network::{Size, network};
-use crate::entry_points::{AfterPass, Compiled, optimised};
-use crate::options::{OptionError, Options};
+use crate::options::{AfterPass, OptionError, Options};
 
 /// Rows of the condition's entry point: the steps of a schedule are evaluated in batches of this many, so that the
 /// weights are read once per batch and not once per step.
@@ -26,20 +26,19 @@ pub const CONDITION_ROWS: usize = 64;
 pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
     if let Some((model, _)) = import.onnx() {
         let found = model.conditioned(CONDITION_ROWS, &options.batches)?;
-        let found = found.expect("its graph was seen to be an FCDM's");
-        return Ok(Compiled { entries: found.entries, weights: found.weights.into_iter().collect(), report: Some(found.report) });
+        return Ok(found.expect("its graph was seen to be an FCDM's"));
     }
     let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
     let take = |m: &Module, name: &str| m.function(name).expect("hoisting splits every FCDM").clone();
-    let (wide, _) = optimised(at(CONDITION_ROWS), options, &mut |_, _| {})?;
+    let (wide, _) = options.optimised(at(CONDITION_ROWS), &mut |_, _| {})?;
     let condition = EntryPoint::new(take(&wide, "condition"), CONDITION_ROWS);
     let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
     let mut compiled = Compiled { entries: vec![condition], weights, report: None };
     for &batch in &options.batches {
         let mut unwatched = |_: &'static Pass, _: &Module| {};
         let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
-        let (m, report) = optimised(at(batch), options, watch)?;
+        let (m, report) = options.optimised(at(batch), watch)?;
         compiled.report.get_or_insert(report);
         compiled.entries.push(EntryPoint::new(take(&m, "denoise"), batch));
     }

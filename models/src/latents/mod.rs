@@ -26,7 +26,7 @@ pub use posterior::Posteriors;
 
 /// How latents are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum LatentLayout {
     /// A `.npy` file for every picture and array.
     Npy,
     /// A zarr store (version 2), uncompressed.
@@ -99,9 +99,9 @@ pub struct Encoded {
 /// A store that is being written, in the order of the pictures. Files appear whole or not at all; what is there is not written
 /// again, so that an interrupted run goes on where it was.
 pub enum Store {
-    /// See [`Layout::Npy`].
+    /// See [`LatentLayout::Npy`].
     Npy(npy::NpyStore),
-    /// See [`Layout::Zarr`].
+    /// See [`LatentLayout::Zarr`].
     Zarr(zarr::ZarrStore),
 }
 
@@ -110,12 +110,12 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be made, or is there with other contents.
-    pub fn open(folder: &Path, layout: Layout, contents: Contents) -> Result<Store, FileError> {
+    pub fn open(folder: &Path, layout: LatentLayout, contents: Contents) -> Result<Store, FileError> {
         make_folder(folder)?;
         same_contents(folder, layout, &contents)?;
         Ok(match layout {
-            Layout::Npy => Store::Npy(npy::NpyStore::open(folder, contents)?),
-            Layout::Zarr => Store::Zarr(zarr::ZarrStore::open(folder, contents)?),
+            LatentLayout::Npy => Store::Npy(npy::NpyStore::open(folder, contents)?),
+            LatentLayout::Zarr => Store::Zarr(zarr::ZarrStore::open(folder, contents)?),
         })
     }
 
@@ -151,10 +151,10 @@ impl Store {
 }
 
 /// Holds what the folder's store says of itself against what is to be stored, and writes it down if it says nothing yet.
-fn same_contents(folder: &Path, layout: Layout, contents: &Contents) -> Result<(), FileError> {
+fn same_contents(folder: &Path, layout: LatentLayout, contents: &Contents) -> Result<(), FileError> {
     let path = folder.join(DESCRIPTION);
     let arrays: Vec<&str> = contents.arrays.iter().map(|a| a.name()).collect();
-    let layout = if layout == Layout::Npy { "npy" } else { "zarr" };
+    let layout = if layout == LatentLayout::Npy { "npy" } else { "zarr" };
     let expected = json!({ "layout": layout, "count": contents.count, "shape": contents.shape, "arrays": arrays, "made": contents.made });
     match std::fs::read(&path) {
         Ok(bytes) if serde_json::from_slice::<Value>(&bytes).is_ok_and(|found| found == expected) => Ok(()),
@@ -191,7 +191,7 @@ mod tests {
         Encoded { label: index as i64 % 7, values: vec![values(0), values(50)] }
     }
 
-    fn fill(folder: &Path, layout: Layout, count: usize, until: usize) -> usize {
+    fn fill(folder: &Path, layout: LatentLayout, count: usize, until: usize) -> usize {
         let mut store = Store::open(folder, layout, contents(count)).unwrap();
         let mut added = 0;
         for i in (0..until).filter(|&i| !store.has(i)).collect::<Vec<_>>() {
@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn npy_files_are_numpy_s_and_are_not_written_twice() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(fill(dir.path(), Layout::Npy, 5, 3), 3);
-        assert_eq!(fill(dir.path(), Layout::Npy, 5, 5), 2);
+        assert_eq!(fill(dir.path(), LatentLayout::Npy, 5, 3), 3);
+        assert_eq!(fill(dir.path(), LatentLayout::Npy, 5, 5), 2);
         let read = |path: &str| npyz::NpyFile::new(std::fs::File::open(dir.path().join(path)).unwrap()).unwrap();
         let latent = read("latents_features/000003.npy");
         assert_eq!(latent.shape(), [1, 2, 1, 3]);
@@ -224,10 +224,10 @@ mod tests {
     #[test]
     fn a_zarr_store_has_whole_chunks_and_goes_on_after_an_interruption() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(fill(dir.path(), Layout::Zarr, 130, 100), 100);
+        assert_eq!(fill(dir.path(), LatentLayout::Zarr, 130, 100), 100);
         assert!(!dir.path().join(".zgroup").exists(), "unfinished");
         // One chunk of 64 was whole.
-        assert_eq!(fill(dir.path(), Layout::Zarr, 130, 130), 66);
+        assert_eq!(fill(dir.path(), LatentLayout::Zarr, 130, 130), 66);
         let last = f32s(&std::fs::read(dir.path().join("deviations/2.0.0.0")).unwrap());
         assert_eq!(last.len(), 64 * 6);
         assert_eq!(last[..6], encoded(128).values[1]);
@@ -241,12 +241,12 @@ mod tests {
     #[test]
     fn other_latents_are_not_mixed_in() {
         let dir = tempfile::tempdir().unwrap();
-        fill(dir.path(), Layout::Npy, 5, 2);
+        fill(dir.path(), LatentLayout::Npy, 5, 2);
         let refused = |layout, contents| Store::open(dir.path(), layout, contents).err().unwrap().to_string();
         for line in [
-            refused(Layout::Zarr, contents(5)),
-            refused(Layout::Npy, contents(6)),
-            refused(Layout::Npy, Contents { made: json!({ "seed": 2 }), ..contents(5) }),
+            refused(LatentLayout::Zarr, contents(5)),
+            refused(LatentLayout::Npy, contents(6)),
+            refused(LatentLayout::Npy, Contents { made: json!({ "seed": 2 }), ..contents(5) }),
         ] {
             assert!(line.contains("latents.json") && line.contains("it is of other latents"), "{line}");
         }

@@ -10,7 +10,7 @@ use super::{Contents, Encoded, make_folder};
 
 const LABELS: &str = "latents_labels";
 
-/// See [`super::Layout::Npy`].
+/// See [`super::LatentLayout::Npy`].
 pub struct NpyStore {
     folder: PathBuf,
     contents: Contents,

@@ -15,7 +15,7 @@ const CHUNK: usize = 64;
 
 const LABELS: &str = "labels";
 
-/// See [`super::Layout::Zarr`].
+/// See [`super::LatentLayout::Zarr`].
 pub struct ZarrStore {
     folder: PathBuf,
     contents: Contents,

@@ -1,14 +1,10 @@
-//! Entry points as they are collected: functions after the pipeline, and what they have folded.
+//! Entry points as they are collected, for [`crate::assemble::assemble`]: functions after the pipeline, and what they have folded.
 
-use fcdm_compiler::assemble::EntryPoint;
-use fcdm_ir::{Builder, Function, Module};
+use fcdm_ir::{Builder, Function, Module, Value};
+use fcdm_passes::Report;
 use fcdm_passes::partition::Copier;
-use fcdm_passes::{Pass, PassError, Report};
 
-use crate::options::Options;
-
-/// Called after every pass.
-pub type AfterPass<'a> = &'a mut dyn FnMut(&'static Pass, &Module);
+use crate::assemble::EntryPoint;
 
 /// Entry points after the pipeline, and the functions of derived weights.
 #[derive(Default)]
@@ -25,7 +21,7 @@ impl Compiled {
     /// The functions `@weights` as one.
     pub fn derived(&self) -> Option<Function> {
         let mut b = Builder::new(Module::WEIGHTS);
-        let mut results: Vec<(String, fcdm_ir::Value)> = Vec::new();
+        let mut results: Vec<(String, Value)> = Vec::new();
         for f in &self.weights {
             let mut copier = Copier::new(f);
             for (name, v) in f.results() {
@@ -38,12 +34,4 @@ impl Compiled {
         }
         (!results.is_empty()).then(|| b.finish(results))
     }
-}
-
-/// Runs the pipeline that the options ask for on a function.
-///
-/// # Errors
-/// [`PassError`] if a pass has a bug.
-pub(crate) fn optimised(f: Function, options: &Options, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
-    fcdm_passes::run(options.pipeline(), Module { functions: vec![f] }, observe)
 }

@@ -1,0 +1,54 @@
+//! What an artifact says of how it was made: provenance and report.
+
+use fcdm_ir::Function;
+use fcdm_passes::Report;
+use serde_json::{Value, json};
+
+use super::Networks;
+use crate::fcdm;
+use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
+use crate::import::Survey;
+use crate::options::Options;
+
+/// Where it comes from.
+pub(super) fn provenance(networks: Networks<'_>, options: &Options, surveys: &[(&'static str, Survey)]) -> Value {
+    let mut p = json!({ "compiler": format!("fcdm {}", env!("CARGO_PKG_VERSION")) });
+    for (name, survey) in surveys {
+        p[*name] = json!(format!("{:016x}", survey.fingerprint));
+    }
+    if let Some(source) = &options.source {
+        p["source"] = json!(source);
+        if let Some(import) = networks.fcdm {
+            p["arguments"] = json!(import.arguments());
+        }
+    }
+    p
+}
+
+/// The passes as they ran: name, whether anything changed, instructions before and after.
+pub fn passes_json(report: &Report) -> serde_json::Value {
+    report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
+}
+
+/// What its networks have and cost, and the passes as they ran.
+pub(super) fn report(networks: Networks<'_>, options: &Options, passes: &Report) -> Value {
+    let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
+    let (mut parameters, mut macs) = (Vec::new(), Vec::new());
+    if let Some(import) = networks.fcdm {
+        let size = fcdm::Size { batch: 1, height: options.height, width: options.width };
+        parameters.extend(parameters_by_part(import.config()).into_iter().map(|(k, v)| (k.to_owned(), v)));
+        macs.extend(macs_by_stage(&fcdm::network(import.config(), size)));
+    }
+    if let Some(a) = networks.autoencoder {
+        parameters.push(("autoencoder".to_owned(), a.count()));
+        let cost = |f: Function| fcdm_ir::graph::cost(&f).macs;
+        let decode = options.decoder.then(|| a.decode(options.height, options.width).ok()).flatten();
+        macs.extend(decode.map(|f| ("decode".to_owned(), cost(f))));
+    }
+    json!({
+        "precision": options.precision.name(),
+        "parameters": list(parameters),
+        "macs": list(macs),
+        "passes": passes_json(passes),
+    })
+}
