@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     generate(&argument(1, "a model")?, &argument(2, "a class")?, Path::new("."))
 }
 
-/// Generates one picture of a class and writes it to the folder.
+/// Two pictures of a class, into a folder.
 pub fn generate(path: &str, class: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
     // `Artifact::open(path)` maps the file; this is how it goes where there are none.
     let artifact = Artifact::from_bytes(path, std::fs::read(path)?)?;
