@@ -9,6 +9,7 @@ use fcdm_models::latents::{Contents, Encoded, LatentLayout, PictureFile, Posteri
 use fcdm_models::pictures::{centre_square, load, size};
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::autoencoder::Encoder;
+use fcdm_runtime::engine::Cpu;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -69,7 +70,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, Size::Square(a.size as usize), Half::Encoder, a.json)?;
     let mut verification = Some(artifact.verify_in_background());
-    let encoder = Encoder::new(&artifact, crate::generate::threads(a.threads))?;
+    let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
     let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed), !a.no_flip);
     let side = a.size as usize;
     if posteriors.picture()[..2] != [side, side] {

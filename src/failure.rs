@@ -6,6 +6,7 @@ use fcdm_models::pictures::{PictureError, PicturesError};
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
+use fcdm_runtime::executor::ExecutorError;
 use fcdm_runtime::file::FileError;
 use fcdm_runtime::generate::GenerateError;
 use fcdm_runtime::network::NetworkError;
@@ -82,6 +83,12 @@ impl From<TensorsError> for Failure {
 impl From<ArtifactError> for Failure {
     fn from(e: ArtifactError) -> Failure {
         Failure::new(ARTIFACT, e)
+    }
+}
+
+impl From<ExecutorError> for Failure {
+    fn from(e: ExecutorError) -> Failure {
+        Failure::new(1, e)
     }
 }
 

@@ -7,6 +7,7 @@ use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
 use fcdm_compiler::onnx::{Given, Onnx, OnnxError, Port, Session, SessionError, TractModel};
 use fcdm_models::tensors::write_tensors;
 use fcdm_runtime::bench::{Repeat, Times};
+use fcdm_runtime::engine::{Cpu, LoadError};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -60,7 +61,7 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
 impl Engine {
     fn new(backend: Backend, path: &Path, onnx: &Onnx, shapes: &[(String, Vec<usize>)], threads: usize) -> Result<Engine, Failure> {
         Ok(match backend {
-            Backend::Fcdm => Engine::Fcdm(Session::new(onnx, threads)?),
+            Backend::Fcdm => Engine::Fcdm(Session::new(onnx, &Cpu::new(threads)?)?),
             Backend::Tract => Engine::Tract(TractModel::open(path, shapes)?),
         })
     }
@@ -154,8 +155,8 @@ impl From<OnnxError> for Failure {
 impl From<SessionError> for Failure {
     fn from(e: SessionError) -> Failure {
         let code = match e {
-            SessionError::Weight(_) | SessionError::Input { .. } | SessionError::Plan(_) => crate::failure::CHECKPOINT,
-            SessionError::Pass(_) | SessionError::Assemble(_) | SessionError::Executor(_) => 1,
+            SessionError::Weight(_) | SessionError::Input { .. } | SessionError::Load(LoadError::Plan(_)) => crate::failure::CHECKPOINT,
+            SessionError::Pass(_) | SessionError::Assemble(_) | SessionError::Load(LoadError::Machine(_)) => 1,
         };
         Failure::new(code, e)
     }

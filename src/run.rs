@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
 use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::network::Network;
 use serde_json::json;
 
@@ -47,7 +48,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
     let verification = artifact.verify_in_background();
-    let mut network = Network::new(artifact, threads)?;
+    let mut network = Network::new(artifact, &Cpu::new(threads)?)?;
     let model = network.model().clone();
     let file = TensorFile::open(&a.inputs)?;
     let image = [model.in_channels, model.height, model.width];

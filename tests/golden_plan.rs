@@ -19,6 +19,7 @@ use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
 use fcdm_passes::partition::Copier;
 use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::{Request, sample};
 use fcdm_runtime::network::{Class, Guided, Network};
@@ -125,7 +126,7 @@ fn artifact(net: &str, path: &Path, image: &[usize], (optimise, winograd): (bool
     let import = Import::new(ckpt, true).unwrap();
     let options = Options { optimise, winograd, ..Options::new(image[1], image[2]) };
     compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, path, &mut Silent).unwrap();
-    Network::new(Artifact::open(path).unwrap(), 2).unwrap()
+    Network::new(Artifact::open(path).unwrap(), &Cpu::new(2).unwrap()).unwrap()
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn the_clothing_checkpoint() {
     let options = Options { batches: vec![1, 2, 8], ..Options::new(32, 32) };
     let path = folder.path().join("clothing.fcdm");
     compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, &path, &mut Silent).unwrap();
-    let mut network = Network::new(Artifact::open(&path).unwrap(), 2).unwrap();
+    let mut network = Network::new(Artifact::open(&path).unwrap(), &Cpu::new(2).unwrap()).unwrap();
     let classes = Class::all(&reference["y"].i32());
     let ddim = Method::Ddim { spacing: Spacing::Even(50), eta: 0.0 };
     let ddpm = Method::Ddpm { spacing: Spacing::Even(25) };

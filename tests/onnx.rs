@@ -31,7 +31,7 @@ fn with_given<T>(values: &[Values], f: impl FnOnce(&[Given<'_>]) -> T) -> T {
 
 /// The outputs of our plan.
 fn run(onnx: &Onnx, inputs: &[Values]) -> Vec<Vec<f32>> {
-    let mut session = Session::new(onnx, 2).unwrap_or_else(|e| panic!("{e}"));
+    let mut session = Session::new(onnx, &fcdm_runtime::engine::Cpu::new(2).unwrap()).unwrap_or_else(|e| panic!("{e}"));
     with_given(inputs, |given| session.run(given)).unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -11,10 +11,11 @@
 use std::sync::Arc;
 
 use crate::artifact::Artifact;
-use crate::executor::{Executor, ExecutorError, Input, Program, memory_of};
+use crate::check::check_plan;
+use crate::engine::{Device, Engine};
+use crate::executor::Input;
 use crate::network::NetworkError;
 use crate::plan::{Element, Entry, Place, Plan};
-use crate::simd::Isa;
 
 /// Names of decoders: the artifact's own, and the one for previews.
 pub const DECODERS: [&str; 2] = ["decode", "preview"];
@@ -38,10 +39,10 @@ fn image(shape: &[usize]) -> Option<Image> {
     }
 }
 
-/// Bytes that decoding latents of height and width `size` by an entry point takes on `threads` threads: arena, scratch, its
+/// Bytes that decoding latents of height and width `size` by an entry point takes on a device: values, scratch, its
 /// weights, latents and picture, and for a tile its own latents and picture.
-pub fn decoding_bytes(entry: &Entry, size: [usize; 2], threads: usize) -> u64 {
-    let (arena, scratch) = memory_of(entry, threads);
+pub fn decoding_bytes(entry: &Entry, size: [usize; 2], device: &dyn Device) -> u64 {
+    let (arena, scratch) = device.memory_of(entry);
     let mut weights: Vec<(&str, usize)> = Vec::new();
     for operand in entry.steps.iter().flat_map(|s| &s.inputs) {
         if let Place::Weight(name) = &operand.at {
@@ -63,7 +64,7 @@ pub fn decoding_bytes(entry: &Entry, size: [usize; 2], threads: usize) -> u64 {
 
 /// A decoder, ready for latents of one size.
 pub struct Decoder {
-    executor: Executor,
+    engine: Box<dyn Engine>,
     /// Latents, of which a tile is a part.
     latent: Image,
     picture: Image,
@@ -92,7 +93,7 @@ impl Decoder {
         artifact: &Arc<Artifact>,
         name: &'static str,
         size: [usize; 2],
-        threads: usize,
+        device: &dyn Device,
         max_memory: Option<u64>,
     ) -> Result<Decoder, NetworkError> {
         let file = artifact.path().display().to_string();
@@ -115,30 +116,30 @@ impl Decoder {
             return Err(wrong(format!("`{name}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
         }
         let plan = |entry: &Entry| Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
-        let (isa, mut least) = (Isa::from_env().map_err(ExecutorError::from)?, u64::MAX);
+        let mut least = u64::MAX;
         for (entry, latent, picture) in fitting {
             // Checked before its memory is asked about.
-            let loaded = Program::load(plan(&entry), artifact.clone(), isa);
-            let program = loaded.map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
-            let bytes = decoding_bytes(&entry, size, threads);
+            check_plan(&plan(&entry), &|name| artifact.tensor(name).map(|(dtype, shape, _)| (dtype, shape.to_vec())))
+                .map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+            let bytes = decoding_bytes(&entry, size, device);
             least = least.min(bytes);
             if max_memory.is_none_or(|most| bytes <= most) {
-                let executor = Executor::new(Arc::new(program), threads)?;
-                return Ok(Decoder::tiled(executor, latent, picture, size, bytes));
+                let engine = device.load(plan(&entry), artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+                return Ok(Decoder::tiled(engine, latent, picture, size, bytes));
             }
         }
         let size = format!("{}x{}", size[0], size[1]);
         Err(NetworkError::Memory { file, size, needed: least, allowed: max_memory.unwrap_or(u64::MAX) })
     }
 
-    fn tiled(executor: Executor, tile: Image, tile_picture: Image, size: [usize; 2], bytes: u64) -> Decoder {
+    fn tiled(engine: Box<dyn Engine>, tile: Image, tile_picture: Image, size: [usize; 2], bytes: u64) -> Decoder {
         let factor = tile_picture[0] / tile[0];
         let [rows, columns] = [0, 1].map(|axis| tiles(size[axis], tile[axis], factor));
         let buffer = |image: Image| vec![0.0; if rows.len() * columns.len() > 1 { image.iter().product() } else { 0 }];
         Decoder {
             tile_latent: buffer(tile),
             tile_picture: buffer(tile_picture),
-            executor,
+            engine,
             latent: [size[0], size[1], tile[2]],
             picture: [size[0] * factor, size[1] * factor, tile_picture[2]],
             rows,
@@ -170,14 +171,14 @@ impl Decoder {
         assert_eq!(latent.len(), self.latent.iter().product::<usize>(), "values of the latents");
         assert_eq!(picture.len(), self.picture.iter().product::<usize>(), "values of the picture");
         if self.tiles() == 1 {
-            self.executor.run(0, &[Input::F32(latent)], &mut [picture]);
+            self.engine.run(0, &[Input::F32(latent)], &mut [picture]);
             return;
         }
         picture.fill(0.0);
         for r in 0..self.rows.len() {
             for c in 0..self.columns.len() {
                 self.take(latent, r, c);
-                self.executor.run(0, &[Input::F32(&self.tile_latent)], &mut [&mut self.tile_picture]);
+                self.engine.run(0, &[Input::F32(&self.tile_latent)], &mut [&mut self.tile_picture]);
                 self.blend(picture, r, c);
             }
         }
@@ -249,7 +250,7 @@ fn tiles(extent: usize, tile: usize, factor: usize) -> Vec<Tile> {
 
 /// An encoder of pictures of one size.
 pub struct Encoder {
-    executor: Executor,
+    engine: Box<dyn Engine>,
     picture: Image,
     latent: Image,
     has_deviation: bool,
@@ -260,7 +261,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When there is none, or one that is not sound.
-    pub fn new(artifact: &Arc<Artifact>, threads: usize) -> Result<Encoder, NetworkError> {
+    pub fn new(artifact: &Arc<Artifact>, device: &dyn Device) -> Result<Encoder, NetworkError> {
         let file = artifact.path().display().to_string();
         let found = artifact.plan().entries.iter().find(|e| e.name == "encode");
         let (Some(info), Some(entry)) = (artifact.autoencoder(), found) else {
@@ -284,9 +285,8 @@ impl Encoder {
         let (picture, latent) = (images[0].expect("just seen"), images[1].expect("just seen"));
         let has_deviation = names.len() == 2;
         let plan = Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
-        let isa = Isa::from_env().map_err(ExecutorError::from)?;
-        let program = Program::load(plan, artifact.clone(), isa).map_err(|source| NetworkError::Plan { file, source })?;
-        Ok(Encoder { executor: Executor::new(Arc::new(program), threads)?, picture, latent, has_deviation })
+        let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+        Ok(Encoder { engine, picture, latent, has_deviation })
     }
 
     /// Height, width and channels of pictures.
@@ -311,10 +311,10 @@ impl Encoder {
     /// If a length is another.
     pub fn encode(&mut self, picture: &[f32], mean: &mut [f32], deviation: &mut [f32]) {
         if self.has_deviation {
-            self.executor.run(0, &[Input::F32(picture)], &mut [mean, deviation]);
+            self.engine.run(0, &[Input::F32(picture)], &mut [mean, deviation]);
         } else {
             deviation.fill(0.0);
-            self.executor.run(0, &[Input::F32(picture)], &mut [mean]);
+            self.engine.run(0, &[Input::F32(picture)], &mut [mean]);
         }
     }
 }

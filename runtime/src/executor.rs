@@ -151,7 +151,7 @@ impl Binder<'_> {
             outputs: [Slot::None; MAX_OUTPUTS],
         };
         let fail =
-            |(expected, found)| PlanError { entry: self.entry.name.clone(), step: Some(step.label.clone()), expected, found, rule: "" };
+            |(expected, found)| PlanError { entry: self.entry.name.clone(), step: Some(step.label.clone()), expected, found };
         for (slots, operand) in bound.inputs.iter_mut().zip(&step.inputs) {
             *slots = self.parts(operand).map_err(fail)?;
         }
@@ -323,12 +323,24 @@ impl Executor {
         (self.arena.bytes(), self.own.bytes() + self.shared.bytes())
     }
 
-    /// The values of a state, to read and to write.
-    pub fn state(&mut self, name: &str) -> Option<&mut [f32]> {
+    /// The values of a state.
+    pub fn state(&self, name: &str) -> Option<&[f32]> {
+        let (address, count) = self.state_at(name)?;
+        // SAFETY: the memory was made for so many f32, and is borrowed with the executor.
+        Some(unsafe { std::slice::from_raw_parts(address, count) })
+    }
+
+    /// The values of a state, to write.
+    pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        let (address, count) = self.state_at(name)?;
+        // SAFETY: as above; nobody else has the executor.
+        Some(unsafe { std::slice::from_raw_parts_mut(address, count) })
+    }
+
+    /// Where a state is, and its f32: the check lets nothing else be state.
+    fn state_at(&self, name: &str) -> Option<(*mut f32, usize)> {
         let i = self.program.state.iter().position(|port| port.name == name)?;
-        let count = self.program.state[i].shape.iter().product();
-        // SAFETY: the memory was made for so many f32 (the check lets no other type be state), and is borrowed with the executor.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.state[i].as_ptr().cast(), count) })
+        Some((self.state[i].as_ptr().cast(), self.program.state[i].shape.iter().product()))
     }
 
     /// Runs an entry. Allocates nothing.

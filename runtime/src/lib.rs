@@ -14,6 +14,7 @@ pub mod bench;
 pub mod check;
 pub mod cost;
 pub mod encoding;
+pub mod engine;
 pub mod executor;
 #[cfg(feature = "write")]
 pub mod file;

@@ -14,9 +14,9 @@ use thiserror::Error;
 
 use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
-use crate::executor::{Executor, ExecutorError, Input, Program, WeightStore};
+use crate::engine::{Device, Engine, LoadError};
+use crate::executor::{ExecutorError, Input, WeightStore};
 use crate::plan::{Element, Entry, Place};
-use crate::simd::Isa;
 
 mod guided;
 
@@ -66,6 +66,16 @@ pub enum NetworkError {
     Executor(#[from] ExecutorError),
 }
 
+impl NetworkError {
+    /// A plan of the file that is not loaded.
+    pub(crate) fn load(file: &str, error: LoadError) -> NetworkError {
+        match error {
+            LoadError::Plan(source) => NetworkError::Plan { file: file.to_owned(), source },
+            LoadError::Machine(error) => NetworkError::Executor(error),
+        }
+    }
+}
+
 impl WeightStore for Artifact {
     fn tensor(&self, name: &str) -> Option<(Element, &[usize], &[u8])> {
         Artifact::tensor(self, name)
@@ -81,7 +91,7 @@ struct Section {
 
 /// A network ready to be evaluated.
 pub struct Network {
-    executor: Executor,
+    engine: Box<dyn Engine>,
     artifact: Arc<Artifact>,
     model: ModelInfo,
     condition: Section,
@@ -140,7 +150,7 @@ impl Network {
     ///
     /// # Errors
     /// See [`NetworkError`].
-    pub fn new(artifact: impl Into<Arc<Artifact>>, threads: usize) -> Result<Network, NetworkError> {
+    pub fn new(artifact: impl Into<Arc<Artifact>>, device: &dyn Device) -> Result<Network, NetworkError> {
         let artifact = artifact.into();
         let file = artifact.path().display().to_string();
         let model = artifact.model().cloned();
@@ -150,18 +160,16 @@ impl Network {
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
         let condition_weights = weights_of(&plan.entries, layout.0.entry);
-        let isa = Isa::from_env().map_err(ExecutorError::from)?;
-        let program = Program::load(plan, artifact.clone(), isa).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.
-        if let Some(rows) = program.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
+        if let Some(rows) = engine.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
             return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
         }
-        let executor = Executor::new(Arc::new(program), threads)?;
         let (condition, denoise, sources, widths) = layout;
         let inputs = Vec::with_capacity(sources.len());
         let mut network =
-            Network { executor, artifact, model, condition, condition_weights, denoise, sources, widths, inputs, padding: None };
+            Network { engine, artifact, model, condition, condition_weights, denoise, sources, widths, inputs, padding: None };
         network.padding = network.smallest().rows.gt(&1).then(|| Box::new(network.padding()));
         Ok(network)
     }
@@ -184,8 +192,8 @@ impl Network {
     }
 
     /// What runs its entry points, for measuring them.
-    pub fn executor(&mut self) -> &mut Executor {
-        &mut self.executor
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        &mut *self.engine
     }
 
     /// Values of one state, `[H,W,C]`.
@@ -223,7 +231,7 @@ impl Network {
             y_chunk[..count].copy_from_slice(&y[first..first + count]);
             let mut outputs: Vec<&mut [f32]> =
                 tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
-            self.executor.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
+            self.engine.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
         }
         self.release_condition();
         for (table, w) in tables.iter_mut().zip(&self.widths) {
@@ -272,7 +280,7 @@ impl Network {
         let mut inputs = emptied(std::mem::take(&mut self.inputs));
         let table = |i: usize| &condition.tables[i][at * self.widths[i]..(at + section.rows) * self.widths[i]];
         inputs.extend(self.sources.iter().map(|s| Input::F32(s.map_or(x, table))));
-        self.executor.run(section.entry, &inputs, &mut [out]);
+        self.engine.run(section.entry, &inputs, &mut [out]);
         self.inputs = emptied(inputs);
     }
 

@@ -71,7 +71,7 @@ fn run_allocates_nothing() {
 #[test]
 fn a_network_allocates_nothing() {
     let _alone = alone();
-    let mut network = fcdm_runtime::network::Network::new(networks::network(), 2).unwrap();
+    let mut network = fcdm_runtime::network::Network::new(networks::network(), &fcdm_runtime::engine::Cpu::new(2).unwrap()).unwrap();
     let labels = [0, 1, 2, 0, 1, 2, 0, 1];
     let condition = network.condition(&[0.5; 8], &labels);
     let state = network.state_len();

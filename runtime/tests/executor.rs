@@ -119,7 +119,7 @@ fn state_is_kept_from_one_run_to_the_next() {
     executor.run(0, &[Input::F32(&[1.0, 2.0, 3.0])], &mut [&mut y]);
     executor.run(0, &[Input::F32(&[1.0, 1.0, 1.0])], &mut [&mut y]);
     assert_eq!(y, [-2.0, -3.0, -4.0]);
-    executor.state("s").unwrap().copy_from_slice(&[10.0, 0.0, 0.0]);
+    executor.state_mut("s").unwrap().copy_from_slice(&[10.0, 0.0, 0.0]);
     executor.run(0, &[Input::F32(&[1.0, 1.0, 1.0])], &mut [&mut y]);
     assert_eq!((y, executor.state("s").unwrap().to_vec()), ([-11.0, -1.0, -1.0], vec![11.0, 1.0, 1.0]));
     assert!(executor.state("t").is_none());

@@ -7,6 +7,7 @@ use clap::Args;
 use fcdm_models::pictures::load_exactly;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo};
+use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::generate::{Begin, Init, Noise};
 
 use crate::failure::Failure;
@@ -51,7 +52,7 @@ impl Arguments {
                 None => Ok(None),
             };
         };
-        let mut begin = Begin::new(artifact, model, threads)?;
+        let mut begin = Begin::new(artifact, model, &Cpu::new(threads)?)?;
         let picture = load_exactly(path, begin.size())?;
         let init = Init::new(begin.state(&picture).map_err(Failure::usage)?, model, self.strength);
         let Some(mask) = &self.mask else { return Ok(Some(given(init, path))) };

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use fcdm_ir::DType;
 use fcdm_passes::PassError;
-use fcdm_runtime::check::PlanError;
 use fcdm_runtime::encoding::Encoding;
-use fcdm_runtime::executor::{Executor, ExecutorError, Input, Program};
-use fcdm_runtime::simd::Isa;
+use fcdm_runtime::engine::{Device, Engine, LoadError};
+use fcdm_runtime::executor::Input;
 use thiserror::Error;
 
 use super::{Given, Onnx, Port};
@@ -28,12 +27,9 @@ pub enum SessionError {
     /// A weight cannot be had.
     #[error(transparent)]
     Weight(#[from] WeightError),
-    /// The plan is wrong: a bug, or a model beyond all bounds.
+    /// The plan is wrong: a bug, or a model beyond all bounds; memory or threads.
     #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// Memory or threads.
-    #[error(transparent)]
-    Executor(#[from] ExecutorError),
+    Load(#[from] LoadError),
     /// An input of another length, type or range.
     #[error("input `{input}`: expected {expected}, found {found}")]
     Input {
@@ -48,7 +44,7 @@ pub enum SessionError {
 
 /// A model ready to run.
 pub struct Session {
-    executor: Executor,
+    engine: Box<dyn Engine>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
 }
@@ -64,14 +60,13 @@ impl Session {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn new(onnx: &Onnx, threads: usize) -> Result<Session, SessionError> {
+    pub fn new(onnx: &Onnx, device: &dyn Device) -> Result<Session, SessionError> {
         let compiled = onnx.whole()?;
         let derived = compiled.derived();
         let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
         let weights = InMemory::new(&assembly, onnx)?;
-        let program = Program::load(assembly.plan, Arc::new(weights), Isa::from_env().map_err(ExecutorError::from)?)?;
-        let executor = Executor::new(Arc::new(program), threads)?;
-        Ok(Session { executor, inputs: onnx.inputs.clone(), outputs: onnx.outputs.clone() })
+        let engine = device.load(assembly.plan, Arc::new(weights))?;
+        Ok(Session { engine, inputs: onnx.inputs.clone(), outputs: onnx.outputs.clone() })
     }
 
     /// The outputs, in order, in ONNX's layout.
@@ -89,12 +84,12 @@ impl Session {
             .collect();
         let mut values: Vec<Vec<f32>> = self.outputs.iter().map(|p| vec![0.0; p.ty.count()]).collect();
         let mut slots: Vec<&mut [f32]> = values.iter_mut().map(|v| &mut v[..]).collect();
-        self.executor.run(0, &given, &mut slots);
+        self.engine.run(0, &given, &mut slots);
         Ok(self.outputs.iter().zip(&values).map(|(p, v)| p.to_model(v)).collect())
     }
 
     fn arranged(&self, inputs: &[Given<'_>]) -> Result<Vec<Arranged>, SessionError> {
-        let limits = self.executor.program().label_limits(0);
+        let limits = self.engine.label_limits(0);
         let fail = |p: &Port, expected: String, found: String| Err(SessionError::Input { input: p.name.clone(), expected, found });
         let mut out = Vec::new();
         for (i, p) in self.inputs.iter().enumerate() {

@@ -10,7 +10,9 @@ use fcdm_passes::PassError;
 use fcdm_runtime::artifact::AutoencoderInfo;
 use fcdm_runtime::autoencoder::{DECODERS, decoding_bytes, is_decoder};
 use fcdm_runtime::check::MAX_COUNT;
+use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::plan::{Entry, Plan};
+use fcdm_runtime::simd::Isa;
 
 use super::Autoencoder;
 use crate::options::{AfterPass, OptionError, Options};
@@ -115,7 +117,8 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
 /// # Errors
 /// When a kind of decoder (`decode`, `preview`) would have none left: with the bytes that its smallest takes.
 pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, OptionError> {
-    let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], THREADS);
+    let device = Cpu { threads: THREADS, isa: Isa::SCALAR };
+    let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], &device);
     for name in DECODERS {
         let least = plan.entries.iter().filter(|e| is_decoder(e, name)).map(need).min();
         if let Some(least) = least.filter(|&n| n > most) {

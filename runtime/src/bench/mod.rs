@@ -30,6 +30,7 @@ pub use timing::{Repeat, Times};
 use crate::arena::ArenaError;
 use crate::artifact::{Artifact, ArtifactError};
 use crate::cost::Cost;
+use crate::engine::Cpu;
 use crate::executor::{Executor, ExecutorError, Program};
 use crate::network::{Network, NetworkError};
 use crate::simd::Isa;
@@ -173,10 +174,15 @@ enum Held {
     Alone(Executor),
 }
 
+/// The executor of a network that was loaded on the CPU.
+fn on_cpu(network: &mut Network) -> &mut Executor {
+    network.engine().as_executor().expect("it was loaded on the CPU")
+}
+
 impl Held {
     fn executor(&mut self) -> &mut Executor {
         match self {
-            Held::Network(network) => network.executor(),
+            Held::Network(network) => on_cpu(network),
             Held::Alone(executor) => executor,
         }
     }
@@ -202,9 +208,9 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
         Held::Network(network) => {
             let entry = program.entries().iter().position(|e| e.name == "condition").expect("a network has a condition");
             let mut evaluation = Evaluation::new(&program, entry, None);
-            evaluation.run(network.executor());
+            evaluation.run(on_cpu(network));
             let first_s = start.elapsed().as_secs_f64() - loaded_s;
-            let times = Times::of(&repeat.times(|| evaluation.run(network.executor())));
+            let times = Times::of(&repeat.times(|| evaluation.run(on_cpu(network))));
             // As in sampling, where the condition comes once and first.
             network.release_condition();
             (Some((evaluation, entry)), Some((Whole::new(&program, entry, times), first_s)))
@@ -257,7 +263,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
 /// Makes what its users would have: a network for the denoiser, the entry point alone for any other.
 fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, BenchError> {
     if name == DENOISER {
-        return Ok(Held::Network(Box::new(Network::new(artifact, options.threads)?)));
+        return Ok(Held::Network(Box::new(Network::new(artifact, &Cpu::new(options.threads)?)?)));
     }
     let mut plan = artifact.plan().clone();
     let mut expected: Vec<String> = plan.entries.iter().map(|e| e.name.clone()).collect();

@@ -20,8 +20,7 @@ pub const MAX_COUNT: usize = if usize::BITS >= 64 { 1 << 36 } else { 1 << 26 };
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("plan, entry `{entry}`{}: expected {expected}, found {found}{}", .step.as_ref().map(|s| format!(", step `{s}`")).unwrap_or_default(),
-    if .rule.is_empty() { String::new() } else { format!(" ({})", .rule) })]
+#[error("plan, entry `{entry}`{}: expected {expected}, found {found}", .step.as_ref().map(|s| format!(", step `{s}`")).unwrap_or_default())]
 pub struct PlanError {
     /// The entry's name; empty if it is the plan as a whole.
     pub entry: String,
@@ -29,10 +28,8 @@ pub struct PlanError {
     pub step: Option<String>,
     /// What a plan must have there.
     pub expected: String,
-    /// What it has.
+    /// What it has, and the number of the kernel's constraint if it is one, such as `matmul.2`.
     pub found: String,
-    /// The number of the kernel's constraint, such as `matmul.2`; empty if it is none.
-    pub rule: &'static str,
 }
 
 /// A constraint that does not hold.
@@ -70,8 +67,7 @@ pub fn check_plan(plan: &Plan, weights: &Weights<'_>) -> Result<(), PlanError> {
         entry: one_line(entry),
         step: step.map(|s| one_line(&s.label)),
         expected: one_line(&expected),
-        found: one_line(&found),
-        rule,
+        found: if rule.is_empty() { one_line(&found) } else { format!("{} ({rule})", one_line(&found)) },
     };
     ensure(plan.version == VERSION, format!("version {VERSION}"), plan.version).map_err(|f| error("", None, f))?;
     for (i, entry) in plan.entries.iter().enumerate() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::job::Job;
 use crate::artifact::{Artifact, ModelInfo};
 use crate::autoencoder::Encoder;
+use crate::engine::Device;
 use crate::network::NetworkError;
 use crate::picture::Picture;
 use crate::sampler::{GivenNoise, PictureNoise, StepNoise, initial_state_between};
@@ -25,8 +26,8 @@ impl Begin {
     ///
     /// # Errors
     /// When there is an autoencoder without an encoder, or one that is not sound.
-    pub fn new(artifact: &Arc<Artifact>, model: &ModelInfo, threads: usize) -> Result<Begin, NetworkError> {
-        let encoder = artifact.autoencoder().is_some().then(|| Encoder::new(artifact, threads)).transpose()?;
+    pub fn new(artifact: &Arc<Artifact>, model: &ModelInfo, device: &dyn Device) -> Result<Begin, NetworkError> {
+        let encoder = artifact.autoencoder().is_some().then(|| Encoder::new(artifact, device)).transpose()?;
         Ok(Begin { encoder, state: [model.height, model.width, model.in_channels] })
     }
 

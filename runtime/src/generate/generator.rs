@@ -12,6 +12,7 @@ use super::shown::Shown;
 use crate::artifact::Verification;
 use crate::artifact::{Artifact, ArtifactError, ModelInfo};
 use crate::autoencoder::{DECODERS, Decoder};
+use crate::engine::{Cpu, Device};
 use crate::network::{Class, Guided, Network, NetworkError};
 use crate::picture::Picture;
 use crate::sampler::{Guidance, Method, Sampler};
@@ -142,17 +143,25 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Checks the plan, starts the threads and reserves the memory of denoiser and decoders.
+    /// On the CPU: checks the plan, starts the threads and reserves the memory of denoiser and decoders.
     ///
     /// # Errors
     /// See [`NetworkError`].
     pub fn new(artifact: impl Into<Arc<Artifact>>, setup: &Setup) -> Result<Generator, NetworkError> {
+        Generator::on(artifact, setup, &Cpu::new(setup.threads)?)
+    }
+
+    /// As [`Generator::new`], on any device.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn on(artifact: impl Into<Arc<Artifact>>, setup: &Setup, device: &dyn Device) -> Result<Generator, NetworkError> {
         let artifact = artifact.into();
-        let network = Network::new(artifact.clone(), setup.threads)?;
+        let network = Network::new(artifact.clone(), device)?;
         let model = network.model();
         let decoder = |name: &'static str| match artifact.autoencoder() {
             None => Ok(None),
-            Some(_) => Decoder::new(&artifact, name, [model.height, model.width], setup.threads, setup.max_memory).map(Some),
+            Some(_) => Decoder::new(&artifact, name, [model.height, model.width], device, setup.max_memory).map(Some),
         };
         let shown = Shown::new(decoder(DECODERS[0])?, model);
         // By the decoder for previews, if there is one, else by that for pictures.
