@@ -1,15 +1,16 @@
 //! Places for arena buffers. A buffer is alive from the first step that writes it to the last that touches it; two
-//! buffers alive at the same time must not overlap. Greedy: in several orders, each buffer goes to the lowest offset
+//! buffers alive at the same time must not overlap, but that a step's output may take the place of an input which nobody reads after
+//! it, where the kernel lets it ([`fcdm_runtime::kernels::Output::takes`]). Greedy: in several orders, each buffer goes to the lowest offset
 //! that is free during its life, and the order that needs the least memory wins.
 
 use fcdm_runtime::plan::{ALIGN, Entry, Operand, Place, Step as PlacedStep};
 
-use crate::lower::{BufferId, Home, Program, View};
+use crate::lower::{BufferId, Home, Program, Step, View};
 
-/// The life and size of an arena buffer.
-#[derive(Clone, Copy, Debug)]
+/// The life and size of arena buffers that are at one place, one after the other.
+#[derive(Clone, Debug)]
 struct Life {
-    buffer: BufferId,
+    buffers: Vec<BufferId>,
     bytes: usize,
     first: usize,
     last: usize,
@@ -31,7 +32,7 @@ pub fn allocate(program: &Program, name: &str, rows: usize) -> Entry {
         });
     }
     for (life, offset) in lives.iter().zip(offsets) {
-        places[life.buffer.0] = Place::Arena(offset);
+        life.buffers.iter().for_each(|b| places[b.0] = Place::Arena(offset));
     }
     let operand = |v: &View| Operand { at: places[v.buffer.0].clone(), form: v.form, shape: v.shape.clone() };
     let steps = program.steps.iter().map(|s| PlacedStep {
@@ -60,13 +61,46 @@ fn lives(program: &Program) -> Vec<Life> {
             span.1 = i;
         }
     }
-    let arena = program.buffers.iter().enumerate().filter(|(_, b)| b.home == Home::Arena);
-    arena
-        .filter_map(|(i, b)| {
-            let (first, last) = spans[i]?;
-            Some(Life { buffer: BufferId(i), bytes: b.bytes.next_multiple_of(ALIGN), first, last })
-        })
-        .collect()
+    let mut lives: Vec<Life> = Vec::new();
+    let mut life_of: Vec<Option<usize>> = vec![None; program.buffers.len()];
+    // In the order in which buffers are first written, so that a chain of steps in place becomes one life.
+    for (i, step) in program.steps.iter().enumerate() {
+        for v in step.outputs.iter().chain(&step.inputs) {
+            let id = v.buffer.0;
+            let (Some((first, last)), Home::Arena, None) = (spans[id], &program.buffers[id].home, life_of[id]) else { continue };
+            let bytes = program.buffers[id].bytes.next_multiple_of(ALIGN);
+            let taken = if first == i { taken_place(program, step, v.buffer, |b| spans[b.0].is_some_and(|s| s.1 == i)) } else { None };
+            let at = match taken.and_then(|b| life_of[b.0]) {
+                Some(at) => {
+                    lives[at].buffers.push(v.buffer);
+                    lives[at].last = last;
+                    at
+                }
+                None => {
+                    lives.push(Life { buffers: vec![v.buffer], bytes, first, last });
+                    lives.len() - 1
+                }
+            };
+            life_of[id] = Some(at);
+        }
+    }
+    lives
+}
+
+/// The input whose place an output of a step takes: of the same bytes, read for the last time, and at no position where the kernel
+/// reads it after it has begun to write.
+fn taken_place(program: &Program, step: &Step, output: BufferId, ends: impl Fn(BufferId) -> bool) -> Option<BufferId> {
+    let k = step.outputs.iter().position(|v| v.buffer == output)?;
+    let signature = step.kernel.signature();
+    let out = &signature.outputs[k];
+    let bytes = program.buffers[output.0].bytes;
+    let fits = |x: &View| {
+        let buffer = &program.buffers[x.buffer.0];
+        let everywhere = step.inputs.iter().enumerate().filter(|(_, v)| v.buffer == x.buffer).all(|(i, _)| out.takes.contains(&i));
+        out.whole && buffer.home == Home::Arena && buffer.bytes == bytes && everywhere && ends(x.buffer)
+    };
+    // Two outputs of a step cannot take the same place: only the first may take one.
+    (k == 0).then(|| out.takes.iter().filter_map(|&i| step.inputs.get(i)).find(|x| fits(x)).map(|x| x.buffer)).flatten()
 }
 
 /// Bytes alive at the worst step.
@@ -107,7 +141,7 @@ fn first_fit(lives: &[Life], sequence: &[usize]) -> (Vec<usize>, usize) {
     let mut placed: Vec<usize> = Vec::with_capacity(lives.len());
     let mut total = 0;
     for &i in sequence {
-        let life = lives[i];
+        let life = &lives[i];
         let mut busy: Vec<(usize, usize)> = placed
             .iter()
             .filter(|&&p| lives[p].first <= life.last && life.first <= lives[p].last)
@@ -133,7 +167,7 @@ mod tests {
     use super::*;
 
     fn life(i: usize, bytes: usize, first: usize, last: usize) -> Life {
-        Life { buffer: BufferId(i), bytes, first, last }
+        Life { buffers: vec![BufferId(i)], bytes, first, last }
     }
 
     #[test]

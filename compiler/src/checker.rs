@@ -5,7 +5,8 @@
 //! - `place.1` the placed step is the program's step: kernel, label, operands' types and shapes
 //! - `place.2` an operand lies inside the arena and starts at a multiple of the alignment
 //! - `place.3` every byte that is read was last written by the buffer that the program reads
-//! - `place.4` an output overlaps neither an input nor another output of its step
+//! - `place.4` an output overlaps neither another output of its step nor an input, but for one that it is equal to and whose place the
+//!   kernel lets it take
 //! - `place.5` a buffer outside the arena is at its own port or tensor
 //! - `place.6` at the end every output port has been written
 
@@ -65,6 +66,8 @@ pub fn check(program: &Program, entry: &Entry) -> Result<(), CheckError> {
         return fail("place.1", 0, format!("{} steps were placed as {}", program.steps.len(), entry.steps.len()));
     }
     let mut memory = Memory::default();
+    // Which buffer a state holds: at first the old value, whichever buffer that is.
+    let mut state: BTreeMap<usize, BufferId> = BTreeMap::new();
     let mut written = vec![false; entry.outputs.len()];
     for (i, (want, got)) in program.steps.iter().zip(&entry.steps).enumerate() {
         let same = want.kernel == got.kernel && same_views(&want.inputs, &got.inputs) && same_views(&want.outputs, &got.outputs);
@@ -78,21 +81,31 @@ pub fn check(program: &Program, entry: &Entry) -> Result<(), CheckError> {
             }
         }
         for (view, operand) in want.inputs.iter().zip(&got.inputs) {
+            if let Place::State(k) = operand.at
+                && *state.entry(k).or_insert(view.buffer) != view.buffer
+            {
+                return fail("place.3", i, format!("state {k} does not hold buffer {} any more", view.buffer.0));
+            }
             if let Some((from, to)) = range(operand)
                 && !memory.holds(from, to, view.buffer)
             {
                 return fail("place.3", i, format!("arena bytes {from}..{to} do not hold buffer {} any more", view.buffer.0));
             }
         }
+        let signature = got.kernel.signature();
         for (k, out) in got.outputs.iter().enumerate() {
-            let others = got.inputs.iter().chain(got.outputs.iter().take(k));
-            if others.into_iter().any(|o| overlap(o, out)) {
+            let takes = |x: usize, o: &Operand| signature.outputs[k].takes.contains(&x) && o.at == out.at && o.bytes() == out.bytes();
+            let apart = got.inputs.iter().enumerate().all(|(x, o)| !overlap(o, out) || takes(x, o));
+            if !apart || got.outputs.iter().take(k).any(|o| overlap(o, out)) {
                 return fail("place.4", i, format!("output {k} overlaps another operand"));
             }
         }
         for (view, operand) in want.outputs.iter().zip(&got.outputs) {
             match operand.at {
                 Place::Output(port) => written[port] = true,
+                Place::State(k) => {
+                    state.insert(k, view.buffer);
+                }
                 _ => {
                     if let Some((from, to)) = range(operand) {
                         memory.write(from, to, view.buffer);
@@ -145,11 +158,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allocate::allocate;
+    use crate::lower::Kept;
     use crate::lower::lower;
     use crate::target::Target;
-    use fcdm_ir::ops::{Add, Concat, Exp, Tanh};
+    use fcdm_ir::ops::{Add, Concat, Exp, Sub, Tanh};
     use fcdm_ir::{Builder, Type};
     use fcdm_runtime::encoding::Encoding;
+    use fcdm_runtime::plan::Port;
 
     fn example() -> (Program, Entry) {
         let mut b = Builder::new("f");
@@ -187,6 +202,43 @@ mod tests {
     }
 
     #[test]
+    fn outputs_take_the_places_of_inputs_that_are_read_no_more() {
+        let (_, entry) = example();
+        assert_eq!(entry.steps[2].outputs[0].at, entry.steps[2].inputs[0].at, "s = e + t is written over e, the last time that e is read");
+        assert_ne!(entry.steps[1].outputs[0].at, entry.steps[1].inputs[0].at, "e is read once more behind t = tanh e");
+    }
+
+    /// `w' = w - g`, in place where nobody reads the old w behind it, else by a copy at the end.
+    #[test]
+    fn states_are_written_behind_all_that_reads_them() {
+        let kept = [Kept { input: "w".into(), result: "w2".into() }];
+        let steps = |late: bool| {
+            let mut b = Builder::new("f");
+            let (w, g) = (b.input("w", Type::f32([8])), b.input("g", Type::f32([8])));
+            let new = b.one(Sub {}, &[w, g]);
+            let y = b.one(Exp {}, &[if late { w } else { g }]);
+            let f = b.finish(vec![("w2".into(), new), ("y".into(), y)]);
+            let program = lower(&f, &kept, &Target::CPU, &|_| Encoding::F32).unwrap();
+            let entry = allocate(&program, "f", 8);
+            assert_eq!(check(&program, &entry), Ok(()));
+            (program, entry)
+        };
+        let (_, entry) = steps(false);
+        let names = |ports: &[Port]| ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (names(&entry.inputs), names(&entry.outputs), names(&entry.state)),
+            (vec!["g".into()], vec!["y".into()], vec!["w".into()])
+        );
+        assert_eq!((entry.steps.len(), &entry.steps[0].outputs[0].at), (2, &Place::State(0)));
+        let (program, entry) = steps(true);
+        assert_eq!((entry.steps.len(), &entry.steps[2].outputs[0].at), (3, &Place::State(0)));
+        // Written at once, the old value would be gone.
+        let mut bad = entry.clone();
+        bad.steps[0].outputs[0].at = Place::State(0);
+        assert!(check(&program, &bad).is_err());
+    }
+
+    #[test]
     fn every_rule_is_checked() {
         let (program, entry) = example();
         let rule = |change: &dyn Fn(&mut Entry)| {
@@ -198,7 +250,13 @@ mod tests {
         assert_eq!(rule(&|e| e.steps[0].outputs[0].at = Place::Arena(4)), "place.2");
         assert_eq!(rule(&|e| e.arena_bytes = 64), "place.2");
         assert_eq!(rule(&|e| e.steps[2].inputs[1].at = e.steps[2].inputs[0].at.clone()), "place.3");
-        assert_eq!(rule(&|e| e.steps[1].outputs[0].at = e.steps[1].inputs[0].at.clone()), "place.4");
+        // In place of a value that is read once more; of one that the kernel still reads.
+        assert_eq!(rule(&|e| e.steps[1].outputs[0].at = e.steps[1].inputs[0].at.clone()), "place.3");
+        let onto_its_input = |e: &mut Entry| {
+            e.arena_bytes *= 2;
+            e.steps[3].outputs[0].at = e.steps[3].inputs[0].at.clone();
+        };
+        assert_eq!(rule(&onto_its_input), "place.4");
         assert_eq!(rule(&|e| e.steps[0].inputs[0].at = Place::Input(1)), "place.5");
         let mut short = program.clone();
         let mut placed = entry.clone();

@@ -150,8 +150,7 @@ impl Binder<'_> {
             inputs: [[Slot::None; MAX_PARTS]; MAX_INPUTS],
             outputs: [Slot::None; MAX_OUTPUTS],
         };
-        let fail =
-            |(expected, found)| PlanError { entry: self.entry.name.clone(), step: Some(step.label.clone()), expected, found };
+        let fail = |(expected, found)| PlanError { entry: self.entry.name.clone(), step: Some(step.label.clone()), expected, found };
         for (slots, operand) in bound.inputs.iter_mut().zip(&step.inputs) {
             *slots = self.parts(operand).map_err(fail)?;
         }
