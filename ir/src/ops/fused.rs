@@ -12,7 +12,9 @@ use crate::types::{Type, TypeError, ensure};
 use crate::vjp;
 
 impl FusedDef for GrnScale {
-    const OPERANDS: &'static [&'static str] = &["ss", "gamma"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["ss", "gamma"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let ss = b.ty(x[0]).clone();
@@ -33,7 +35,9 @@ impl FusedDef for GrnScale {
 }
 
 impl FusedDef for DwConvNormModulate {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b", "shift", "scale"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b", "shift", "scale"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(DwConv2d { pad: self.pad }, &x[..3])?[0];
@@ -43,7 +47,9 @@ impl FusedDef for DwConvNormModulate {
 }
 
 impl FusedDef for LinearGeluSumsq {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Linear {}, x)?[0];
@@ -54,7 +60,9 @@ impl FusedDef for LinearGeluSumsq {
 }
 
 impl FusedDef for ScaleLinearGatedAdd {
-    const OPERANDS: &'static [&'static str] = &["h", "a", "w", "b", "gate", "x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["h", "a", "w", "b", "gate", "x"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(ScaleChannels {}, &x[..2])?[0];
@@ -64,7 +72,9 @@ impl FusedDef for ScaleLinearGatedAdd {
 }
 
 impl FusedDef for NormModulate {
-    const OPERANDS: &'static [&'static str] = &["x", "shift", "scale"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "shift", "scale"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_one(LayerNorm { eps: self.eps }, x[0])?;
@@ -73,7 +83,9 @@ impl FusedDef for NormModulate {
 }
 
 impl FusedDef for ConcatLinear {
-    const OPERANDS: &'static [&'static str] = &["a", "b", "w", "bias?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["a", "b", "w", "bias?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         // Without an axis there is no last one: concat.2 refuses axis 0.
@@ -84,7 +96,9 @@ impl FusedDef for ConcatLinear {
 }
 
 impl FusedDef for ConvPixelShuffle {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
@@ -93,7 +107,9 @@ impl FusedDef for ConvPixelShuffle {
 }
 
 impl FusedDef for ConvPixelUnshuffle {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
@@ -102,7 +118,9 @@ impl FusedDef for ConvPixelUnshuffle {
 }
 
 impl FusedDef for ConvRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?;
@@ -111,7 +129,9 @@ impl FusedDef for ConvRelu {
 }
 
 impl FusedDef for ConvAdd {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "r", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&x[..2], &x[3..]].concat())?[0];
@@ -120,7 +140,9 @@ impl FusedDef for ConvAdd {
 }
 
 impl FusedDef for ConvAddRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "r", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let sum = ConvAdd { stride: self.stride, pad: self.pad.clone() }.expand(b, x)?;
@@ -129,7 +151,9 @@ impl FusedDef for ConvAddRelu {
 }
 
 impl FusedDef for LinearAdd {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "r", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Linear {}, &[&x[..2], &x[3..]].concat())?[0];
@@ -138,7 +162,9 @@ impl FusedDef for LinearAdd {
 }
 
 impl FusedDef for UpsampleConv {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let large = b.try_emit(UpsampleNearest { factor: self.factor }, &x[..1])?;
@@ -147,7 +173,9 @@ impl FusedDef for UpsampleConv {
 }
 
 impl FusedDef for GroupNormRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "gamma", "beta"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
@@ -156,7 +184,9 @@ impl FusedDef for GroupNormRelu {
 }
 
 impl FusedDef for GroupNormSilu {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "gamma", "beta"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
@@ -165,7 +195,9 @@ impl FusedDef for GroupNormSilu {
 }
 
 impl FusedDef for Attention {
-    const OPERANDS: &'static [&'static str] = &["q", "k", "v"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["q", "k", "v"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let rank = b.ty(x[1]).rank();
