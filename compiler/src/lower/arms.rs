@@ -1,30 +1,11 @@
 //! One arm for every op: the kernel that computes it.
 
+use fcdm_ir::ops::{self, FusedConv2d, FusedLinear};
 use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::plan::{Activation, Binary, Epilogue, Kernel, Rearrange, Unary};
 
 use super::{LowerError, Lowering, View, shares_buffer};
 use crate::weights::Order;
-
-const RELU: Epilogue = Epilogue { residual: false, activation: Activation::Relu };
-const ADD: Epilogue = Epilogue { residual: true, activation: Activation::None };
-const ADD_RELU: Epilogue = Epilogue { residual: true, activation: Activation::Relu };
-
-/// What the ops that contain a convolution say of it.
-struct Convolution {
-    stride: usize,
-    pad: [usize; 4],
-    upsample: usize,
-    epilogue: Epilogue,
-    then: Rearrange,
-}
-
-impl Convolution {
-    /// Of the image as it is, stored as it comes.
-    fn new(stride: usize, pad: &[usize]) -> Convolution {
-        Convolution { stride, pad: four(pad), upsample: 1, epilogue: Epilogue::NONE, then: Rearrange::Keep }
-    }
-}
 
 impl Lowering<'_> {
     pub(super) fn instruction(&mut self, inst: &Inst) -> Result<(), LowerError> {
@@ -65,8 +46,7 @@ impl Lowering<'_> {
             Op::Softmax(_) => self.kernel(inst, Kernel::Softmax),
             Op::LayerNorm(o) => self.kernel(inst, Kernel::LayerNorm { eps: o.eps as f32 }),
             Op::GroupNorm(o) => self.group_norm(inst, o.groups, o.eps, Activation::None),
-            Op::GroupNormRelu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Relu),
-            Op::GroupNormSilu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Silu),
+            Op::FusedGroupNorm(o) => self.group_norm(inst, o.groups, o.eps, activation(o.activation)),
             Op::Grn(o) => self.kernel(inst, Kernel::Grn { eps: o.eps as f32 }),
             Op::GrnScale(o) => self.kernel(inst, Kernel::GrnScale { eps: o.eps as f32 }),
             Op::Modulate(_) => self.kernel(inst, Kernel::Modulate),
@@ -78,20 +58,11 @@ impl Lowering<'_> {
             Op::LinearGeluSumsq(_) => self.packed(inst, 1, Kernel::LinearGeluSumsq),
             Op::ScaleLinearGatedAdd(_) => self.packed(inst, 2, Kernel::ScaleLinearGatedAdd),
             Op::ConcatLinear(_) => self.packed(inst, 2, Kernel::ConcatLinear),
-            Op::LinearAdd(_) => self.linear_add(inst),
+            Op::FusedLinear(o) => self.fused_linear(inst, o),
             Op::Matmul(_) => self.batched(inst, Kernel::Matmul),
             Op::Attention(o) => self.batched(inst, Kernel::Attention { scale: o.scale as f32 }),
-            Op::Conv2d(o) => self.conv(inst, &Convolution::new(o.stride, &o.pad)),
-            Op::ConvPixelShuffle(o) => {
-                self.conv(inst, &Convolution { then: Rearrange::Shuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
-            }
-            Op::ConvPixelUnshuffle(o) => {
-                self.conv(inst, &Convolution { then: Rearrange::Unshuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
-            }
-            Op::UpsampleConv(o) => self.conv(inst, &Convolution { upsample: o.factor, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvRelu(o) => self.conv(inst, &Convolution { epilogue: RELU, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvAdd(o) => self.conv(inst, &Convolution { epilogue: ADD, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvAddRelu(o) => self.conv(inst, &Convolution { epilogue: ADD_RELU, ..Convolution::new(o.stride, &o.pad) }),
+            Op::Conv2d(o) => self.conv(inst, &FusedConv2d::new(o.stride, o.pad.clone())),
+            Op::FusedConv2d(o) => self.conv(inst, o),
             Op::ConvTranspose2d(o) => self.kernel(inst, Kernel::ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Kernel::Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
             Op::DwConv2d(o) => self.kernel(inst, Kernel::DwConv2d { pad: o.pad }),
@@ -140,39 +111,42 @@ impl Lowering<'_> {
 
     /// A convolution, directly or by Winograd. Where its result is shuffled, weights and bias have the order of the columns that
     /// it writes. The ops have a residual before the bias, which may be left out, the kernels behind.
-    fn conv(&mut self, inst: &Inst, c: &Convolution) {
+    fn conv(&mut self, inst: &Inst, c: &FusedConv2d) {
         let x = &inst.operands;
-        let Convolution { stride, pad, upsample, epilogue, then } = *c;
-        let order = match then {
-            Rearrange::Shuffle { factor } => Order::Shuffled { factor },
-            Rearrange::Keep | Rearrange::Unshuffle { .. } => Order::Given,
+        let (pad, upsample, epilogue) = (four(&c.pad), c.upsample, epilogue(c.residual, c.activation));
+        let (order, then) = match c.rearrange {
+            ops::Rearrange::Keep => (Order::Given, Rearrange::Keep),
+            ops::Rearrange::Shuffle { factor } => (Order::Shuffled { factor }, Rearrange::Shuffle { factor }),
+            ops::Rearrange::Unshuffle { factor } => (Order::Given, Rearrange::Unshuffle { factor }),
         };
         let kernel = if self.winograd.suits(self.f, inst) {
             Kernel::Conv2dWinograd { pad, upsample, epilogue, then }
         } else {
             let w = &self.f.ty(x[1]).shape;
-            Kernel::Conv2d { kernel: [w[1], w[2]], stride, pad, upsample, epilogue, then }
+            Kernel::Conv2d { kernel: [w[1], w[2]], stride: c.stride, pad, upsample, epilogue, then }
         };
-        let (residual, bias) = if epilogue.residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
+        let (residual, bias) = residual_and_bias(x, c.residual);
         let mut inputs = vec![self.view(x[0]), self.panels(x[1], order)];
-        inputs.extend(bias.map(|&bias| self.ordered(bias, order)));
+        inputs.extend(bias.map(|bias| self.ordered(bias, order)));
         inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, kernel, inputs);
     }
 
     /// A convolution 1x1 of an image of one line.
-    fn linear_add(&mut self, inst: &Inst) {
+    fn fused_linear(&mut self, inst: &Inst, o: &FusedLinear) {
         let x = &inst.operands;
         let line = |mut v: View| {
             let channels = v.shape.pop().expect("linear's operands have an axis");
             v.shape = vec![1, 1, v.shape.iter().product(), channels];
             v
         };
+        let (residual, bias) = residual_and_bias(x, o.residual);
         let mut inputs = vec![line(self.view(x[0])), self.panels(x[1], Order::Given)];
-        inputs.extend(x.get(3).map(|&bias| self.view(bias)));
-        inputs.push(line(self.view(x[2])));
+        inputs.extend(bias.map(|bias| self.view(bias)));
+        inputs.extend(residual.map(|r| line(self.view(r))));
         let y = line(self.define(inst.results[0]));
-        let kernel = Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0; 4], upsample: 1, epilogue: ADD, then: Rearrange::Keep };
+        let epilogue = epilogue(o.residual, o.activation);
+        let kernel = Kernel::Conv2d { kernel: [1, 1], stride: 1, pad: [0; 4], upsample: 1, epilogue, then: Rearrange::Keep };
         self.step(inst.results[0], kernel, inputs, vec![y]);
     }
 
@@ -198,6 +172,23 @@ impl Lowering<'_> {
         let kernel = Kernel::Sum { axes: vec![2, 4], scale: 1.0 / (size * size) as f32 };
         self.step(inst.results[0], kernel, vec![x], vec![y]);
     }
+}
+
+fn activation(a: ops::Activation) -> Activation {
+    match a {
+        ops::Activation::None => Activation::None,
+        ops::Activation::Relu => Activation::Relu,
+        ops::Activation::Silu => Activation::Silu,
+    }
+}
+
+fn epilogue(residual: bool, a: ops::Activation) -> Epilogue {
+    Epilogue { residual, activation: activation(a) }
+}
+
+/// Of a product's operands `x, w, r?, b?`.
+fn residual_and_bias(x: &[Value], residual: bool) -> (Option<Value>, Option<Value>) {
+    if residual { (Some(x[2]), x.get(3).copied()) } else { (None, x.get(2).copied()) }
 }
 
 fn four(pad: &[usize]) -> [usize; 4] {

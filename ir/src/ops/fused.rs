@@ -1,10 +1,10 @@
 //! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
 
 use super::{
-    Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, ConvAdd, ConvAddRelu, ConvPixelShuffle, ConvPixelUnshuffle, ConvRelu, Cost,
-    Div, DwConv2d, DwConvNormModulate, FusedDef, GatedAdd, Gelu, GrnScale, GroupNorm, GroupNormRelu, GroupNormSilu, LayerNorm, Linear,
-    LinearAdd, LinearGeluSumsq, Matmul, Modulate, Mul, NormModulate, Offset, PixelShuffle, PixelUnshuffle, Relu, Reshape, Scale,
-    ScaleChannels, ScaleLinearGatedAdd, Silu, Softmax, Sqrt, Sum, SumSquares, Transpose, UpsampleConv, UpsampleNearest,
+    Activation, Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, Cost, Div, DwConv2d, DwConvNormModulate, FusedConv2d, FusedDef,
+    FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate, Mul,
+    NormModulate, Offset, Op, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Softmax, Sqrt, Sum, SumSquares, Transpose,
+    UpsampleNearest, attr::Attr,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -95,102 +95,101 @@ impl FusedDef for ConcatLinear {
     }
 }
 
-impl FusedDef for ConvPixelShuffle {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "b?"]
+/// Operands of a product that may have a residual: before the bias, which may be left out.
+fn product_operands(residual: bool) -> &'static [&'static str] {
+    if residual { &["x", "w", "r", "b?"] } else { &["x", "w", "b?"] }
+}
+
+/// Those operands as the residual and the others.
+fn without_residual(residual: bool, x: &[Value]) -> (Option<Value>, Vec<Value>) {
+    if residual { (Some(x[2]), [&x[..2], &x[3..]].concat()) } else { (None, x.to_vec()) }
+}
+
+/// `activation(y + r)`.
+fn end(b: &mut Builder, y: Value, residual: Option<Value>, activation: Activation) -> Result<Value, TypeError> {
+    let sum = match residual {
+        Some(r) => b.try_emit(Add {}, &[y, r])?[0],
+        None => y,
+    };
+    activation.expand(b, sum)
+}
+
+impl FusedConv2d {
+    /// A plain convolution.
+    pub fn new(stride: usize, pad: Vec<usize>) -> FusedConv2d {
+        FusedConv2d { stride, pad, upsample: 1, residual: false, activation: Activation::None, rearrange: Rearrange::Keep }
     }
 
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
-        b.try_emit(PixelShuffle { factor: self.factor }, &[h])
+    /// The convolution that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedConv2d> {
+        match op {
+            Op::Conv2d(o) => Some(FusedConv2d::new(o.stride, o.pad.clone())),
+            Op::FusedConv2d(o) => Some(o.clone()),
+            _ => None,
+        }
     }
 }
 
-impl FusedDef for ConvPixelUnshuffle {
+impl FusedDef for FusedConv2d {
     fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "b?"]
+        product_operands(self.residual)
     }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
-        b.try_emit(PixelUnshuffle { factor: self.factor }, &[h])
+        let kept = self.rearrange == Rearrange::Keep;
+        ensure!("fused.conv2d.1", !self.residual || kept, "a result with a residual is not rearranged, found `{}`", self.rearrange.print());
+        let (residual, mut x) = without_residual(self.residual, x);
+        if self.upsample != 1 {
+            x[0] = b.try_one(UpsampleNearest { factor: self.upsample }, x[0])?;
+        }
+        let y = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &x)?[0];
+        let y = end(b, y, residual, self.activation)?;
+        Ok(vec![self.rearrange.expand(b, y)?])
     }
 }
 
-impl FusedDef for ConvRelu {
+impl FusedLinear {
+    /// The linear layer that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedLinear> {
+        match op {
+            Op::Linear(_) => Some(FusedLinear { residual: false, activation: Activation::None }),
+            Op::FusedLinear(o) => Some(o.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl FusedDef for FusedLinear {
     fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "b?"]
+        product_operands(self.residual)
     }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?;
-        b.try_emit(Relu {}, &h)
+        let (residual, x) = without_residual(self.residual, x);
+        let y = b.try_emit(Linear {}, &x)?[0];
+        Ok(vec![end(b, y, residual, self.activation)?])
     }
 }
 
-impl FusedDef for ConvAdd {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "r", "b?"]
-    }
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&x[..2], &x[3..]].concat())?[0];
-        b.try_emit(Add {}, &[h, x[2]])
-    }
-}
-
-impl FusedDef for ConvAddRelu {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "r", "b?"]
-    }
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let sum = ConvAdd { stride: self.stride, pad: self.pad.clone() }.expand(b, x)?;
-        b.try_emit(Relu {}, &sum)
+impl FusedGroupNorm {
+    /// The group norm that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedGroupNorm> {
+        match op {
+            Op::GroupNorm(o) => Some(FusedGroupNorm { groups: o.groups, eps: o.eps, activation: Activation::None }),
+            Op::FusedGroupNorm(o) => Some(o.clone()),
+            _ => None,
+        }
     }
 }
 
-impl FusedDef for LinearAdd {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "r", "b?"]
-    }
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Linear {}, &[&x[..2], &x[3..]].concat())?[0];
-        b.try_emit(Add {}, &[h, x[2]])
-    }
-}
-
-impl FusedDef for UpsampleConv {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "w", "b?"]
-    }
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let large = b.try_emit(UpsampleNearest { factor: self.factor }, &x[..1])?;
-        b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&large, &x[1..]].concat())
-    }
-}
-
-impl FusedDef for GroupNormRelu {
+impl FusedDef for FusedGroupNorm {
     fn operands(&self) -> &'static [&'static str] {
         &["x", "gamma", "beta"]
     }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
-        b.try_emit(Relu {}, &h)
-    }
-}
-
-impl FusedDef for GroupNormSilu {
-    fn operands(&self) -> &'static [&'static str] {
-        &["x", "gamma", "beta"]
-    }
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
-        b.try_emit(Silu {}, &h)
+        let y = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?[0];
+        Ok(vec![self.activation.expand(b, y)?])
     }
 }
 

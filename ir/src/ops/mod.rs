@@ -12,6 +12,7 @@ mod condition;
 mod conv;
 mod depthwise;
 mod elementwise;
+mod epilogue;
 mod fused;
 mod image;
 mod linear;
@@ -27,6 +28,7 @@ use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
 pub use attr::{Attr, Word};
+pub use epilogue::{Activation, Rearrange};
 pub(crate) use rule::sized;
 
 /// What one execution of an op costs. Sums saturate.
@@ -375,24 +377,20 @@ ops! {
     "fused.norm_modulate" = NormModulate { eps: f64 } fused;
     /// `a [..,I]`, `b [..,J]`, `w [O,I+J]`, `bias [O]`: `linear(concat(a, b), w, bias)`, joined along the last axis.
     "fused.concat_linear" = ConcatLinear {} fused;
-    /// `x`, `w`, `b` as of `conv2d`: `pixel_shuffle(conv2d(x, w, b))`.
-    "fused.conv_pixel_shuffle" = ConvPixelShuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
-    /// `x`, `w`, `b` as of `conv2d`: `pixel_unshuffle(conv2d(x, w, b))`.
-    "fused.conv_pixel_unshuffle" = ConvPixelUnshuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
-    /// `x`, `w`, `b` as of `conv2d`: `relu(conv2d(x, w, b))`.
-    "fused.conv_relu" = ConvRelu { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `conv2d(x, w, b) + r`.
-    "fused.conv_add" = ConvAdd { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `relu(conv2d(x, w, b) + r)`.
-    "fused.conv_add_relu" = ConvAddRelu { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `linear`, `r` as its result: `linear(x, w, b) + r`.
-    "fused.linear_add" = LinearAdd {} fused;
-    /// `w`, `b` as of `conv2d`: `conv2d(upsample_nearest(x, factor), w, b)`.
-    "fused.upsample_conv" = UpsampleConv { factor: usize, stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `gamma`, `beta` as of `group_norm`: `relu(group_norm(x, gamma, beta))`.
-    "fused.group_norm_relu" = GroupNormRelu { groups: usize, eps: f64 } fused;
-    /// `x`, `gamma`, `beta` as of `group_norm`: `silu(group_norm(x, gamma, beta))`.
-    "fused.group_norm_silu" = GroupNormSilu { groups: usize, eps: f64 } fused;
+    /// `w`, `b` as of `conv2d`, `r` with `residual` alone: `rearrange(activation(conv2d(upsample_nearest(x, upsample), w, b) + r))`.
+    /// A residual is not rearranged.
+    "fused.conv2d" = FusedConv2d {
+        stride: usize,
+        pad: Vec<usize>,
+        upsample: usize = 1,
+        residual: bool = false,
+        activation: Activation = Activation::None,
+        rearrange: Rearrange = Rearrange::Keep
+    } fused;
+    /// `x`, `w`, `b` as of `linear`, `r` with `residual` alone: `activation(linear(x, w, b) + r)`.
+    "fused.linear" = FusedLinear { residual: bool = false, activation: Activation = Activation::None } fused;
+    /// `x`, `gamma`, `beta` as of `group_norm`: `activation(group_norm(x, gamma, beta))`.
+    "fused.group_norm" = FusedGroupNorm { groups: usize, eps: f64, activation: Activation = Activation::None } fused;
     /// `q [..,M,K]`, `k [..,S,K]`, `v [..,S,N]`, equal leading axes: `softmax(scale * q k^T) v`, `[..,M,N]`.
     "fused.attention" = Attention { scale: f64 } fused;
 }
