@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What the runtime may link, and why: everything here ends up on the device.
 const RUNTIME_LINKS: &[(&str, &str)] = &[
+    ("half", "the numbers of encodings: binary16 and bf16"),
     ("libm", "the same bits of exp, erf and their kin on every platform"),
     ("memmap2", "weights are used in place, from the file"),
     ("rustix", "on Linux alone, where tempfile links it too: the thread that verifies takes a low priority"),

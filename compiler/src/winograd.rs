@@ -7,7 +7,8 @@
 //! The model looks at one sample, whatever the batch: more of them only help, and so the bits of a picture do not depend on
 //! the batch sizes that an artifact was compiled for.
 
-use fcdm_ir::{Function, Inst, Op};
+use fcdm_ir::ops::FusedConv2d;
+use fcdm_ir::{Function, Inst};
 use fcdm_runtime::plan::PANEL;
 
 use crate::target::Target;
@@ -40,16 +41,7 @@ pub enum Winograd {
 impl Winograd {
     /// True for a convolution of `f` that can run by Winograd and is meant to.
     pub fn suits(self, f: &Function, inst: &Inst, target: &Target) -> bool {
-        let (stride, pad, upsample) = match &inst.op {
-            Op::Conv2d(o) => (o.stride, &o.pad, 1),
-            Op::ConvPixelShuffle(o) => (o.stride, &o.pad, 1),
-            Op::ConvPixelUnshuffle(o) => (o.stride, &o.pad, 1),
-            Op::ConvRelu(o) => (o.stride, &o.pad, 1),
-            Op::ConvAdd(o) => (o.stride, &o.pad, 1),
-            Op::ConvAddRelu(o) => (o.stride, &o.pad, 1),
-            Op::UpsampleConv(o) => (o.stride, &o.pad, o.factor),
-            _ => return false,
-        };
+        let Some(FusedConv2d { stride, pad, upsample, .. }) = FusedConv2d::from_op(&inst.op) else { return false };
         let (x, w) = (&f.ty(inst.operands[0]).shape, &f.ty(inst.operands[1]).shape);
         if stride != 1 || w[1..3] != [3, 3] {
             return false;
@@ -104,8 +96,8 @@ impl Convolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fcdm_ir::ops::{Conv2d, ConvAdd, ConvAddRelu, ConvRelu, UpsampleConv};
-    use fcdm_ir::{Builder, Type};
+    use fcdm_ir::ops::{Activation, Conv2d};
+    use fcdm_ir::{Builder, Op, Type};
 
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
     fn convolutions(d: usize) -> [bool; 7] {
@@ -156,14 +148,13 @@ mod tests {
             (suits(Winograd::Always), suits(Winograd::WhereFaster))
         };
         let pad = vec![1; 4];
-        assert_eq!(
-            of(8, ConvRelu { stride: 1, pad: pad.clone() }.into(), false),
-            of(8, Conv2d { stride: 1, pad: pad.clone() }.into(), false)
-        );
-        assert!(of(8, ConvAdd { stride: 1, pad: pad.clone() }.into(), true).0);
-        assert!(of(8, ConvAddRelu { stride: 1, pad: pad.clone() }.into(), true).0);
-        assert!(!of(16, ConvAdd { stride: 2, pad: pad.clone() }.into(), true).0);
-        let upsampled = |factor| of(4, UpsampleConv { factor, stride: 1, pad: pad.clone() }.into(), false);
+        let conv = |stride: usize| FusedConv2d::new(stride, pad.clone());
+        let relu = FusedConv2d { activation: Activation::Relu, ..conv(1) };
+        assert_eq!(of(8, relu.clone().into(), false), of(8, Conv2d { stride: 1, pad: pad.clone() }.into(), false));
+        assert!(of(8, FusedConv2d { residual: true, ..conv(1) }.into(), true).0);
+        assert!(of(8, FusedConv2d { residual: true, ..relu }.into(), true).0);
+        assert!(!of(16, FusedConv2d { residual: true, ..conv(2) }.into(), true).0);
+        let upsampled = |upsample| of(4, FusedConv2d { upsample, ..conv(1) }.into(), false);
         assert_eq!([upsampled(1), upsampled(8)], [(true, false), (true, true)]);
     }
 

@@ -53,7 +53,7 @@ pub struct ValueData {
 pub struct Inst {
     /// What is computed.
     pub op: Op,
-    /// From which values, in the order of the op's `OPERANDS`.
+    /// From which values, in the order of [`Op::operands`].
     pub operands: Vec<Value>,
     /// The values it defines.
     pub results: Vec<Value>,
@@ -184,7 +184,7 @@ impl Module {
 /// Makes a function, instruction by instruction. Identical instructions are emitted once.
 pub struct Builder {
     f: Function,
-    consed: HashMap<(String, Vec<Value>), usize>,
+    consed: HashMap<(Op, Vec<Value>), usize>,
     weights: HashMap<String, Value>,
     /// Values whose name the caller chose; the others are numbered by [`Builder::finish`].
     named: Vec<bool>,
@@ -230,17 +230,17 @@ impl Builder {
     /// # Errors
     /// The constraint of the op that the operands' types violate.
     pub fn try_emit(&mut self, op: impl Into<Op>, operands: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let op = op.into();
-        let key = (op.to_string(), operands.to_vec());
+        let key = (op.into(), operands.to_vec());
         if let Some(&i) = self.consed.get(&key) {
             return Ok(self.f.insts[i].results.clone());
         }
         let types: Vec<&Type> = operands.iter().map(|&v| self.f.ty(v)).collect();
-        let inferred = op.infer(&types)?;
+        let inferred = key.0.infer(&types)?;
         let inst = self.f.insts.len();
         let results =
             inferred.into_iter().enumerate().map(|(index, ty)| self.value(None, ty, Def::Result { inst, index })).collect::<Vec<_>>();
-        self.f.insts.push(Inst { op, operands: operands.to_vec(), results: results.clone() });
+        let (op, operands) = key.clone();
+        self.f.insts.push(Inst { op, operands, results: results.clone() });
         self.consed.insert(key, inst);
         Ok(results)
     }

@@ -65,7 +65,7 @@ fn printing_and_parsing_wrong_modules_loses_nothing() {
     }
 }
 
-/// Every `"name.number"` and `"op.word"` in the sources of the ops and of the verifier.
+/// Every `"name.number"`, `"fused.name.number"` and `"op.word"` in the sources of the ops and of the verifier.
 fn constraints() -> BTreeSet<String> {
     let mut sources = files(&root().join("src/ops"), "rs");
     sources.push(("verify.rs".into(), std::fs::read_to_string(root().join("src/verify.rs")).unwrap()));
@@ -73,7 +73,8 @@ fn constraints() -> BTreeSet<String> {
     for (_, text) in sources {
         for literal in text.split('"').filter(|s| s.len() < 40) {
             let Some((name, number)) = literal.rsplit_once('.') else { continue };
-            let named = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            let bare = name.strip_prefix("fused.").unwrap_or(name);
+            let named = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             let numbered = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
             if named && (numbered || (name == "op" && number.chars().all(|c| c.is_ascii_lowercase()))) {
                 found.insert(literal.to_owned());

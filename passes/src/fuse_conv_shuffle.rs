@@ -1,29 +1,22 @@
-//! `pixel_shuffle(conv2d(x, W, b))` -> `fused.conv_pixel_shuffle`, `pixel_unshuffle(conv2d(x, W, b))` ->
-//! `fused.conv_pixel_unshuffle`: the convolution writes every channel to the pixel that it belongs to. Legal only when the
-//! convolution has no other use.
+//! `pixel_shuffle(conv2d(x, W, b))`, `pixel_unshuffle(conv2d(x, W, b))` -> `fused.conv2d` with that rearrangement: the
+//! convolution, plain or fused, writes every channel to the pixel that it belongs to. Legal only when the convolution has no
+//! other use, is not rearranged yet and has no residual, whose elements would lie elsewhere than the result's.
 
-use fcdm_ir::ops::{Conv2d, ConvPixelShuffle, ConvPixelUnshuffle};
-use fcdm_ir::{Function, Op};
+use fcdm_ir::Function;
+use fcdm_ir::ops::{FusedConv2d, Rearrange};
 
 use crate::rewrite::rewrite;
 
 /// The pass.
 pub(crate) fn fuse_conv_shuffle(f: &Function) -> Function {
     rewrite(f, |r, inst| {
-        if !matches!(inst.op, Op::PixelShuffle(_) | Op::PixelUnshuffle(_)) {
-            return None;
-        }
+        let rearrange = Rearrange::of(&inst.op)?;
         let image = inst.operands[0];
-        let (Conv2d { stride, pad }, conv) = r.def(image, |op| if let Op::Conv2d(c) = op { Some(c.clone()) } else { None })?;
-        if !r.used_once(image) {
+        let (conv, of_conv) = r.def(image, FusedConv2d::from_op)?;
+        if conv.rearrange != Rearrange::Keep || conv.residual || !r.used_once(image) {
             return None;
         }
-        let fused: Op = match &inst.op {
-            Op::PixelShuffle(o) => ConvPixelShuffle { stride, pad, factor: o.factor }.into(),
-            Op::PixelUnshuffle(o) => ConvPixelUnshuffle { stride, pad, factor: o.factor }.into(),
-            _ => unreachable!("left above"),
-        };
-        let operands = r.map_all(&conv.operands);
-        Some(r.b.emit(fused, &operands))
+        let operands = r.map_all(&of_conv.operands);
+        Some(r.b.emit(FusedConv2d { rearrange, ..conv }, &operands))
     })
 }

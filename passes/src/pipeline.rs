@@ -6,14 +6,14 @@ use fcdm_ir::{Function, Module};
 use crate::eliminate_dead_code::eliminate_dead_code;
 use crate::fold_grn_bias::fold_grn_bias;
 use crate::fold_weights::fold_weights;
+use crate::fuse_activation::fuse_activation;
 use crate::fuse_attention::fuse_attention;
 use crate::fuse_concat_linear::fuse_concat_linear;
-use crate::fuse_conv_add_relu::fuse_conv_add_relu;
 use crate::fuse_conv_shuffle::fuse_conv_shuffle;
 use crate::fuse_dwconv_norm_modulate::fuse_dwconv_norm_modulate;
-use crate::fuse_group_norm_activation::fuse_group_norm_activation;
 use crate::fuse_linear_gelu_sumsq::fuse_linear_gelu_sumsq;
 use crate::fuse_norm_modulate::fuse_norm_modulate;
+use crate::fuse_residual::fuse_residual;
 use crate::fuse_scale_linear_gated_add::fuse_scale_linear_gated_add;
 use crate::fuse_upsample_conv::fuse_upsample_conv;
 use crate::hoist_condition::hoist_condition;
@@ -111,14 +111,14 @@ pub const PASSES: &[Pass] = &[
         body: Body::Function(fuse_upsample_conv),
     },
     Pass {
-        name: "fuse_conv_add_relu",
-        about: "convolution or linear layer, residual and ReLU as one kernel",
-        body: Body::Function(fuse_conv_add_relu),
+        name: "fuse_residual",
+        about: "convolution or linear layer and what is added to it as one kernel",
+        body: Body::Function(fuse_residual),
     },
     Pass {
-        name: "fuse_group_norm_activation",
-        about: "group norm and activation as one kernel",
-        body: Body::Function(fuse_group_norm_activation),
+        name: "fuse_activation",
+        about: "convolution, linear layer or group norm and ReLU or SiLU as one kernel",
+        body: Body::Function(fuse_activation),
     },
     Pass { name: "fuse_attention", about: "attention as one kernel, without its matrix of scores", body: Body::Function(fuse_attention) },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
@@ -143,8 +143,9 @@ pub const OPTIMISED: &[&str] = &[
     "fuse_conv_shuffle",
     // Before the epilogues: an enlarged image that is not written saves more than a sum that is not.
     "fuse_upsample_conv",
-    "fuse_conv_add_relu",
-    "fuse_group_norm_activation",
+    "fuse_residual",
+    // After the residuals, which it sees through, and the rearrangements.
+    "fuse_activation",
     "fuse_attention",
     // Before hoisting: what needs no input at all must not become an input of the denoiser.
     "fold_weights",

@@ -69,7 +69,7 @@ fn resized(op: &Op, rows: usize) -> Op {
 fn shares_rows(f: &Function, inst: &Inst, v: Value) -> bool {
     let weights: &[usize] = match inst.op {
         Op::Linear(_) | Op::LinearGeluSumsq(_) | Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::DwConv2d(_) => &[1, 2],
-        Op::ConvPixelShuffle(_) | Op::ConvPixelUnshuffle(_) | Op::GroupNorm(_) | Op::Grn(_) | Op::DwConvNormModulate(_) => &[1, 2],
+        Op::GroupNorm(_) | Op::Grn(_) | Op::DwConvNormModulate(_) => &[1, 2],
         Op::GrnScale(_) => &[1],
         Op::ConcatLinear(_) | Op::ScaleLinearGatedAdd(_) => &[2, 3],
         Op::Embedding(_) => &[0],

@@ -1,6 +1,7 @@
 //! Which values treat the rows of a batch alike and apart: row i of the value is computed from row i of inputs, by the same
 //! formula for every i. What is not known to be so is not. Hoisting of the condition and changes of the batch size rest on it.
 
+use fcdm_ir::ops::{FusedConv2d, FusedLinear};
 use fcdm_ir::{Def, Function, Inst, Op, Value};
 
 use crate::partition::depends;
@@ -44,15 +45,13 @@ fn keeps_rows(f: &Function, inst: &Inst, by_row: &[bool], constant: &[bool]) -> 
     let any = x.iter().any(row);
     match &inst.op {
         Op::Linear(_) | Op::LinearGeluSumsq(_) => row(&x[0]) && f.ty(x[0]).rank() > 1 && weights(1),
-        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::DwConv2d(_) | Op::ConvPixelShuffle(_) | Op::ConvPixelUnshuffle(_) => {
-            row(&x[0]) && weights(1)
-        }
-        Op::ConvRelu(_) | Op::UpsampleConv(_) => row(&x[0]) && weights(1),
-        // The residual stands between weight and bias.
-        Op::ConvAdd(_) | Op::ConvAddRelu(_) | Op::LinearAdd(_) => {
+        Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::DwConv2d(_) => row(&x[0]) && weights(1),
+        // A residual stands between weight and bias.
+        Op::FusedConv2d(FusedConv2d { residual: true, .. }) | Op::FusedLinear(FusedLinear { residual: true, .. }) => {
             any && alike(&x[0]) && alike(&x[2]) && f.ty(x[0]).rank() > 1 && constant[x[1].index()] && weights(3)
         }
-        Op::GroupNorm(_) | Op::GroupNormRelu(_) | Op::GroupNormSilu(_) | Op::Grn(_) | Op::GrnScale(_) => row(&x[0]) && weights(1),
+        Op::FusedConv2d(_) | Op::FusedLinear(_) => row(&x[0]) && f.ty(x[0]).rank() > 1 && weights(1),
+        Op::GroupNorm(_) | Op::FusedGroupNorm(_) | Op::Grn(_) | Op::GrnScale(_) => row(&x[0]) && weights(1),
         Op::ConcatLinear(_) => any && alike(&x[0]) && alike(&x[1]) && f.ty(x[0]).rank() > 1 && weights(2),
         Op::DwConvNormModulate(_) => row(&x[0]) && x[1..3].iter().all(|v| constant[v.index()]) && x[3..].iter().all(alike),
         Op::ScaleLinearGatedAdd(_) => {

@@ -1,5 +1,6 @@
 //! One arm for every op: the kernel that computes it.
 
+use fcdm_ir::ops::{self, FusedConv2d};
 use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::kernels::{
@@ -10,26 +11,6 @@ use fcdm_runtime::kernels::{
 
 use super::{LowerError, Lowering, View, shares_buffer};
 use crate::weights::Order;
-
-const RELU: Epilogue = Epilogue::Activate { residual: false, activation: Activation::Relu };
-const ADD: Epilogue = Epilogue::Activate { residual: true, activation: Activation::None };
-const ADD_RELU: Epilogue = Epilogue::Activate { residual: true, activation: Activation::Relu };
-
-/// What the ops that contain a convolution say of it.
-struct Convolution {
-    stride: usize,
-    pad: [usize; 4],
-    upsample: usize,
-    epilogue: Epilogue,
-    rearrange: Rearrange,
-}
-
-impl Convolution {
-    /// Of the image as it is, stored as it comes.
-    fn new(stride: usize, pad: &[usize]) -> Convolution {
-        Convolution { stride, pad: four(pad), upsample: 1, epilogue: Epilogue::NONE, rearrange: Rearrange::Keep }
-    }
-}
 
 impl Lowering<'_> {
     pub(super) fn instruction(&mut self, inst: &Inst) -> Result<(), LowerError> {
@@ -70,8 +51,7 @@ impl Lowering<'_> {
             Op::Softmax(_) => self.kernel(inst, Softmax {}),
             Op::LayerNorm(o) => self.kernel(inst, LayerNorm { eps: o.eps as f32 }),
             Op::GroupNorm(o) => self.group_norm(inst, o.groups, o.eps, Activation::None),
-            Op::GroupNormRelu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Relu),
-            Op::GroupNormSilu(o) => self.group_norm(inst, o.groups, o.eps, Activation::Silu),
+            Op::FusedGroupNorm(o) => self.group_norm(inst, o.groups, o.eps, activation(o.activation)),
             Op::Grn(o) => self.kernel(inst, Grn { eps: o.eps as f32 }),
             Op::GrnScale(o) => self.kernel(inst, GrnScale { eps: o.eps as f32 }),
             Op::Modulate(_) => self.kernel(inst, Modulate {}),
@@ -83,23 +63,11 @@ impl Lowering<'_> {
             Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),
             Op::ScaleLinearGatedAdd(_) => self.product(inst, Product::scale_linear_gated_add()),
             Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
-            Op::LinearAdd(_) => self.product(inst, Product { epilogue: ADD, ..Product::linear() }),
+            Op::FusedLinear(o) => self.product(inst, Product { epilogue: epilogue(o.residual, o.activation), ..Product::linear() }),
             Op::Matmul(_) => self.batched(inst, Matmul {}),
             Op::Attention(o) => self.batched(inst, Attention { scale: o.scale as f32 }),
-            Op::Conv2d(o) => self.conv(inst, &Convolution::new(o.stride, &o.pad)),
-            Op::ConvPixelShuffle(o) => {
-                self.conv(inst, &Convolution { rearrange: Rearrange::Shuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) });
-            }
-            Op::ConvPixelUnshuffle(o) => {
-                self.conv(
-                    inst,
-                    &Convolution { rearrange: Rearrange::Unshuffle { factor: o.factor }, ..Convolution::new(o.stride, &o.pad) },
-                );
-            }
-            Op::UpsampleConv(o) => self.conv(inst, &Convolution { upsample: o.factor, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvRelu(o) => self.conv(inst, &Convolution { epilogue: RELU, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvAdd(o) => self.conv(inst, &Convolution { epilogue: ADD, ..Convolution::new(o.stride, &o.pad) }),
-            Op::ConvAddRelu(o) => self.conv(inst, &Convolution { epilogue: ADD_RELU, ..Convolution::new(o.stride, &o.pad) }),
+            Op::Conv2d(o) => self.conv(inst, &FusedConv2d::new(o.stride, o.pad.clone())),
+            Op::FusedConv2d(o) => self.conv(inst, o),
             Op::ConvTranspose2d(o) => self.kernel(inst, ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
             Op::DwConv2d(o) => self.kernel(inst, DwConv2d { pad: o.pad }),
@@ -135,13 +103,13 @@ impl Lowering<'_> {
         self.kernel(inst, f);
     }
 
-    /// A product without window. The ops have a residual before the bias, which may be left out, the kernel behind, but for the one
-    /// of a gated sum.
+    /// A product without window. The ops have a residual before the bias, which may be left out, the kernel behind; a gated sum has
+    /// the kernel's order.
     fn product(&mut self, inst: &Inst, product: Product) {
         let x = &inst.operands;
         let w = 1 + usize::from(product.concat) + usize::from(product.scaled);
         let mut operands: Vec<Value> = x.clone();
-        if product.epilogue == ADD {
+        if matches!(product.epilogue, Epilogue::Activate { residual: true, .. }) {
             operands[w + 1..].rotate_left(1);
         }
         let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.matrix(v, Rearrange::Keep) } else { l.view(v) };
@@ -160,24 +128,27 @@ impl Lowering<'_> {
     }
 
     /// A convolution, directly or by Winograd. Where its result is shuffled, weights and bias have the order of the columns that
-    /// it writes. The ops have a residual before the bias, which may be left out, the kernel behind.
-    fn conv(&mut self, inst: &Inst, c: &Convolution) {
+    /// it writes.
+    fn conv(&mut self, inst: &Inst, c: &FusedConv2d) {
         let x = &inst.operands;
-        let Convolution { stride, pad, upsample, epilogue, rearrange } = *c;
+        let rearrange = match c.rearrange {
+            ops::Rearrange::Keep => Rearrange::Keep,
+            ops::Rearrange::Shuffle { factor } => Rearrange::Shuffle { factor },
+            ops::Rearrange::Unshuffle { factor } => Rearrange::Unshuffle { factor },
+        };
         let winograd = self.target.winograd.suits(self.f, inst, self.target);
         let w = &self.f.ty(x[1]).shape;
         let product = Product {
-            window: Some(Window { kernel: [w[1], w[2]], stride, pad, upsample }),
+            window: Some(Window { kernel: [w[1], w[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
             left: if winograd { Left::F32 } else { self.left(x[0], x[1]) },
-            epilogue,
+            epilogue: epilogue(c.residual, c.activation),
             rearrange,
             algorithm: if winograd { Algorithm::Winograd } else { Algorithm::Direct },
             ..Product::default()
         };
-        let residual = matches!(epilogue, Epilogue::Activate { residual: true, .. });
-        let (residual, bias) = if residual { (Some(x[2]), x.get(3)) } else { (None, x.get(2)) };
+        let (residual, bias) = residual_and_bias(x, c.residual);
         let mut inputs = vec![self.view(x[0]), self.matrix(x[1], rearrange)];
-        inputs.extend(bias.map(|&bias| self.ordered(bias, Order::of(rearrange))));
+        inputs.extend(bias.map(|bias| self.ordered(bias, Order::of(rearrange))));
         inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, product, inputs);
     }
@@ -205,6 +176,23 @@ impl Lowering<'_> {
         let kernel = Sum { axes: vec![2, 4], scale: 1.0 / (size * size) as f32 };
         self.step(inst.results[0], kernel, vec![x], vec![y]);
     }
+}
+
+fn activation(a: ops::Activation) -> Activation {
+    match a {
+        ops::Activation::None => Activation::None,
+        ops::Activation::Relu => Activation::Relu,
+        ops::Activation::Silu => Activation::Silu,
+    }
+}
+
+fn epilogue(residual: bool, a: ops::Activation) -> Epilogue {
+    Epilogue::Activate { residual, activation: activation(a) }
+}
+
+/// Of a product's operands `x, w, r?, b?`.
+fn residual_and_bias(x: &[Value], residual: bool) -> (Option<Value>, Option<Value>) {
+    if residual { (Some(x[2]), x.get(3).copied()) } else { (None, x.get(2).copied()) }
 }
 
 fn four(pad: &[usize]) -> [usize; 4] {

@@ -1,4 +1,7 @@
-//! Printing and parsing of attributes. A number prints as the shortest text that reads back as itself.
+//! Attributes of ops: their text form, and what of them makes two ops the same. A number prints as the shortest text that reads
+//! back as itself. A new type is one impl: [`Attr`], or [`Word`] where an attribute is one of a few words.
+
+use std::hash::Hash;
 
 use crate::types::DType;
 
@@ -12,6 +15,8 @@ pub trait Attr: Sized {
     fn parse(text: &str) -> Option<Self>;
     /// False for an infinity or NaN, which the text form can hold and [`Op::infer`](super::Op::infer) refuses.
     fn is_finite(&self) -> bool;
+    /// What ops are compared and hashed by: equal exactly where the texts are.
+    fn bits(&self) -> impl Eq + Hash;
 }
 
 impl Attr for usize {
@@ -25,6 +30,9 @@ impl Attr for usize {
     }
     fn is_finite(&self) -> bool {
         true
+    }
+    fn bits(&self) -> impl Eq + Hash {
+        *self
     }
 }
 
@@ -41,6 +49,10 @@ impl Attr for f64 {
     fn is_finite(&self) -> bool {
         f64::is_finite(*self)
     }
+    fn bits(&self) -> impl Eq + Hash {
+        // Zeros have a sign, which a product keeps; NaNs have one text.
+        if self.is_nan() { f64::NAN.to_bits() } else { self.to_bits() }
+    }
 }
 
 impl Attr for DType {
@@ -54,6 +66,9 @@ impl Attr for DType {
     }
     fn is_finite(&self) -> bool {
         true
+    }
+    fn bits(&self) -> impl Eq + Hash {
+        *self
     }
 }
 
@@ -73,10 +88,52 @@ impl Attr for Vec<usize> {
     fn is_finite(&self) -> bool {
         true
     }
+    fn bits(&self) -> impl Eq + Hash {
+        &self[..]
+    }
 }
 
-/// Attribute `attr` of op `op` as `find` has it.
-pub(super) fn find<A: Attr>(op: &str, attr: &str, find: &mut dyn FnMut(&str) -> Option<String>) -> Result<A, String> {
-    let text = find(attr).ok_or_else(|| format!("`{op}` needs the attribute `{attr}`"))?;
-    A::parse(&text).ok_or_else(|| format!("`{op}`: `{attr}={text}` is not {}", A::WHAT))
+/// An attribute that is one of a few words.
+pub trait Word: Copy + Eq + Hash + 'static {
+    /// What a message calls it.
+    const WHAT: &'static str;
+    /// Every value with its word.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<W: Word> Attr for W {
+    const WHAT: &'static str = <W as Word>::WHAT;
+
+    fn print(&self) -> String {
+        let word = W::WORDS.iter().find(|(_, value)| value == self);
+        word.expect("every value has a word").0.to_owned()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        W::WORDS.iter().find(|(word, _)| *word == text).map(|&(_, value)| value)
+    }
+    fn is_finite(&self) -> bool {
+        true
+    }
+    fn bits(&self) -> impl Eq + Hash {
+        *self
+    }
+}
+
+impl Word for bool {
+    const WHAT: &'static str = "`true` or `false`";
+    const WORDS: &'static [(&'static str, bool)] = &[("false", false), ("true", true)];
+}
+
+/// Attribute `attr` of op `op` as `find` has it; where it has none, the default, if there is one.
+pub(super) fn find<A: Attr>(op: &str, attr: &str, default: Option<A>, find: &mut dyn FnMut(&str) -> Option<String>) -> Result<A, String> {
+    match (find(attr), default) {
+        (Some(text), _) => A::parse(&text).ok_or_else(|| format!("`{op}`: `{attr}={text}` is not {}", A::WHAT)),
+        (None, Some(default)) => Ok(default),
+        (None, None) => Err(format!("`{op}` needs the attribute `{attr}`")),
+    }
+}
+
+/// True if an attribute is its default, and need not be printed.
+pub(super) fn is_default<A: Attr>(value: &A, default: Option<A>) -> bool {
+    default.is_some_and(|default| value.bits() == default.bits())
 }

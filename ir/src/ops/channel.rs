@@ -29,7 +29,9 @@ fn per_channel(x: &Type) -> [usize; 2] {
 }
 
 impl OpDef for Modulate {
-    const OPERANDS: &'static [&'static str] = &["x", "shift", "scale"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "shift", "scale"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("modulate.1", "x", x[0], 2)?;
@@ -55,7 +57,9 @@ impl OpDef for Modulate {
 }
 
 impl OpDef for GatedAdd {
-    const OPERANDS: &'static [&'static str] = &["x", "h", "gate"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "h", "gate"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("gated_add.1", "x", x[0], 2)?;
@@ -80,7 +84,9 @@ impl OpDef for GatedAdd {
 }
 
 impl OpDef for ScaleChannels {
-    const OPERANDS: &'static [&'static str] = &["x", "a"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "a"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("scale_channels.1", "x", x[0], 2)?;

@@ -13,7 +13,9 @@ use crate::types::{DType, Type, TypeError, ensure};
 const PYTORCH_ONE_UP: [usize; 2] = [12, 106];
 
 impl OpDef for TimestepEmbedding {
-    const OPERANDS: &'static [&'static str] = &["t"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["t"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         ensure!("timestep_embedding.1", x[0].dtype == DType::F32 && x[0].rank() == 1, "t must be f32[N], found {}", x[0]);
@@ -43,7 +45,9 @@ impl OpDef for TimestepEmbedding {
 }
 
 impl OpDef for Embedding {
-    const OPERANDS: &'static [&'static str] = &["table", "y"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["table", "y"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         // f32, since the gradient multiplies by a `one_hot`, which is.
@@ -72,7 +76,9 @@ impl OpDef for Embedding {
 }
 
 impl OpDef for OneHot {
-    const OPERANDS: &'static [&'static str] = &["y"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["y"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         ensure!("one_hot.1", x[0].dtype == DType::I32 && x[0].rank() == 1, "y must be i32[N], found {}", x[0]);

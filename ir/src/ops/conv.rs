@@ -91,7 +91,9 @@ fn macs(pixels: usize, w: &[usize]) -> Cost {
 }
 
 impl OpDef for Conv2d {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, i] = rule::image("conv2d.1", "x", x[0])?;
@@ -135,7 +137,9 @@ impl OpDef for Conv2d {
 }
 
 impl OpDef for ConvTranspose2d {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, i] = rule::image("conv_transpose2d.1", "x", x[0])?;
@@ -182,7 +186,9 @@ impl OpDef for ConvTranspose2d {
 }
 
 impl OpDef for Conv2dWeightGrad {
-    const OPERANDS: &'static [&'static str] = &["x", "dy"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "dy"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, i] = rule::image("conv2d_weight_grad.1", "x", x[0])?;

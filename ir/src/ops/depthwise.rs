@@ -51,7 +51,9 @@ fn input_gradient(b: &mut Builder, kernel: usize, pad: usize, dy: Value, w: Valu
 }
 
 impl OpDef for DwConv2d {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("dwconv2d.1", "x", x[0])?;
@@ -102,7 +104,9 @@ impl OpDef for DwConv2d {
 }
 
 impl OpDef for DwConv2dWeightGrad {
-    const OPERANDS: &'static [&'static str] = &["x", "dy"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "dy"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("dwconv2d_weight_grad.1", "x", x[0])?;

@@ -14,7 +14,9 @@ use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 
 impl OpDef for Fill {
-    const OPERANDS: &'static [&'static str] = &[];
+    fn operands(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     fn infer(&self, _x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let representable = self.dtype.is_float() || f64::from(self.value as i32) == self.value;
@@ -41,7 +43,9 @@ macro_rules! unary {
         |$op:ident, $v:ident| $f:expr, |$b:ident, $gop:ident, $x:ident, $y:ident, $dy:ident| $g:expr, $flops:literal
         $(, require $c2:literal |$rop:ident| $cond:expr, $text:literal)?;)*) => {$(
         impl OpDef for $name {
-            const OPERANDS: &'static [&'static str] = &["x"];
+            fn operands(&self) -> &'static [&'static str] {
+                &["x"]
+            }
 
             fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
                 rule::float($constraint, "x", x[0])?;
@@ -95,7 +99,9 @@ macro_rules! binary {
     ($($name:ident $equal:literal $float:literal |$a:ident, $c:ident| $f:expr,
         |$b:ident, $ga:ident, $gc:ident, $y:ident, $dy:ident| $g:expr, $flops:literal;)*) => {$(
         impl OpDef for $name {
-            const OPERANDS: &'static [&'static str] = &["a", "b"];
+            fn operands(&self) -> &'static [&'static str] {
+                &["a", "b"]
+            }
 
             fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
                 ensure!($equal, x[0] == x[1], "operands differ: {} vs {}", x[0], x[1]);

@@ -1,10 +1,10 @@
 //! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
 
 use super::{
-    Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, ConvAdd, ConvAddRelu, ConvPixelShuffle, ConvPixelUnshuffle, ConvRelu, Cost,
-    Div, DwConv2d, DwConvNormModulate, FusedDef, GatedAdd, Gelu, GrnScale, GroupNorm, GroupNormRelu, GroupNormSilu, LayerNorm, Linear,
-    LinearAdd, LinearGeluSumsq, Matmul, Modulate, Mul, NormModulate, Offset, PixelShuffle, PixelUnshuffle, Relu, Reshape, Scale,
-    ScaleChannels, ScaleLinearGatedAdd, Silu, Softmax, Sqrt, Sum, SumSquares, Transpose, UpsampleConv, UpsampleNearest,
+    Activation, Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, Cost, Div, DwConv2d, DwConvNormModulate, FusedConv2d, FusedDef,
+    FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate, Mul,
+    NormModulate, Offset, Op, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Softmax, Sqrt, Sum, SumSquares, Transpose,
+    UpsampleNearest, attr::Attr,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -12,7 +12,9 @@ use crate::types::{Type, TypeError, ensure};
 use crate::vjp;
 
 impl FusedDef for GrnScale {
-    const OPERANDS: &'static [&'static str] = &["ss", "gamma"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["ss", "gamma"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let ss = b.ty(x[0]).clone();
@@ -33,7 +35,9 @@ impl FusedDef for GrnScale {
 }
 
 impl FusedDef for DwConvNormModulate {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b", "shift", "scale"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b", "shift", "scale"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(DwConv2d { pad: self.pad }, &x[..3])?[0];
@@ -43,7 +47,9 @@ impl FusedDef for DwConvNormModulate {
 }
 
 impl FusedDef for LinearGeluSumsq {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(Linear {}, x)?[0];
@@ -54,7 +60,9 @@ impl FusedDef for LinearGeluSumsq {
 }
 
 impl FusedDef for ScaleLinearGatedAdd {
-    const OPERANDS: &'static [&'static str] = &["h", "a", "w", "b", "gate", "x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["h", "a", "w", "b", "gate", "x"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(ScaleChannels {}, &x[..2])?[0];
@@ -64,7 +72,9 @@ impl FusedDef for ScaleLinearGatedAdd {
 }
 
 impl FusedDef for NormModulate {
-    const OPERANDS: &'static [&'static str] = &["x", "shift", "scale"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "shift", "scale"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_one(LayerNorm { eps: self.eps }, x[0])?;
@@ -73,7 +83,9 @@ impl FusedDef for NormModulate {
 }
 
 impl FusedDef for ConcatLinear {
-    const OPERANDS: &'static [&'static str] = &["a", "b", "w", "bias?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["a", "b", "w", "bias?"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         // Without an axis there is no last one: concat.2 refuses axis 0.
@@ -83,89 +95,108 @@ impl FusedDef for ConcatLinear {
     }
 }
 
-impl FusedDef for ConvPixelShuffle {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+/// Operands of a product that may have a residual: before the bias, which may be left out.
+fn product_operands(residual: bool) -> &'static [&'static str] {
+    if residual { &["x", "w", "r", "b?"] } else { &["x", "w", "b?"] }
+}
 
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
-        b.try_emit(PixelShuffle { factor: self.factor }, &[h])
+/// Those operands as the residual and the others.
+fn without_residual(residual: bool, x: &[Value]) -> (Option<Value>, Vec<Value>) {
+    if residual { (Some(x[2]), [&x[..2], &x[3..]].concat()) } else { (None, x.to_vec()) }
+}
+
+/// `activation(y + r)`.
+fn end(b: &mut Builder, y: Value, residual: Option<Value>, activation: Activation) -> Result<Value, TypeError> {
+    let sum = match residual {
+        Some(r) => b.try_emit(Add {}, &[y, r])?[0],
+        None => y,
+    };
+    activation.expand(b, sum)
+}
+
+impl FusedConv2d {
+    /// A plain convolution.
+    pub fn new(stride: usize, pad: Vec<usize>) -> FusedConv2d {
+        FusedConv2d { stride, pad, upsample: 1, residual: false, activation: Activation::None, rearrange: Rearrange::Keep }
+    }
+
+    /// The convolution that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedConv2d> {
+        match op {
+            Op::Conv2d(o) => Some(FusedConv2d::new(o.stride, o.pad.clone())),
+            Op::FusedConv2d(o) => Some(o.clone()),
+            _ => None,
+        }
     }
 }
 
-impl FusedDef for ConvPixelUnshuffle {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+impl FusedDef for FusedConv2d {
+    fn operands(&self) -> &'static [&'static str] {
+        product_operands(self.residual)
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?[0];
-        b.try_emit(PixelUnshuffle { factor: self.factor }, &[h])
+        let kept = self.rearrange == Rearrange::Keep;
+        ensure!("fused.conv2d.1", !self.residual || kept, "a result with a residual is not rearranged, found `{}`", self.rearrange.print());
+        let (residual, mut x) = without_residual(self.residual, x);
+        if self.upsample != 1 {
+            x[0] = b.try_one(UpsampleNearest { factor: self.upsample }, x[0])?;
+        }
+        let y = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &x)?[0];
+        let y = end(b, y, residual, self.activation)?;
+        Ok(vec![self.rearrange.expand(b, y)?])
     }
 }
 
-impl FusedDef for ConvRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, x)?;
-        b.try_emit(Relu {}, &h)
+impl FusedLinear {
+    /// The linear layer that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedLinear> {
+        match op {
+            Op::Linear(_) => Some(FusedLinear { residual: false, activation: Activation::None }),
+            Op::FusedLinear(o) => Some(o.clone()),
+            _ => None,
+        }
     }
 }
 
-impl FusedDef for ConvAdd {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
+impl FusedDef for FusedLinear {
+    fn operands(&self) -> &'static [&'static str] {
+        product_operands(self.residual)
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&x[..2], &x[3..]].concat())?[0];
-        b.try_emit(Add {}, &[h, x[2]])
+        let (residual, x) = without_residual(self.residual, x);
+        let y = b.try_emit(Linear {}, &x)?[0];
+        Ok(vec![end(b, y, residual, self.activation)?])
     }
 }
 
-impl FusedDef for ConvAddRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let sum = ConvAdd { stride: self.stride, pad: self.pad.clone() }.expand(b, x)?;
-        b.try_emit(Relu {}, &sum)
+impl FusedGroupNorm {
+    /// The group norm that an op is, plain or fused.
+    pub fn from_op(op: &Op) -> Option<FusedGroupNorm> {
+        match op {
+            Op::GroupNorm(o) => Some(FusedGroupNorm { groups: o.groups, eps: o.eps, activation: Activation::None }),
+            Op::FusedGroupNorm(o) => Some(o.clone()),
+            _ => None,
+        }
     }
 }
 
-impl FusedDef for LinearAdd {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "r", "b?"];
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(Linear {}, &[&x[..2], &x[3..]].concat())?[0];
-        b.try_emit(Add {}, &[h, x[2]])
+impl FusedDef for FusedGroupNorm {
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "gamma", "beta"]
     }
-}
-
-impl FusedDef for UpsampleConv {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let large = b.try_emit(UpsampleNearest { factor: self.factor }, &x[..1])?;
-        b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &[&large, &x[1..]].concat())
-    }
-}
-
-impl FusedDef for GroupNormRelu {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
-        b.try_emit(Relu {}, &h)
-    }
-}
-
-impl FusedDef for GroupNormSilu {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
-
-    fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let h = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?;
-        b.try_emit(Silu {}, &h)
+        let y = b.try_emit(GroupNorm { groups: self.groups, eps: self.eps }, x)?[0];
+        Ok(vec![self.activation.expand(b, y)?])
     }
 }
 
 impl FusedDef for Attention {
-    const OPERANDS: &'static [&'static str] = &["q", "k", "v"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["q", "k", "v"]
+    }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let rank = b.ty(x[1]).rank();

@@ -10,7 +10,9 @@ use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 
 impl OpDef for UpsampleNearest {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("upsample_nearest.1", "x", x[0])?;
@@ -36,7 +38,9 @@ impl OpDef for UpsampleNearest {
 }
 
 impl OpDef for AvgPool2d {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("avg_pool2d.1", "x", x[0])?;
@@ -62,7 +66,9 @@ impl OpDef for AvgPool2d {
 }
 
 impl OpDef for PixelShuffle {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("pixel_shuffle.1", "x", x[0])?;
@@ -89,7 +95,9 @@ impl OpDef for PixelShuffle {
 }
 
 impl OpDef for PixelUnshuffle {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, h, w, c] = rule::image("pixel_unshuffle.1", "x", x[0])?;

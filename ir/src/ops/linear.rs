@@ -11,7 +11,9 @@ use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 
 impl OpDef for Linear {
-    const OPERANDS: &'static [&'static str] = &["x", "w", "b?"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "w", "b?"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let (t, w) = (x[0], x[1]);
@@ -61,7 +63,9 @@ impl OpDef for Linear {
 }
 
 impl OpDef for Matmul {
-    const OPERANDS: &'static [&'static str] = &["a", "b"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["a", "b"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let (a, b) = (x[0], x[1]);

@@ -1,7 +1,7 @@
 //! The one table of ops. A line here makes a struct, its variant of [`Op`], its name in the text form and the
-//! printing and parsing of its attributes; an `impl OpDef` beside its kin gives shape rule, meaning, gradient
-//! and cost. Leaving one out does not compile. A fused op implements [`FusedDef`] instead: it has no semantics
-//! of its own, only its expansion into plain ops.
+//! printing and parsing of its attributes, which are left out where they have the default that stands here; an
+//! `impl OpDef` beside its kin gives shape rule, meaning, gradient and cost. Leaving one out does not compile. A fused op
+//! implements [`FusedDef`] instead: it has no semantics of its own, only its expansion into plain ops.
 //!
 //! Constraints are numbered (`conv2d.3`) in the op's `infer`; each has a test that violates it under
 //! `tests/filetests/verify`.
@@ -12,6 +12,7 @@ mod condition;
 mod conv;
 mod depthwise;
 mod elementwise;
+mod epilogue;
 mod fused;
 mod image;
 mod linear;
@@ -21,11 +22,13 @@ mod rule;
 mod shape;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
-pub use attr::Attr;
+pub use attr::{Attr, Word};
+pub use epilogue::{Activation, Rearrange};
 pub(crate) use rule::sized;
 
 /// What one execution of an op costs. Sums saturate.
@@ -65,7 +68,7 @@ impl std::iter::Sum for Cost {
 /// Everything there is to know of an op. No method has a default.
 pub trait OpDef {
     /// Names of the operands; a trailing `?` marks those that may be left out, all of them last.
-    const OPERANDS: &'static [&'static str];
+    fn operands(&self) -> &'static [&'static str];
 
     /// Types of the results. The number of operands has been checked.
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError>;
@@ -84,19 +87,33 @@ pub trait OpDef {
 /// A fused op: an abbreviation of plain ops that one kernel computes.
 pub trait FusedDef {
     /// As in [`OpDef`].
-    const OPERANDS: &'static [&'static str];
+    fn operands(&self) -> &'static [&'static str];
 
     /// Emits the plain ops. Shape rule, meaning, gradient and cost all follow from them.
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError>;
 }
 
 macro_rules! ops {
-    ($( $(#[$doc:meta])* $text:literal = $name:ident { $($attr:ident : $aty:ty),* } $($fused:ident)? ;)*) => {
+    ($( $(#[$doc:meta])* $text:literal = $name:ident { $($attr:ident : $aty:ty $(= $default:expr)?),* } $($fused:ident)? ;)*) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq)]
+            #[derive(Clone, Debug)]
             #[allow(missing_docs)]
             pub struct $name { $(pub $attr: $aty),* }
+
+            impl PartialEq for $name {
+                fn eq(&self, _other: &$name) -> bool {
+                    true $( && self.$attr.bits() == _other.$attr.bits() )*
+                }
+            }
+
+            impl Eq for $name {}
+
+            impl Hash for $name {
+                fn hash<H: Hasher>(&self, _state: &mut H) {
+                    $( self.$attr.bits().hash(_state); )*
+                }
+            }
 
             impl From<$name> for Op {
                 fn from(op: $name) -> Op {
@@ -107,8 +124,8 @@ macro_rules! ops {
             ops!(@fused $name $($fused)?);
         )*
 
-        /// An op with its attributes.
-        #[derive(Clone, Debug, PartialEq)]
+        /// An op with its attributes. Equal are those with the same text, and no others: numbers are compared bit by bit.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub enum Op {
             $( $(#[$doc])* $name($name), )*
         }
@@ -122,34 +139,40 @@ macro_rules! ops {
                 match self { $( Op::$name(_) => $text, )* }
             }
 
-            /// Names and printed values of the attributes.
+            /// Names and printed values of the attributes that are not their default.
             pub fn attrs(&self) -> Vec<(&'static str, String)> {
+                let mut _attrs = Vec::new();
                 match self {
-                    $( Op::$name(op) => { let _ = op; vec![$((stringify!($attr), Attr::print(&op.$attr))),*] } )*
+                    $( Op::$name(_op) => {
+                        $( if !attr::is_default(&_op.$attr, ops!(@default $($default)?)) {
+                            _attrs.push((stringify!($attr), _op.$attr.print()));
+                        } )*
+                    } )*
                 }
+                _attrs
             }
 
-            /// The op of that name with attributes taken, by name, from `find`.
+            /// The op of that name with attributes taken, by name, from `find`; those that it has not are their default.
             ///
             /// # Errors
             /// One line that says which name or attribute is wrong.
             pub fn parse(name: &str, find: &mut dyn FnMut(&str) -> Option<String>) -> Result<Op, String> {
                 match name {
                     $( $text => {
-                        Ok(Op::$name($name { $($attr: attr::find(name, stringify!($attr), find)?),* }))
+                        Ok(Op::$name($name { $($attr: attr::find(name, stringify!($attr), ops!(@default $($default)?), find)?),* }))
                     } )*
                     _ => Err(format!("there is no op `{name}`")),
                 }
             }
 
-            /// Names of the operands, as in [`OpDef::OPERANDS`].
+            /// Names of the operands, as in [`OpDef::operands`].
             pub fn operands(&self) -> &'static [&'static str] {
-                match self { $( Op::$name(_) => <$name as OpDef>::OPERANDS, )* }
+                match self { $( Op::$name(op) => OpDef::operands(op), )* }
             }
 
             /// True unless an attribute is infinite or no number.
             fn attrs_finite(&self) -> bool {
-                match self { $( Op::$name(op) => { let _ = op; true $( && Attr::is_finite(&op.$attr) )* } )* }
+                match self { $( Op::$name(_op) => true $( && _op.$attr.is_finite() )*, )* }
             }
 
             fn infer_counted(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
@@ -182,10 +205,14 @@ macro_rules! ops {
             }
         }
     };
+    (@default) => { None };
+    (@default $default:expr) => { Some($default) };
     (@fused $name:ident) => {};
     (@fused $name:ident fused) => {
         impl OpDef for $name {
-            const OPERANDS: &'static [&'static str] = <$name as FusedDef>::OPERANDS;
+            fn operands(&self) -> &'static [&'static str] {
+                FusedDef::operands(self)
+            }
             fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
                 fused::infer(self, x)
             }
@@ -350,24 +377,20 @@ ops! {
     "fused.norm_modulate" = NormModulate { eps: f64 } fused;
     /// `a [..,I]`, `b [..,J]`, `w [O,I+J]`, `bias [O]`: `linear(concat(a, b), w, bias)`, joined along the last axis.
     "fused.concat_linear" = ConcatLinear {} fused;
-    /// `x`, `w`, `b` as of `conv2d`: `pixel_shuffle(conv2d(x, w, b))`.
-    "fused.conv_pixel_shuffle" = ConvPixelShuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
-    /// `x`, `w`, `b` as of `conv2d`: `pixel_unshuffle(conv2d(x, w, b))`.
-    "fused.conv_pixel_unshuffle" = ConvPixelUnshuffle { stride: usize, pad: Vec<usize>, factor: usize } fused;
-    /// `x`, `w`, `b` as of `conv2d`: `relu(conv2d(x, w, b))`.
-    "fused.conv_relu" = ConvRelu { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `conv2d(x, w, b) + r`.
-    "fused.conv_add" = ConvAdd { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `conv2d`, `r` as its result: `relu(conv2d(x, w, b) + r)`.
-    "fused.conv_add_relu" = ConvAddRelu { stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `w`, `b` as of `linear`, `r` as its result: `linear(x, w, b) + r`.
-    "fused.linear_add" = LinearAdd {} fused;
-    /// `w`, `b` as of `conv2d`: `conv2d(upsample_nearest(x, factor), w, b)`.
-    "fused.upsample_conv" = UpsampleConv { factor: usize, stride: usize, pad: Vec<usize> } fused;
-    /// `x`, `gamma`, `beta` as of `group_norm`: `relu(group_norm(x, gamma, beta))`.
-    "fused.group_norm_relu" = GroupNormRelu { groups: usize, eps: f64 } fused;
-    /// `x`, `gamma`, `beta` as of `group_norm`: `silu(group_norm(x, gamma, beta))`.
-    "fused.group_norm_silu" = GroupNormSilu { groups: usize, eps: f64 } fused;
+    /// `w`, `b` as of `conv2d`, `r` with `residual` alone: `rearrange(activation(conv2d(upsample_nearest(x, upsample), w, b) + r))`.
+    /// A residual is not rearranged.
+    "fused.conv2d" = FusedConv2d {
+        stride: usize,
+        pad: Vec<usize>,
+        upsample: usize = 1,
+        residual: bool = false,
+        activation: Activation = Activation::None,
+        rearrange: Rearrange = Rearrange::Keep
+    } fused;
+    /// `x`, `w`, `b` as of `linear`, `r` with `residual` alone: `activation(linear(x, w, b) + r)`.
+    "fused.linear" = FusedLinear { residual: bool = false, activation: Activation = Activation::None } fused;
+    /// `x`, `gamma`, `beta` as of `group_norm`: `activation(group_norm(x, gamma, beta))`.
+    "fused.group_norm" = FusedGroupNorm { groups: usize, eps: f64, activation: Activation = Activation::None } fused;
     /// `q [..,M,K]`, `k [..,S,K]`, `v [..,S,N]`, equal leading axes: `softmax(scale * q k^T) v`, `[..,M,N]`.
     "fused.attention" = Attention { scale: f64 } fused;
 }

@@ -48,7 +48,9 @@ fn normalised_grad(b: &mut Builder, y: Value, deviation: Value, axes: &[usize], 
 }
 
 impl OpDef for LayerNorm {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("layer_norm.1", "x", x[0], 1)?;
@@ -79,7 +81,9 @@ impl OpDef for LayerNorm {
 }
 
 impl OpDef for GroupNorm {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "gamma", "beta"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [_, _, _, c] = rule::image("group_norm.1", "x", x[0])?;
@@ -131,7 +135,9 @@ impl OpDef for GroupNorm {
 }
 
 impl OpDef for Grn {
-    const OPERANDS: &'static [&'static str] = &["x", "gamma", "beta"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "gamma", "beta"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [_, _, _, c] = rule::image("grn.1", "x", x[0])?;

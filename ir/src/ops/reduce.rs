@@ -9,7 +9,9 @@ use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError};
 
 impl OpDef for Sum {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::float("sum.1", "x", x[0])?;
@@ -34,7 +36,9 @@ impl OpDef for Sum {
 }
 
 impl OpDef for SumSquares {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let [n, _, _, c] = rule::image("sum_squares.1", "x", x[0])?;
@@ -58,7 +62,9 @@ impl OpDef for SumSquares {
 }
 
 impl OpDef for Softmax {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("softmax.1", "x", x[0], 1)?;

@@ -9,7 +9,9 @@ use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
 
 impl OpDef for Reshape {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let same = rule::product(&self.shape) == x[0].count();
@@ -32,7 +34,9 @@ impl OpDef for Reshape {
 }
 
 impl OpDef for Transpose {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let rank = self.perm.len() == x[0].rank();
@@ -57,7 +61,9 @@ impl OpDef for Transpose {
 }
 
 impl OpDef for Broadcast {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let from = &x[0].shape;
@@ -82,7 +88,9 @@ impl OpDef for Broadcast {
 }
 
 impl OpDef for Concat {
-    const OPERANDS: &'static [&'static str] = &["a", "b"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["a", "b"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         let (a, b) = (x[0], x[1]);
@@ -113,7 +121,9 @@ impl OpDef for Concat {
 }
 
 impl OpDef for Split {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::axis("split.1", x[0], self.axis)?;
@@ -143,7 +153,9 @@ impl OpDef for Split {
 }
 
 impl OpDef for Slice {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::axis("slice.1", x[0], self.axis)?;
@@ -185,7 +197,9 @@ impl OpDef for Slice {
 }
 
 impl OpDef for Flip {
-    const OPERANDS: &'static [&'static str] = &["x"];
+    fn operands(&self) -> &'static [&'static str] {
+        &["x"]
+    }
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::axes("flip.1", x[0], &self.axes)?;

@@ -71,6 +71,10 @@ fn flat(op: impl Into<Op>, without: &[usize]) -> Case {
     Case { without_gradient: without.to_vec(), ..case(op, &[&[5]]) }
 }
 
+fn conv(stride: usize, pad: [usize; 4]) -> FusedConv2d {
+    FusedConv2d::new(stride, pad.to_vec())
+}
+
 pub fn cases() -> Vec<Case> {
     let p = |a: [usize; 4]| a.to_vec();
     let labels = Type::new(DType::I32, [4]);
@@ -143,17 +147,31 @@ pub fn cases() -> Vec<Case> {
         case(NormModulate { eps: 1e-3 }, &[&[2, 2, 2, 3], &[2, 3], &[2, 3]]),
         case(ConcatLinear {}, &[&[2, 2, 3], &[2, 2, 1], &[3, 4], &[3]]),
         case(ConcatLinear {}, &[&[2], &[3], &[2, 5]]),
-        case(ConvPixelShuffle { stride: 1, pad: p([1; 4]), factor: 2 }, &[&[2, 2, 3, 2], &[8, 3, 3, 2], &[8]]),
-        case(ConvPixelShuffle { stride: 2, pad: p([0, 1, 0, 0]), factor: 2 }, &[&[1, 3, 4, 2], &[4, 2, 2, 2]]),
-        case(ConvPixelUnshuffle { stride: 1, pad: p([1; 4]), factor: 2 }, &[&[2, 2, 4, 2], &[3, 3, 3, 2], &[3]]),
-        case(ConvPixelUnshuffle { stride: 2, pad: p([1; 4]), factor: 2 }, &[&[1, 3, 4, 2], &[2, 3, 3, 2]]),
-        case(ConvRelu { stride: 1, pad: p([1; 4]) }, &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[3]]),
-        case(ConvAdd { stride: 2, pad: p([1, 0, 1, 1]) }, &[&[1, 3, 4, 2], &[2, 2, 3, 2], &[1, 2, 2, 2]]),
-        case(ConvAddRelu { stride: 1, pad: p([1; 4]) }, &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[2, 2, 3, 3], &[3]]),
-        case(LinearAdd {}, &[&[2, 2, 3], &[4, 3], &[2, 2, 4], &[4]]),
-        case(UpsampleConv { factor: 2, stride: 1, pad: p([1; 4]) }, &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[3]]),
-        case(GroupNormRelu { groups: 2, eps: 1e-3 }, &[&[2, 2, 2, 4], &[4], &[4]]),
-        case(GroupNormSilu { groups: 2, eps: 1e-3 }, &[&[2, 2, 2, 4], &[4], &[4]]),
+        case(FusedConv2d { rearrange: Rearrange::Shuffle { factor: 2 }, ..conv(1, [1; 4]) }, &[&[2, 2, 3, 2], &[8, 3, 3, 2], &[8]]),
+        case(FusedConv2d { rearrange: Rearrange::Shuffle { factor: 2 }, ..conv(2, [0, 1, 0, 0]) }, &[&[1, 3, 4, 2], &[4, 2, 2, 2]]),
+        case(FusedConv2d { rearrange: Rearrange::Unshuffle { factor: 2 }, ..conv(1, [1; 4]) }, &[&[2, 2, 4, 2], &[3, 3, 3, 2], &[3]]),
+        case(FusedConv2d { rearrange: Rearrange::Unshuffle { factor: 2 }, ..conv(2, [1; 4]) }, &[&[1, 3, 4, 2], &[2, 3, 3, 2]]),
+        case(FusedConv2d { activation: Activation::Relu, ..conv(1, [1; 4]) }, &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[3]]),
+        case(FusedConv2d { residual: true, ..conv(2, [1, 0, 1, 1]) }, &[&[1, 3, 4, 2], &[2, 2, 3, 2], &[1, 2, 2, 2]]),
+        case(
+            FusedConv2d { residual: true, activation: Activation::Relu, ..conv(1, [1; 4]) },
+            &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[2, 2, 3, 3], &[3]],
+        ),
+        case(FusedConv2d { upsample: 2, ..conv(1, [1; 4]) }, &[&[2, 2, 3, 2], &[3, 3, 3, 2], &[3]]),
+        case(
+            FusedConv2d { upsample: 2, residual: true, activation: Activation::Silu, ..conv(2, [1; 4]) },
+            &[&[1, 2, 3, 2], &[3, 3, 3, 2], &[1, 2, 3, 3], &[3]],
+        ),
+        case(
+            FusedConv2d { upsample: 2, activation: Activation::Silu, rearrange: Rearrange::Shuffle { factor: 2 }, ..conv(1, [0; 4]) },
+            &[&[1, 1, 2, 2], &[4, 1, 1, 2]],
+        ),
+        case(conv(1, [0; 4]), &[&[1, 1, 2, 2], &[4, 1, 1, 2]]),
+        case(FusedLinear { residual: true, activation: Activation::None }, &[&[2, 2, 3], &[4, 3], &[2, 2, 4], &[4]]),
+        case(FusedLinear { residual: true, activation: Activation::Silu }, &[&[2, 2, 3], &[4, 3], &[2, 2, 4]]),
+        case(FusedLinear { residual: false, activation: Activation::Relu }, &[&[2, 2, 3], &[4, 3], &[4]]),
+        case(FusedGroupNorm { groups: 2, eps: 1e-3, activation: Activation::Relu }, &[&[2, 2, 2, 4], &[4], &[4]]),
+        case(FusedGroupNorm { groups: 2, eps: 1e-3, activation: Activation::Silu }, &[&[2, 2, 2, 4], &[4], &[4]]),
         case(Attention { scale: 0.7 }, &[&[2, 3, 4], &[2, 2, 4], &[2, 2, 3]]),
         Case {
             op: Embedding {}.into(),

@@ -196,7 +196,7 @@ fn kernels() {
             "groups that divide 6 channels",
         ),
         (
-            plan(Product { window: Some(Window::square(5)), ..winograd(pad) }, &[&[1, 4, 4, 1], &[5, 25, 1]], &[&[1, 2, 2, 5]]),
+            plan(Product { window: Some(Window::square(5)), ..winograd(pad) }, &[&[1, 6, 6, 1], &[5, 25, 1]], &[&[1, 2, 2, 5]]),
             "3x3 of stride 1",
         ),
         (plan(Modulate {}, &[&[2, 3, 4], &[2, 4], &[3, 4]], &[&[2, 3, 4]]), "[2, 4] for a vector of the sample"),
