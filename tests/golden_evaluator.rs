@@ -5,13 +5,13 @@ mod oracle;
 
 use fcdm_compiler::weights::WeightSource;
 use fcdm_ir::eval::{Tensor, evaluate, evaluate_all};
+use fcdm_ir::flow::Copier;
+use fcdm_ir::flow::sweep;
 use fcdm_ir::vjp::backward;
 use fcdm_ir::{Builder, Function, Module, Value};
 use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network, parameters};
 use fcdm_passes::OPTIMISED;
-use fcdm_passes::partition::Copier;
-use fcdm_passes::rewrite::sweep;
 use fcdm_runtime::sampler::{GivenNoise, Guidance, Layout, Sampler};
 use oracle::{File, NETS, channels_first, checkpoint};
 

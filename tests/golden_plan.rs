@@ -12,12 +12,12 @@ use std::path::Path;
 
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::winograd::Winograd;
+use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_models::compile::{Networks, Options, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
-use fcdm_passes::partition::Copier;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::executor::Input;

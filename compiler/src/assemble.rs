@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use fcdm_ir::eval::{Tensor, evaluate};
+use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Def, Function, Module};
-use fcdm_passes::partition::Copier;
-use fcdm_runtime::plan::{self, Plan};
+use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::plan::{self, Form, Plan};
 use thiserror::Error;
 
 use crate::allocate::allocate;
@@ -95,13 +96,24 @@ pub fn assemble(
             }
         }
     }
+    let stored = stored_otherwise(weights.values());
+    let stated = |f: Function| f.stored(|weight| stored.get(weight).map(|e| e.name().to_owned()));
     let renamed = |e: EntryPoint| {
         let name = format!("{}.{}", e.function.name(), e.rows);
-        e.function.renamed(&name)
+        stated(e.function.renamed(&name))
     };
-    let functions = derived.cloned().into_iter().chain(entries.into_iter().map(renamed)).collect();
+    let functions = derived.cloned().map(stated).into_iter().chain(entries.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
     Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, weights, ir, derived: derived.cloned() })
+}
+
+/// The encodings of weights that are stored in another precision than their type's, by the weight's name.
+fn stored_otherwise<'a>(weights: impl Iterator<Item = &'a WeightUse>) -> BTreeMap<String, Encoding> {
+    let encoded = |usage: &WeightUse| match usage.form {
+        Form::Encoded(encoding) if encoding != Encoding::F32 => Some((usage.weight.clone(), encoding)),
+        Form::Encoded(_) | Form::Dense(_) => None,
+    };
+    weights.filter_map(encoded).collect()
 }
 
 impl Assembly {

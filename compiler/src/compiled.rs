@@ -1,8 +1,8 @@
 //! Entry points as they are collected, for [`crate::assemble::assemble`]: functions after the pipeline, and what they have folded.
 
+use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Function, Module, Value};
 use fcdm_passes::Report;
-use fcdm_passes::partition::Copier;
 
 use crate::assemble::EntryPoint;
 

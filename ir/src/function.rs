@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::ops::Op;
+use crate::ops::{Op, Share};
 use crate::types::{Type, TypeError};
 
 /// Handle of a value of one function.
@@ -46,6 +46,9 @@ pub struct ValueData {
     pub ty: Type,
     /// Its origin.
     pub def: Def,
+    /// How a weight's numbers are stored, where that is not by its type: the name of an encoding of the artifact. What the function
+    /// means, as the evaluator has it, does not depend on it.
+    pub stored: Option<String>,
 }
 
 /// One instruction.
@@ -100,6 +103,14 @@ impl Function {
         self
     }
 
+    /// The same with weights stored as `encoding` says, by name; by their type where it says nothing.
+    pub fn stored(mut self, encoding: impl Fn(&str) -> Option<String>) -> Function {
+        for data in self.values.iter_mut().filter(|d| d.def == Def::Weight) {
+            data.stored = encoding(&data.name);
+        }
+        self
+    }
+
     /// The inputs, in order.
     pub fn inputs(&self) -> &[Value] {
         &self.inputs
@@ -146,6 +157,12 @@ impl Function {
             Def::Result { inst, .. } => Some(&self.insts[inst]),
             _ => None,
         }
+    }
+
+    /// What the rows of an instruction's results are made of ([`crate::ops::OpDef::rows`]).
+    pub fn rows(&self, inst: &Inst) -> Option<Vec<Share>> {
+        let types: Vec<&Type> = inst.operands.iter().map(|&v| self.ty(v)).collect();
+        inst.op.rows(&types)
     }
 
     /// How often each value is used, by value index: once per operand and once per result of the function.
@@ -199,7 +216,7 @@ impl Builder {
 
     fn value(&mut self, name: Option<&str>, ty: Type, def: Def) -> Value {
         let v = Value(self.f.values.len() as u32);
-        self.f.values.push(ValueData { name: name.unwrap_or("").to_owned(), ty, def });
+        self.f.values.push(ValueData { name: name.unwrap_or("").to_owned(), ty, def, stored: None });
         self.named.push(name.is_some());
         v
     }
@@ -223,6 +240,11 @@ impl Builder {
         let v = self.value(Some(name), ty, Def::Weight);
         self.weights.insert(name.to_owned(), v);
         v
+    }
+
+    /// Says how a weight's numbers are stored ([`ValueData::stored`]).
+    pub fn store(&mut self, weight: Value, encoding: Option<String>) {
+        self.f.values[weight.index()].stored = encoding;
     }
 
     /// Emits an instruction, or finds the identical one.

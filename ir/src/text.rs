@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! module   = { weight | function }
-//! weight   = "weight" "@"name ":" type            ; for the functions below it; printed first, once each
+//! weight   = "weight" "@"name ":" type ["as" word] ; for the functions below it; printed first, once each; how it is stored
 //! function = "fn" "@"name "(" ["%"name ":" type {"," ..}] ")" "{" {inst} "return" [result {"," result}] "}"
 //! inst     = "%"name {"," "%"name} "=" op [value {"," value}] ["{" name "=" attr {"," ..} "}"] ":" type {"," type}
 //! result   = [name "="] value                     ; without a name: that of the value

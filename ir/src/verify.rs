@@ -2,7 +2,7 @@
 //!
 //! | rule | what holds |
 //! | --- | --- |
-//! | `name.1` | names of functions, values and results are one or more of `A-Z a-z 0-9 _ . $ -` |
+//! | `name.1` | names of functions, values, results and encodings are one or more of `A-Z a-z 0-9 _ . $ -` |
 //! | `name.2` | no two inputs or instruction results of a function share a name |
 //! | `name.3` | no two results of a function share a name |
 //! | `ssa.1` | an operand is defined before the instruction that uses it |
@@ -12,14 +12,14 @@
 //! | `result.1` | a function has results |
 //! | `op.*`, `conv2d.3`, ... | the op's constraints, listed by [`crate::ops::Op::infer`] and the ops' shape rules |
 //! | `module.1` | names of functions are unique |
-//! | `module.2` | a weight has one type in all functions |
+//! | `module.2` | a weight has one type, and is stored in one way, in all functions |
 //! | `module.3` | the function `@weights` has no inputs |
 //! | `module.4` | a result of `@weights` has the type that other functions declare for the weight of that name |
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::function::{Def, Function, Inst, Module};
+use crate::function::{Def, Function, Inst, Module, ValueData};
 use crate::ops::sized;
 use crate::text::is_name;
 use crate::types::Type;
@@ -80,16 +80,18 @@ pub fn verify(f: &Function) -> Result<(), Vec<VerifyError>> {
 pub fn verify_module(m: &Module) -> Result<(), Vec<VerifyError>> {
     let mut found = Vec::new();
     let mut names = HashSet::new();
-    let mut weights: HashMap<&str, &Type> = HashMap::new();
+    let mut weights: HashMap<&str, &ValueData> = HashMap::new();
     for (index, f) in m.functions.iter().enumerate() {
         let mut errors = Errors { function: index, name: f.name(), found };
         if !names.insert(f.name()) {
             errors.push("module.1", None, format!("there is another function @{}", f.name()));
         }
         for (_, data) in f.weights() {
-            let first = *weights.entry(&data.name).or_insert(&data.ty);
-            if *first != data.ty {
-                errors.push("module.2", None, format!("weight @{} is {first} elsewhere and {} here", data.name, data.ty));
+            let first = *weights.entry(&data.name).or_insert(data);
+            if (&first.ty, &first.stored) != (&data.ty, &data.stored) {
+                let [elsewhere, here] =
+                    [first, data].map(|d| format!("{}{}", d.ty, d.stored.iter().map(|e| format!(" as {e}")).collect::<String>()));
+                errors.push("module.2", None, format!("weight @{} is {elsewhere} elsewhere and {here} here", data.name));
             }
         }
         function(f, &mut errors);
@@ -104,13 +106,13 @@ pub fn verify_module(m: &Module) -> Result<(), Vec<VerifyError>> {
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
-fn computed_weights(f: &Function, declared: &HashMap<&str, &Type>, errors: &mut Errors<'_>) {
+fn computed_weights(f: &Function, declared: &HashMap<&str, &ValueData>, errors: &mut Errors<'_>) {
     if !f.inputs().is_empty() {
         errors.push("module.3", None, format!("@{} has {} inputs, expected none", f.name(), f.inputs().len()));
     }
     for (name, v) in f.results() {
-        if let Some(&ty) = declared.get(name.as_str()).filter(|&&ty| ty != f.ty(*v)) {
-            errors.push("module.4", None, format!("result {name} is {}, and the weight @{name} is {ty}", f.ty(*v)));
+        if let Some(weight) = declared.get(name.as_str()).filter(|d| d.ty != *f.ty(*v)) {
+            errors.push("module.4", None, format!("result {name} is {}, and the weight @{name} is {}", f.ty(*v), weight.ty));
         }
     }
 }
@@ -125,8 +127,8 @@ fn function(f: &Function, errors: &mut Errors<'_>) {
             Def::Result { inst, .. } => Some(inst),
             Def::Input(_) | Def::Weight => None,
         };
-        if !is_name(&data.name) {
-            errors.push("name.1", inst, format!("`{}` is not a name", data.name));
+        for name in [&data.name].into_iter().chain(&data.stored).filter(|n| !is_name(n)) {
+            errors.push("name.1", inst, format!("`{name}` is not a name"));
         }
         if data.def != Def::Weight && !names.insert(data.name.as_str()) {
             errors.push("name.2", inst, format!("%{} is defined twice", data.name));

@@ -2,7 +2,8 @@
 //!
 //! A cotangent is `None` where it is zero for certain; sums of cotangents are `add`s.
 
-use crate::function::{Builder, Function, Value};
+use crate::flow::{Copier, depends};
+use crate::function::{Builder, Value};
 use crate::ops::{Add, Fill};
 use crate::types::TypeError;
 
@@ -12,7 +13,7 @@ use crate::types::TypeError;
 /// An instruction that depends on none of `wrt` is not differentiated. One that does emits the cotangents of all its operands;
 /// those that are not needed are left for the removal of dead code.
 pub fn backward(b: &mut Builder, cotangents: &[(Value, Value)], wrt: &[Value]) -> Vec<Option<Value>> {
-    let active = depends_on(b.so_far(), wrt);
+    let active = depends(b.so_far(), |v| wrt.contains(&v));
     let mut sums: Vec<Option<Value>> = vec![None; b.so_far().value_count()];
     // Counted before the cotangents of a value given twice are added up: that sum is not to be differentiated.
     let insts = b.so_far().insts().len();
@@ -53,40 +54,12 @@ pub fn through(
     let results = expand(&mut inner, &inputs).expect("the operands obey the op's shape rule");
     let cotangents: Vec<(Value, Value)> = results.into_iter().zip(seeds).collect();
     let grads = backward(&mut inner, &cotangents, &inputs);
-    let outer: Vec<Value> = x.iter().chain(dy).copied().collect();
-    copy_live(b, inner.so_far(), &outer, &grads)
-}
-
-/// Copies into `b` the instructions of `f` that `wanted` needs, with `inputs` for its inputs.
-fn copy_live(b: &mut Builder, f: &Function, inputs: &[Value], wanted: &[Option<Value>]) -> Vec<Option<Value>> {
-    let mut live = vec![false; f.value_count()];
-    wanted.iter().flatten().for_each(|v| live[v.index()] = true);
-    for inst in f.insts().iter().rev() {
-        if inst.results.iter().any(|r| live[r.index()]) {
-            inst.operands.iter().for_each(|v| live[v.index()] = true);
-        }
-    }
-    let mut copy: Vec<Option<Value>> = vec![None; f.value_count()];
-    f.inputs().iter().zip(inputs).for_each(|(v, &outer)| copy[v.index()] = Some(outer));
-    for inst in f.insts().iter().filter(|i| i.results.iter().any(|r| live[r.index()])) {
-        let operands: Vec<Value> = inst.operands.iter().map(|v| copy[v.index()].expect("defined before use")).collect();
-        for (r, outer) in inst.results.iter().zip(b.emit(inst.op.clone(), &operands)) {
-            copy[r.index()] = Some(outer);
-        }
-    }
-    wanted.iter().map(|v| v.map(|v| copy[v.index()].expect("live values are copied"))).collect()
-}
-
-/// By value index: whether it is, or is computed from, one of `roots`.
-fn depends_on(f: &Function, roots: &[Value]) -> Vec<bool> {
-    let mut on = vec![false; f.value_count()];
-    roots.iter().for_each(|v| on[v.index()] = true);
-    for inst in f.insts() {
-        if inst.operands.iter().any(|v| on[v.index()]) {
-            inst.results.iter().for_each(|r| on[r.index()] = true);
-        }
-    }
-    on
+    let inner = inner.so_far();
+    let mut copier = Copier::new(inner);
+    inner.inputs().iter().zip(x.iter().chain(dy)).for_each(|(&v, &outer)| copier.bind(v, outer));
+    let wanted: Vec<Value> = grads.iter().flatten().copied().collect();
+    copier.copy_all(b, &wanted);
+    grads.into_iter().map(|v| v.map(|v| copier.map(v))).collect()
 }
 
 fn accumulate(b: &mut Builder, sum: &mut Option<Value>, more: Value) {

@@ -15,7 +15,7 @@ weight @dw.w : f32[7,7,128]
 weight @dw.b : f32[128]
 weight @ada.w : f32[384,128]
 weight @ada.b : f32[384]
-weight @pw1.w : f32[384,128]
+weight @pw1.w : f32[384,128] as bf16
 weight @pw1.b : f32[384]
 weight @grn.gamma : f32[384]
 weight @grn.beta : f32[384]
@@ -44,6 +44,9 @@ fn canonical_text_prints_as_it_was() {
     verify(&f).unwrap();
     assert_eq!(f.to_string(), BLOCK);
     assert_eq!(parse_function(&f.to_string()).unwrap(), f);
+    let stored = |f: &Function| f.weights().filter_map(|(_, d)| Some((d.name.clone(), d.stored.clone()?))).collect::<Vec<_>>();
+    assert_eq!(stored(&f), [("pw1.w".to_owned(), "bf16".to_owned())]);
+    assert_eq!(stored(&fcdm_ir::flow::sweep(&f)), stored(&f), "copies say it too");
 }
 
 #[test]
@@ -111,6 +114,8 @@ fn errors_point_at_their_place() {
     assert_eq!(message("%y, %z = neg %x : f32[2]"), "2:10: 2 results with 1 types");
     assert_eq!(message("%y = neg %x ? f32[2]"), "2:13: expected ':', found '?'");
     assert_eq!(message("%y = neg %x : f32[1,1,1,1,1,1,1,1,1]"), "2:15: 9 axes, at most 8 are possible");
+    let e = parse_module("f.ir", "weight @w : f32[2] as [2]").unwrap_err();
+    assert_eq!((e.col, e.message.as_str()), (23, "expected the name of an encoding, of at most 16 characters, found '['"));
     let e = parse_module("f.ir", "fn @f() {\n  return").unwrap_err();
     assert_eq!((e.line, e.col, e.message.as_str()), (2, 9, "expected `%name` or `@name`, found the end of the text"));
     assert_eq!(parse_function("").unwrap_err().message, "expected one function, found 0");

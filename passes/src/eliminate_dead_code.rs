@@ -5,5 +5,5 @@ use fcdm_ir::Function;
 
 /// The pass.
 pub(crate) fn eliminate_dead_code(f: &Function) -> Function {
-    crate::rewrite::sweep(f)
+    fcdm_ir::flow::sweep(f)
 }

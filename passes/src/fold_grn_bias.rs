@@ -5,7 +5,7 @@
 //! channel, which the layer can apply to its input. Legal only when the layer is the only user of the GRN
 //! (otherwise nothing is saved) and has a bias.
 
-use fcdm_ir::ops::{Add, GrnScale, Linear, ScaleChannels, SumSquares};
+use fcdm_ir::ops::{Add, Grn, GrnScale, Linear, ScaleChannels, SumSquares};
 use fcdm_ir::{Function, Op};
 
 use crate::rewrite::rewrite;
@@ -14,7 +14,7 @@ use crate::rewrite::rewrite;
 pub(crate) fn fold_grn_bias(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let (Op::Linear(_), &[x, w, bias]) = (&inst.op, &inst.operands[..]) else { return None };
-        let (eps, grn) = r.def(x, |op| if let Op::Grn(g) = op { Some(g.eps) } else { None })?;
+        let (&Grn { eps }, grn) = r.def::<Grn>(x)?;
         if !r.used_once(x) {
             return None;
         }

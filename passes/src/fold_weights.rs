@@ -6,10 +6,10 @@
 
 use std::collections::HashSet;
 
+use fcdm_ir::flow::{Copier, depends, sweep};
 use fcdm_ir::{Builder, Def, Function, Inst, Module, Op, Value};
 
-use crate::partition::{Copier, boundary, crossing_name, depends};
-use crate::rewrite::sweep;
+use crate::partition::{boundary, crossing_name};
 
 /// The pass.
 pub(crate) fn fold_weights(m: &Module) -> Module {

@@ -2,7 +2,7 @@
 //! then b's, and the concatenation is never written. Legal only when the concatenation is over the last axis and has no
 //! other use.
 
-use fcdm_ir::ops::ConcatLinear;
+use fcdm_ir::ops::{Concat, ConcatLinear};
 use fcdm_ir::{Function, Op};
 
 use crate::rewrite::rewrite;
@@ -11,7 +11,7 @@ use crate::rewrite::rewrite;
 pub(crate) fn fuse_concat_linear(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let (Op::Linear(_), &[joined, ..]) = (&inst.op, &inst.operands[..]) else { return None };
-        let (axis, concat) = r.def(joined, |op| if let Op::Concat(c) = op { Some(c.axis) } else { None })?;
+        let (&Concat { axis }, concat) = r.def::<Concat>(joined)?;
         if axis + 1 != r.old().ty(joined).rank() || !r.used_once(joined) {
             return None;
         }

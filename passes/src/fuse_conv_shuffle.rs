@@ -12,7 +12,8 @@ pub(crate) fn fuse_conv_shuffle(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let rearrange = Rearrange::of(&inst.op)?;
         let image = inst.operands[0];
-        let (conv, of_conv) = r.def(image, FusedConv2d::from_op)?;
+        let of_conv = r.old().def_inst(image)?;
+        let conv = FusedConv2d::from_op(&of_conv.op)?;
         if conv.rearrange != Rearrange::Keep || conv.residual || !r.used_once(image) {
             return None;
         }

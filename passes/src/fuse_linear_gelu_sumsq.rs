@@ -2,7 +2,7 @@
 //! statistic fall out of the product's epilogue. Legal only when the linear layer has no other use, has a bias and
 //! works on images; fires only where the sum of squares is wanted.
 
-use fcdm_ir::ops::LinearGeluSumsq;
+use fcdm_ir::ops::{Linear, LinearGeluSumsq};
 use fcdm_ir::{Function, Op};
 
 use crate::rewrite::rewrite;
@@ -12,7 +12,7 @@ pub(crate) fn fuse_linear_gelu_sumsq(f: &Function) -> Function {
     rewrite(f, |r, inst| match &inst.op {
         Op::Gelu(_) => {
             let (product, h) = (inst.operands[0], inst.results[0]);
-            let ((), linear) = r.def(product, |op| matches!(op, Op::Linear(_)).then_some(()))?;
+            let (_, linear) = r.def::<Linear>(product)?;
             let wanted = r.users(h).any(|u| matches!(u.op, Op::SumSquares(_)));
             if !wanted || !r.used_once(product) || linear.operands.len() != 3 {
                 return None;

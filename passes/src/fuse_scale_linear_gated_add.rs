@@ -2,7 +2,7 @@
 //! to the product's input, gate and residual in its epilogue. Legal only when neither the product nor its scaled
 //! input has another use and the layer has a bias.
 
-use fcdm_ir::ops::ScaleLinearGatedAdd;
+use fcdm_ir::ops::{Linear, ScaleChannels, ScaleLinearGatedAdd};
 use fcdm_ir::{Function, Op};
 
 use crate::rewrite::rewrite;
@@ -11,9 +11,9 @@ use crate::rewrite::rewrite;
 pub(crate) fn fuse_scale_linear_gated_add(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let (Op::GatedAdd(_), &[x, product, gate]) = (&inst.op, &inst.operands[..]) else { return None };
-        let ((), linear) = r.def(product, |op| matches!(op, Op::Linear(_)).then_some(()))?;
+        let (_, linear) = r.def::<Linear>(product)?;
         let &[scaled, w, bias] = &linear.operands[..] else { return None };
-        let ((), scale) = r.def(scaled, |op| matches!(op, Op::ScaleChannels(_)).then_some(()))?;
+        let (_, scale) = r.def::<ScaleChannels>(scaled)?;
         if !r.used_once(product) || !r.used_once(scaled) {
             return None;
         }

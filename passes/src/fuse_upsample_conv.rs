@@ -2,8 +2,8 @@
 //! finds the small image's pixel under each of its taps, and the enlarged image is never written. Legal only when that has no
 //! other use: else it is there anyway, and easier to read.
 
-use fcdm_ir::ops::FusedConv2d;
-use fcdm_ir::{Function, Op};
+use fcdm_ir::ops::{FusedConv2d, UpsampleNearest};
+use fcdm_ir::Function;
 
 use crate::rewrite::rewrite;
 
@@ -12,7 +12,7 @@ pub(crate) fn fuse_upsample_conv(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let conv = FusedConv2d::from_op(&inst.op).filter(|c| c.upsample == 1)?;
         let large = inst.operands[0];
-        let (upsample, of_upsample) = r.def(large, |op| if let Op::UpsampleNearest(o) = op { Some(o.factor) } else { None })?;
+        let (&UpsampleNearest { factor: upsample }, of_upsample) = r.def::<UpsampleNearest>(large)?;
         // A use as the kernel counts as one.
         if upsample == 1 || !r.used_once(large) {
             return None;

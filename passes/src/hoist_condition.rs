@@ -7,11 +7,11 @@
 //! module that can be split; two would need two conditions. A value that depends on weights alone does not cross:
 //! `fold_weights` runs before.
 
+use fcdm_ir::flow::{Copier, depends, sweep};
 use fcdm_ir::{Builder, Def, Function, Module, Value};
 
-use crate::partition::{Copier, boundary, depends};
-use crate::rewrite::sweep;
-use crate::rows::by_row;
+use crate::partition::boundary;
+use crate::rows::{Rows, rows};
 
 /// Name of the input that is the image.
 const IMAGE: &str = "x";
@@ -32,13 +32,13 @@ pub(crate) fn hoist_condition(m: &Module) -> Module {
 
 fn hoist(f: &Function) -> Option<[Function; 2]> {
     let image = f.inputs().iter().copied().find(|&v| f.value(v).name == IMAGE)?;
-    let rows = *f.ty(image).shape.first()?;
+    let batch = *f.ty(image).shape.first()?;
     let sees_image = depends(f, |v| v == image);
     let sees_condition = depends(f, |v| matches!(f.value(v).def, Def::Input(_)) && v != image);
     let early: Vec<bool> = sees_image.iter().zip(&sees_condition).map(|(i, c)| !i && *c).collect();
     let cut = boundary(f, &early);
-    let by_row = by_row(f, rows, |v| v != image);
-    if cut.is_empty() || !cut.iter().all(|v| by_row[v.index()]) {
+    let known = rows(f, batch, |v| v != image);
+    if cut.is_empty() || !cut.iter().all(|v| known[v.index()] == Rows::Apart) {
         return None;
     }
 

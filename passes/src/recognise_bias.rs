@@ -2,9 +2,9 @@
 //! layer. Legal only when the layer has none, no other use, and the vector is a weight.
 
 use fcdm_ir::ops::Reshape;
-use fcdm_ir::{Def, Function, Op, Value};
+use fcdm_ir::{Def, Function, Inst, Op, Value};
 
-use crate::repeated::{either, operands, per_channel, unrepeated};
+use crate::repeated::{either, per_channel, unrepeated};
 use crate::rewrite::{Rewriter, rewrite};
 
 /// The pass.
@@ -12,7 +12,7 @@ pub(crate) fn recognise_bias(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let Op::Add(_) = &inst.op else { return None };
         let (layer, bias) = either(&inst.operands).into_iter().find_map(|[y, b]| {
-            let layer = r.old().def_inst(y).filter(|i| has_bias(&i.op) && i.operands.len() == 2 && r.used_once(y))?;
+            let layer = r.old().def_inst(y).filter(|i| lacks_bias(i) && r.used_once(y))?;
             Some((layer, vector(r, b)?))
         })?;
         let bias = r.map(bias);
@@ -24,15 +24,16 @@ pub(crate) fn recognise_bias(f: &Function) -> Function {
     })
 }
 
-fn has_bias(op: &Op) -> bool {
-    matches!(op, Op::Linear(_) | Op::Conv2d(_) | Op::DwConv2d(_) | Op::ConvTranspose2d(_))
+/// True for a layer whose bias was left out: of plain ops, the only operand that can be.
+fn lacks_bias(inst: &Inst) -> bool {
+    !inst.op.is_fused() && inst.operands.len() < inst.op.operands().len()
 }
 
 /// A weight with one number a channel that a value repeats.
 fn vector(r: &Rewriter<'_>, v: Value) -> Option<Value> {
     let channels = r.old().ty(v).channels();
     let inner = per_channel(r, v).unwrap_or_else(|| unrepeated(r, v));
-    let weight = operands(r, inner, |op| matches!(op, Op::Reshape(_))).map_or(inner, |x| x[0]);
+    let weight = r.operands::<Reshape>(inner).map_or(inner, |x| x[0]);
     let ty = r.old().ty(inner);
     (r.old().value(weight).def == Def::Weight && ty.count() == channels && ty.channels() == channels).then_some(inner)
 }

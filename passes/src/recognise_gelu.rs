@@ -8,10 +8,10 @@
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-use fcdm_ir::ops::Gelu;
+use fcdm_ir::ops::{Erf, Gelu, Mul};
 use fcdm_ir::{Function, Op, Value};
 
-use crate::repeated::{close, either, operands, scaled, shifted};
+use crate::repeated::{close, either, scaled, shifted};
 use crate::rewrite::{Rewriter, rewrite};
 
 /// The pass.
@@ -19,7 +19,7 @@ pub(crate) fn recognise_gelu(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let x = match &inst.op {
             Op::Scale(o) if close(o.by, 0.5) => {
-                let product = operands(r, inst.operands[0], |op| matches!(op, Op::Mul(_)))?;
+                let product = r.operands::<Mul>(inst.operands[0])?;
                 either(product).into_iter().find_map(|[x, sum]| (doubled(r, sum)? == x).then_some(x))
             }
             Op::Mul(_) => either(&inst.operands).into_iter().find_map(|[a, b]| halved(r, a, b)),
@@ -32,7 +32,7 @@ pub(crate) fn recognise_gelu(f: &Function) -> Function {
 
 /// `erf(x / sqrt 2)`: x.
 fn error_function(r: &Rewriter<'_>, v: Value) -> Option<Value> {
-    let (by, x) = scaled(r, operands(r, v, |op| matches!(op, Op::Erf(_)))?[0])?;
+    let (by, x) = scaled(r, r.operands::<Erf>(v)?[0])?;
     close(by, FRAC_1_SQRT_2).then_some(x)
 }
 

@@ -1,10 +1,10 @@
 //! `x * (1 + scale) + shift` with vectors per sample and channel -> `modulate(x, shift, scale)`. Legal where both are repeated
 //! over the positions between.
 
-use fcdm_ir::ops::Modulate;
+use fcdm_ir::ops::{Modulate, Mul};
 use fcdm_ir::{Function, Op};
 
-use crate::repeated::{either, operands, per_channel, rows_of, shifted};
+use crate::repeated::{either, per_channel, rows_of, shifted};
 use crate::rewrite::rewrite;
 
 /// The pass.
@@ -13,7 +13,7 @@ pub(crate) fn recognise_modulate(f: &Function) -> Function {
         let Op::Add(_) = &inst.op else { return None };
         let (x, scale, shift) = either(&inst.operands).into_iter().find_map(|[product, shift]| {
             let shift = per_channel(r, shift)?;
-            let factors = operands(r, product, |op| matches!(op, Op::Mul(_)))?;
+            let factors = r.operands::<Mul>(product)?;
             either(factors).into_iter().find_map(|[x, factor]| {
                 let (by, scale) = shifted(r, per_channel(r, factor)?)?;
                 (by == 1.0).then_some((x, scale, shift))

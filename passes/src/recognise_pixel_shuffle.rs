@@ -1,19 +1,18 @@
 //! Pixel shuffles written as reshape, transpose, reshape -> `pixel_shuffle`, `pixel_unshuffle`. Legal only for PyTorch's order
 //! of channels, `(c, dy, dx)`, and equal factors of rows and columns.
 
-use fcdm_ir::ops::{PixelShuffle, PixelUnshuffle};
+use fcdm_ir::ops::{PixelShuffle, PixelUnshuffle, Reshape, Transpose};
 use fcdm_ir::{Function, Op};
 
-use crate::repeated::operands;
 use crate::rewrite::rewrite;
 
 /// The pass.
 pub(crate) fn recognise_pixel_shuffle(f: &Function) -> Function {
     rewrite(f, |r, inst| {
         let Op::Reshape(to) = &inst.op else { return None };
-        let (perm, moved) = r.def(inst.operands[0], |op| if let Op::Transpose(t) = op { Some(t.perm.clone()) } else { None })?;
+        let (Transpose { perm }, moved) = r.def::<Transpose>(inst.operands[0])?;
         let split = moved.operands[0];
-        let x = operands(r, split, |op| matches!(op, Op::Reshape(_)))?[0];
+        let x = r.operands::<Reshape>(split)?[0];
         let (from, to) = (&r.old().ty(x).shape[..], &to.shape[..]);
         let &[n, h, w, c] = from else { return None };
         let op: Op = match (&r.old().ty(split).shape[..], &perm[..]) {

@@ -1,14 +1,14 @@
 //! What the recognisers share: vectors that are repeated over the positions of an image, as exporters write an operand per
 //! channel: `broadcast(v [N,1,..,1,C])`.
 
-use fcdm_ir::ops::{Broadcast, Reshape};
-use fcdm_ir::{Op, Value};
+use fcdm_ir::Value;
+use fcdm_ir::ops::{Broadcast, Offset, Reshape, Scale, Sum};
 
 use crate::rewrite::Rewriter;
 
 /// An old value `[M,1,..,1,C]` whose broadcast an old value `[N,..,C]` is, `M` being N or 1.
 pub fn per_channel(r: &Rewriter<'_>, v: Value) -> Option<Value> {
-    let ((), inst) = r.def(v, |op| matches!(op, Op::Broadcast(_)).then_some(()))?;
+    let (_, inst) = r.def::<Broadcast>(v)?;
     let (from, to) = (&r.old().ty(inst.operands[0]).shape, &r.old().ty(v).shape);
     let last = from.len().checked_sub(1).filter(|&last| last >= 1)?;
     let positions = from[1..last].iter().all(|&d| d == 1);
@@ -27,25 +27,20 @@ pub fn either(x: &[Value]) -> [[Value; 2]; 2] {
     [[x[0], x[1]], [x[1], x[0]]]
 }
 
-/// The operands of the instruction that defines `v`, if it is the one that `is` asks for.
-pub fn operands<'a>(r: &Rewriter<'a>, v: Value, is: impl Fn(&Op) -> bool) -> Option<&'a [Value]> {
-    r.def(v, |op| is(op).then_some(())).map(|((), inst)| &inst.operands[..])
-}
-
 /// The operand of `scale` and its factor.
 pub fn scaled(r: &Rewriter<'_>, v: Value) -> Option<(f64, Value)> {
-    r.def(v, |op| if let Op::Scale(o) = op { Some(o.by) } else { None }).map(|(by, inst)| (by, inst.operands[0]))
+    r.def::<Scale>(v).map(|(scale, inst)| (scale.by, inst.operands[0]))
 }
 
 /// The operand of `offset` and what is added.
 pub fn shifted(r: &Rewriter<'_>, v: Value) -> Option<(f64, Value)> {
-    r.def(v, |op| if let Op::Offset(o) = op { Some(o.by) } else { None }).map(|(by, inst)| (by, inst.operands[0]))
+    r.def::<Offset>(v).map(|(offset, inst)| (offset.by, inst.operands[0]))
 }
 
 /// The operand whose mean over exactly those axes a value is, extents 1 kept.
 pub fn mean_over(r: &Rewriter<'_>, v: Value, axes: &[usize]) -> Option<Value> {
     let (by, sum) = scaled(r, v)?;
-    let ((), inst) = r.def(sum, |op| matches!(op, Op::Sum(o) if o.axes == axes).then_some(()))?;
+    let (_, inst) = r.def::<Sum>(sum).filter(|(sum, _)| sum.axes == axes)?;
     let x = inst.operands[0];
     let count: usize = axes.iter().map(|&a| r.old().ty(x).shape[a]).product();
     close(by * count as f64, 1.0).then_some(x)
@@ -53,7 +48,7 @@ pub fn mean_over(r: &Rewriter<'_>, v: Value, axes: &[usize]) -> Option<Value> {
 
 /// A value itself, or what it is the broadcast of.
 pub fn unrepeated(r: &Rewriter<'_>, v: Value) -> Value {
-    operands(r, v, |op| matches!(op, Op::Broadcast(_))).map_or(v, |x| x[0])
+    r.operands::<Broadcast>(v).map_or(v, |x| x[0])
 }
 
 /// Equal but for the rounding of a constant to f32.

@@ -11,7 +11,7 @@
 //!
 //! Operands are simplified before their users, so chains of any length fall together in one run.
 
-use fcdm_ir::ops::{Reshape, Scale, Slice, Transpose};
+use fcdm_ir::ops::{Fill, Neg, PixelShuffle, PixelUnshuffle, Relu, Reshape, Scale, Slice, Transpose};
 use fcdm_ir::{Builder, Function, Inst, Op, Value};
 
 use crate::rewrite::rewrite;
@@ -45,7 +45,7 @@ fn def(b: &Builder, v: Value) -> Option<&Inst> {
 fn nothing(b: &Builder, op: &Op, operands: &[Value]) -> Option<Value> {
     let x = *operands.first()?;
     let shape = &b.ty(x).shape;
-    let fill = |v: Value, value: f64| def(b, v).is_some_and(|i| matches!(&i.op, Op::Fill(c) if c.value == value));
+    let fill = |v: Value, value: f64| def(b, v).and_then(|i| i.op.get::<Fill>()).is_some_and(|c| c.value == value);
     let inner = |is: &dyn Fn(&Op) -> bool| def(b, x).filter(|i| is(&i.op)).map(|i| i.operands[0]);
     match op {
         Op::Reshape(r) if r.shape == *shape => Some(x),
@@ -59,10 +59,10 @@ fn nothing(b: &Builder, op: &Op, operands: &[Value]) -> Option<Value> {
         Op::AvgPool2d(s) if s.size == 1 => Some(x),
         Op::PixelShuffle(s) if s.factor == 1 => Some(x),
         Op::PixelUnshuffle(s) if s.factor == 1 => Some(x),
-        Op::PixelShuffle(s) => inner(&|op| matches!(op, Op::PixelUnshuffle(u) if u.factor == s.factor)),
-        Op::PixelUnshuffle(s) => inner(&|op| matches!(op, Op::PixelShuffle(u) if u.factor == s.factor)),
-        Op::Neg(_) => inner(&|op| matches!(op, Op::Neg(_))),
-        Op::Relu(_) => def(b, x).is_some_and(|i| matches!(i.op, Op::Relu(_))).then_some(x),
+        Op::PixelShuffle(s) => inner(&|op| op.get::<PixelUnshuffle>().is_some_and(|u| u.factor == s.factor)),
+        Op::PixelUnshuffle(s) => inner(&|op| op.get::<PixelShuffle>().is_some_and(|u| u.factor == s.factor)),
+        Op::Neg(_) => inner(&|op| op.get::<Neg>().is_some()),
+        Op::Relu(_) => def(b, x)?.op.get::<Relu>().map(|_| x),
         Op::Add(_) | Op::Sub(_) if fill(operands[1], 0.0) => Some(x),
         Op::Add(_) if fill(x, 0.0) => Some(operands[1]),
         Op::Mul(_) | Op::Div(_) if fill(operands[1], 1.0) => Some(x),

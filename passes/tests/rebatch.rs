@@ -59,6 +59,15 @@ fn rows_stay_what_they_were() {
     }
 }
 
+/// A constant that a batch of one has as its only row is every row's of a larger batch.
+#[test]
+fn a_single_row_of_a_constant_is_repeated() {
+    let one = "%r = reshape @b {shape=[1,4]} : f32[1,4] %z = add %c, %r : f32[1,4]";
+    let three = "%r = reshape @b {shape=[1,4]} : f32[1,4] %v = broadcast %r {shape=[3,4]} : f32[3,4] %z = add %c, %v : f32[3,4]";
+    let f = rebatch(&function(one, 1), 3).unwrap();
+    assert_eq!(result(&f), result(&function(three, 3)));
+}
+
 #[test]
 fn what_mixes_rows_or_tells_them_apart_is_refused() {
     for lines in [

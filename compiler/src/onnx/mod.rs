@@ -34,8 +34,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use fcdm_ir::flow::sweep;
 use fcdm_ir::{DType, Function, Type};
-use fcdm_passes::rewrite::sweep;
 
 use crate::weights::{WeightError, WeightSource};
 use constant::{permuted, read};

@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayView3, Zip};
 
 use super::reduce::sum_middle;
 use super::rule;
-use super::{Cost, GatedAdd, Modulate, Mul, Offset, OpDef, ScaleChannels};
+use super::{Cost, GatedAdd, Modulate, Mul, Offset, OpDef, ScaleChannels, Share};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -40,6 +40,10 @@ impl OpDef for Modulate {
         Ok(vec![x[0].clone()])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         channelwise(x[0], x[1], x[2], |x, shift, scale| x * (1.0 + scale) + shift)
     }
@@ -68,6 +72,10 @@ impl OpDef for GatedAdd {
         Ok(vec![x[0].clone()])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         channelwise(x[0], x[1], x[2], |x, h, gate| x + gate * h)
     }
@@ -92,6 +100,10 @@ impl OpDef for ScaleChannels {
         rule::rank_at_least("scale_channels.1", "x", x[0], 2)?;
         rule::is("scale_channels.2", "a", x[1], x[0].dtype, &per_channel(x[0]))?;
         Ok(vec![x[0].clone()])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

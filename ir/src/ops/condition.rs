@@ -2,7 +2,8 @@
 
 use ndarray::Axis;
 
-use super::{Cost, Embedding, Matmul, OneHot, OpDef, TimestepEmbedding, Transpose};
+use super::rule;
+use super::{Cost, Embedding, Matmul, OneHot, OpDef, Share, TimestepEmbedding, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
@@ -21,6 +22,10 @@ impl OpDef for TimestepEmbedding {
         ensure!("timestep_embedding.1", x[0].dtype == DType::F32 && x[0].rank() == 1, "t must be f32[N], found {}", x[0]);
         ensure!("timestep_embedding.2", self.dim >= 2 && self.dim.is_multiple_of(2), "dim must be even and positive, found {}", self.dim);
         Ok(vec![Type::f32([x[0].shape[0], self.dim])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -56,6 +61,10 @@ impl OpDef for Embedding {
         Ok(vec![x[0].with_shape([x[1].shape[0], x[0].shape[1]])])
     }
 
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        Some(vec![Share::Whole, Share::Row])
+    }
+
     /// # Panics
     /// If a label is not a row; [`crate::eval::evaluate`] checks before and returns an error.
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -84,6 +93,10 @@ impl OpDef for OneHot {
         ensure!("one_hot.1", x[0].dtype == DType::I32 && x[0].rank() == 1, "y must be i32[N], found {}", x[0]);
         ensure!("one_hot.2", self.depth >= 1, "depth must be at least 1");
         Ok(vec![Type::f32([x[0].shape[0], self.depth])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -11,7 +11,7 @@ use ndarray::{Array4, ArrayBase, ArrayView4, Axis, Ix1, Ix2, Ix4, RawData, Slice
 
 use super::reduce::sum_channels;
 use super::rule;
-use super::{Conv2d, Conv2dWeightGrad, ConvTranspose2d, Cost, OpDef};
+use super::{Conv2d, Conv2dWeightGrad, ConvTranspose2d, Cost, OpDef, Share};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -107,6 +107,10 @@ impl OpDef for Conv2d {
         Ok(size.into_iter().map(|[oh, ow]| x[0].with_shape([n, oh, ow, o])).collect())
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let (image, w) = (four(x[0]), four(x[1]));
         let ((n, h, width, _), (o, kh, kw, _)) = (image.dim(), w.dim());
@@ -153,6 +157,10 @@ impl OpDef for ConvTranspose2d {
         let back = output_size([oh, ow], [kh, kw], self.stride, &self.pad);
         ensure!("conv_transpose2d.5", back == Some([h, w]), "conv2d takes output [{oh},{ow}] to {back:?}, not to the size of {}", x[0]);
         Ok(vec![x[0].with_shape([n, oh, ow, o])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -205,6 +213,10 @@ impl OpDef for Conv2dWeightGrad {
         let size = output_size([h, w], [kh, kw], self.stride, &self.pad);
         ensure!("conv2d_weight_grad.5", size == Some([oh, ow]), "conv2d takes x {} to {size:?}, not to the size of dy {}", x[0], x[1]);
         Ok(vec![x[0].with_shape([o, kh, kw, i])])
+    }
+
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        None
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

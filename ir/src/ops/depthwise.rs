@@ -6,7 +6,7 @@ use ndarray::{Array3, Array4, ArrayView4, Ix1, Ix3, Ix4};
 use super::conv::{output_extent, tap};
 use super::reduce::sum_channels;
 use super::rule;
-use super::{Cost, DwConv2d, DwConv2dWeightGrad, Flip, OpDef};
+use super::{Cost, DwConv2d, DwConv2dWeightGrad, Flip, OpDef, Share};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -69,6 +69,10 @@ impl OpDef for DwConv2d {
         Ok(vec![x[0].with_shape([n, oh, ow, c])])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let image = four(x[0]).as_standard_layout().into_owned();
         let w = x[1].view().into_dimensionality::<Ix3>().expect("rank 3 by dwconv2d.2").as_standard_layout().into_owned();
@@ -120,6 +124,10 @@ impl OpDef for DwConv2dWeightGrad {
         let fits = size == [Some(oh), Some(ow)];
         ensure!("dwconv2d_weight_grad.5", fits, "dwconv2d takes x {} to {size:?}, not to the size of dy {}", x[0], x[1]);
         Ok(vec![x[0].with_shape([k, k, c])])
+    }
+
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        None
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -6,8 +6,8 @@ use ndarray::Zip;
 
 use super::rule;
 use super::{
-    Add, Clamp, Cos, Cost, Div, DivNoNan, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, OpDef, Relu, Scale, Sigmoid, Silu, Sin,
-    Sqrt, Step, Sub, Tanh,
+    Add, Clamp, Cos, Cost, Div, DivNoNan, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, OpDef, Relu, Scale, Share, Sigmoid, Silu,
+    Sin, Sqrt, Step, Sub, Tanh,
 };
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
@@ -22,6 +22,10 @@ impl OpDef for Fill {
         let representable = self.dtype.is_float() || f64::from(self.value as i32) == self.value;
         ensure!("fill.1", representable, "an i32 cannot hold {:?}", self.value);
         Ok(vec![Type::new(self.dtype, self.shape.clone())])
+    }
+
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        Some(Vec::new())
     }
 
     fn eval(&self, _x: &[&Tensor]) -> Vec<Tensor> {
@@ -51,6 +55,10 @@ macro_rules! unary {
                 rule::float($constraint, "x", x[0])?;
                 $( let $rop = self; ensure!($c2, $cond, "{}, found `{}`", $text, super::Op::from(self.clone())); )?
                 Ok(vec![x[0].clone()])
+            }
+
+            fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+                rule::row_by_row(x)
             }
 
             fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -107,6 +115,10 @@ macro_rules! binary {
                 ensure!($equal, x[0] == x[1], "operands differ: {} vs {}", x[0], x[1]);
                 rule::float($float, "a", x[0])?;
                 Ok(vec![x[0].clone()])
+            }
+
+            fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+                rule::row_by_row(x)
             }
 
             fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -1,10 +1,10 @@
-//! Fused ops: an expansion each, and the shape rule, meaning, gradient and cost that follow from it.
+//! Fused ops: an expansion each, and the shape rule, rows, meaning, gradient and cost that follow from it.
 
 use super::{
     Activation, Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, Cost, Div, DwConv2d, DwConvNormModulate, FusedConv2d, FusedDef,
     FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate, Mul,
-    NormModulate, Offset, Op, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Softmax, Sqrt, Sum, SumSquares, Transpose,
-    UpsampleNearest, attr::Attr,
+    NormModulate, Offset, Op, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Share, Softmax, Sqrt, Sum, SumSquares,
+    Transpose, UpsampleNearest, attr::Attr,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -225,6 +225,39 @@ fn expansion<F: FusedDef>(op: &F, x: impl IntoIterator<Item = Type>) -> Result<F
 pub(super) fn infer<F: FusedDef>(op: &F, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
     let f = expansion(op, x.iter().map(|&t| t.clone()))?;
     Ok(f.results().iter().map(|&(_, v)| f.ty(v).clone()).collect())
+}
+
+/// What the results' rows are made of: from the results back through the expansion.
+pub(super) fn rows<F: FusedDef>(op: &F, x: &[&Type]) -> Option<Vec<Share>> {
+    let f = expansion(op, x.iter().map(|&t| t.clone())).expect("operands obey `infer`");
+    let mut shares: Vec<Option<Share>> = vec![None; f.value_count()];
+    f.results().iter().for_each(|(_, v)| shares[v.index()] = Some(Share::Row));
+    for inst in f.insts().iter().rev() {
+        let asked: Vec<Share> = inst.results.iter().filter_map(|v| shares[v.index()]).collect();
+        if asked.is_empty() {
+            continue;
+        }
+        let whole = vec![Share::Whole; inst.operands.len()];
+        let taken = if !asked.contains(&Share::Row) {
+            whole
+        } else if asked.contains(&Share::Whole) {
+            return None;
+        } else if let Some(taken) = f.rows(inst) {
+            taken
+        } else if f.ty(inst.results[0]).shape.first() == Some(&1) {
+            // The only row there is takes all, and so would others.
+            whole
+        } else {
+            return None;
+        };
+        for (v, share) in inst.operands.iter().zip(taken) {
+            let known = shares[v.index()].get_or_insert(share);
+            if *known != share {
+                return None;
+            }
+        }
+    }
+    Some(f.inputs().iter().map(|v| shares[v.index()].unwrap_or(Share::Whole)).collect())
 }
 
 /// Evaluates the expansion.

@@ -4,7 +4,7 @@ use ndarray::{Axis, IxDyn};
 
 use super::rule;
 use super::shape::{reshaped, standard};
-use super::{AvgPool2d, Cost, OpDef, PixelShuffle, PixelUnshuffle, Scale, UpsampleNearest};
+use super::{AvgPool2d, Cost, OpDef, PixelShuffle, PixelUnshuffle, Scale, Share, UpsampleNearest};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -18,6 +18,10 @@ impl OpDef for UpsampleNearest {
         let [n, h, w, c] = rule::image("upsample_nearest.1", "x", x[0])?;
         ensure!("upsample_nearest.2", self.factor >= 1, "factor must be at least 1");
         Ok(vec![x[0].with_shape([n, h.saturating_mul(self.factor), w.saturating_mul(self.factor), c])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -49,6 +53,10 @@ impl OpDef for AvgPool2d {
         Ok(vec![x[0].with_shape([n, h / self.size, w / self.size, c])])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let (s, f) = (x[0].shape(), self.size);
         let tiles = reshaped(x[0], &[s[0], s[1] / f, f, s[2] / f, f, s[3]]);
@@ -75,6 +83,10 @@ impl OpDef for PixelShuffle {
         let (f, square) = (self.factor, self.factor.saturating_mul(self.factor));
         ensure!("pixel_shuffle.2", f >= 1 && c % square == 0, "the square of factor {f} does not divide the channels of {}", x[0]);
         Ok(vec![x[0].with_shape([n, h.saturating_mul(f), w.saturating_mul(f), c / square])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -105,6 +117,10 @@ impl OpDef for PixelUnshuffle {
         let divides = f >= 1 && h % f == 0 && w % f == 0;
         ensure!("pixel_unshuffle.2", divides, "factor {f} does not divide height and width of {}", x[0]);
         Ok(vec![x[0].with_shape([n, h / f, w / f, c.saturating_mul(f).saturating_mul(f)])])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

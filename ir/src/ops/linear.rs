@@ -5,7 +5,7 @@ use ndarray::{Array2, Array3, CowArray, Ix1, Ix2, Ix3};
 
 use super::reduce::sum_channels;
 use super::rule;
-use super::{Cost, Linear, Matmul, OpDef, Reshape, Transpose};
+use super::{Cost, Linear, Matmul, OpDef, Reshape, Share, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -25,6 +25,10 @@ impl OpDef for Linear {
         let mut shape = t.shape.clone();
         *shape.last_mut().expect("rank >= 1 by linear.1") = o;
         Ok(vec![t.with_shape(shape)])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x).filter(|_| x[0].rank() > 1)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -77,6 +81,10 @@ impl OpDef for Matmul {
         let mut shape = a.shape.clone();
         shape[lead + 1] = b.shape[lead + 1];
         Ok(vec![a.with_shape(shape)])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        if x[0].rank() == 2 { rule::row_of_first(x) } else { rule::row_by_row(x) }
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -65,6 +65,15 @@ impl std::iter::Sum for Cost {
     }
 }
 
+/// What of an operand a row of an op's results is made of. Rows are along the leading axis: the samples of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The row of the same index.
+    Row,
+    /// All of it, which every row takes alike.
+    Whole,
+}
+
 /// Everything there is to know of an op. No method has a default.
 pub trait OpDef {
     /// Names of the operands; a trailing `?` marks those that may be left out, all of them last.
@@ -72,6 +81,10 @@ pub trait OpDef {
 
     /// Types of the results. The number of operands has been checked.
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError>;
+
+    /// What row i of every result is made of, operand by operand, if every row is made by the same formula; `None` if they are not,
+    /// or have no rows. Operands obey `infer`.
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>>;
 
     /// The op's meaning, in f64. Operands obey `infer`, and are dense in row-major order, as results must be.
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor>;
@@ -89,7 +102,7 @@ pub trait FusedDef {
     /// As in [`OpDef`].
     fn operands(&self) -> &'static [&'static str];
 
-    /// Emits the plain ops. Shape rule, meaning, gradient and cost all follow from them.
+    /// Emits the plain ops. Shape rule, rows, meaning, gradient and cost all follow from them.
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError>;
 }
 
@@ -118,6 +131,14 @@ macro_rules! ops {
             impl From<$name> for Op {
                 fn from(op: $name) -> Op {
                     Op::$name(op)
+                }
+            }
+
+            impl<'a> TryFrom<&'a Op> for &'a $name {
+                type Error = ();
+
+                fn try_from(op: &'a Op) -> Result<&'a $name, ()> {
+                    if let Op::$name(op) = op { Ok(op) } else { Err(()) }
                 }
             }
 
@@ -179,6 +200,11 @@ macro_rules! ops {
                 match self { $( Op::$name(op) => op.infer(x), )* }
             }
 
+            /// How rows of the results are made, as in [`OpDef::rows`].
+            pub fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+                match self { $( Op::$name(op) => op.rows(x), )* }
+            }
+
             /// The op's meaning. Operands must obey [`Op::infer`].
             pub fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
                 match self { $( Op::$name(op) => op.eval(x), )* }
@@ -215,6 +241,9 @@ macro_rules! ops {
             }
             fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
                 fused::infer(self, x)
+            }
+            fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+                fused::rows(self, x)
             }
             fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
                 fused::eval(self, x)
@@ -396,6 +425,14 @@ ops! {
 }
 
 impl Op {
+    /// The op with its attributes, if it is an `O`.
+    pub fn get<'a, O>(&'a self) -> Option<&'a O>
+    where
+        &'a O: TryFrom<&'a Op>,
+    {
+        self.try_into().ok()
+    }
+
     /// Types of the results.
     ///
     /// # Errors

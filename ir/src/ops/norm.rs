@@ -6,7 +6,7 @@ use super::reduce::sum_channels;
 use super::rule;
 use super::shape::reshaped;
 use super::{
-    Broadcast, Cost, Div, Grn, GrnScale, GroupNorm, LayerNorm, Mul, Offset, OpDef, Reshape, Scale, ScaleChannels, Sqrt, Sub, Sum,
+    Broadcast, Cost, Div, Grn, GrnScale, GroupNorm, LayerNorm, Mul, Offset, OpDef, Reshape, Scale, ScaleChannels, Share, Sqrt, Sub, Sum,
     SumSquares,
 };
 use crate::eval::Tensor;
@@ -58,6 +58,10 @@ impl OpDef for LayerNorm {
         Ok(vec![x[0].clone()])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| x[0].rank() > 1)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let mut y = x[0].clone();
         for mut row in y.rows_mut() {
@@ -93,6 +97,10 @@ impl OpDef for GroupNorm {
         ensure!("group_norm.4", divides, "{} groups do not divide {c} channels", self.groups);
         rule::positive("group_norm.5", self.eps)?;
         Ok(vec![x[0].clone()])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -145,6 +153,10 @@ impl OpDef for Grn {
         rule::is("grn.3", "beta", x[2], x[0].dtype, &[c])?;
         rule::positive("grn.4", self.eps)?;
         Ok(vec![x[0].clone()])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_of_first(x)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

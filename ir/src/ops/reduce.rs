@@ -3,7 +3,7 @@
 use ndarray::{Axis, Ix4};
 
 use super::rule;
-use super::{Broadcast, Cost, Mul, OpDef, Reshape, Scale, ScaleChannels, Softmax, Sub, Sum, SumSquares};
+use super::{Broadcast, Cost, Mul, OpDef, Reshape, Scale, ScaleChannels, Share, Softmax, Sub, Sum, SumSquares};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError};
@@ -19,6 +19,10 @@ impl OpDef for Sum {
         let mut shape = x[0].shape.clone();
         self.axes.iter().for_each(|&a| shape[a] = 1);
         Ok(vec![x[0].with_shape(shape)])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| !self.axes.contains(&0))
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -45,6 +49,10 @@ impl OpDef for SumSquares {
         Ok(vec![x[0].with_shape([n, c])])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let squares = x[0].mapv(|v| v * v).into_dimensionality::<Ix4>().expect("rank 4 by sum_squares.1");
         vec![squares.sum_axis(Axis(1)).sum_axis(Axis(1)).into_dyn()]
@@ -69,6 +77,10 @@ impl OpDef for Softmax {
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("softmax.1", "x", x[0], 1)?;
         Ok(vec![x[0].clone()])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| x[0].rank() > 1)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -3,6 +3,7 @@
 //! Shape rules use saturating arithmetic on extents: a hostile number becomes `usize::MAX`, which
 //! [`Op::infer`](super::Op::infer) refuses as `op.size`.
 
+use super::Share;
 use crate::types::{DType, Type, TypeError};
 
 /// The most elements a tensor may have.
@@ -70,4 +71,15 @@ pub(super) fn positive(constraint: &'static str, eps: f64) -> Result<(), TypeErr
 /// Product of extents, saturating.
 pub(super) fn product(extents: &[usize]) -> usize {
     extents.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
+}
+
+/// Row i is made of row i of every operand.
+pub(super) fn row_by_row(x: &[&Type]) -> Option<Vec<Share>> {
+    Some(vec![Share::Row; x.len()])
+}
+
+/// Row i is made of row i of the first operand and the whole of the others: weights.
+pub(super) fn row_of_first(x: &[&Type]) -> Option<Vec<Share>> {
+    let share = |i: usize| if i == 0 { Share::Row } else { Share::Whole };
+    Some((0..x.len()).map(share).collect())
 }

@@ -3,7 +3,7 @@
 use ndarray::{ArrayViewD, Axis, IxDyn, Slice as Range, concatenate};
 
 use super::rule;
-use super::{Broadcast, Concat, Cost, Fill, Flip, OpDef, Reshape, Slice, Split, Sum, Transpose};
+use super::{Broadcast, Concat, Cost, Fill, Flip, OpDef, Reshape, Share, Slice, Split, Sum, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -17,6 +17,11 @@ impl OpDef for Reshape {
         let same = rule::product(&self.shape) == x[0].count();
         ensure!("reshape.1", same, "{} has {} elements, not as many as {:?}", x[0], x[0].count(), self.shape);
         Ok(vec![x[0].with_shape(self.shape.clone())])
+    }
+
+    /// Row-major: an equal leading extent keeps the rows together.
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| x[0].shape.first() == self.shape.first())
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -43,6 +48,10 @@ impl OpDef for Transpose {
         ensure!("transpose.1", rank, "{} has {} axes, perm {:?} has not", x[0], x[0].rank(), self.perm);
         rule::axes("transpose.2", x[0], &self.perm)?;
         Ok(vec![x[0].with_shape(self.perm.iter().map(|&a| x[0].shape[a]).collect::<Vec<_>>())])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| self.perm.first() == Some(&0))
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -73,6 +82,11 @@ impl OpDef for Broadcast {
         Ok(vec![x[0].with_shape(self.shape.clone())])
     }
 
+    /// Of one row that is repeated, every row of the result takes the whole.
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        Some(vec![if x[0].shape.first() == self.shape.first() { Share::Row } else { Share::Whole }])
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         vec![standard(x[0].broadcast(IxDyn(&self.shape)).expect("fits by broadcast.2"))]
     }
@@ -101,6 +115,10 @@ impl OpDef for Concat {
         let mut shape = a.shape.clone();
         shape[self.axis] = shape[self.axis].saturating_add(b.shape[self.axis]);
         Ok(vec![a.with_shape(shape)])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| self.axis != 0)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -137,6 +155,10 @@ impl OpDef for Split {
         Ok(vec![x[0].with_shape(shape); self.parts])
     }
 
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| self.axis != 0)
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let len = x[0].shape()[self.axis] / self.parts;
         (0..self.parts).map(|p| sliced(x[0], self.axis, p * len, len)).collect()
@@ -164,6 +186,10 @@ impl OpDef for Slice {
         let mut shape = x[0].shape.clone();
         shape[self.axis] = self.len;
         Ok(vec![x[0].with_shape(shape)])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| self.axis != 0)
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
@@ -204,6 +230,10 @@ impl OpDef for Flip {
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::axes("flip.1", x[0], &self.axes)?;
         Ok(vec![x[0].clone()])
+    }
+
+    fn rows(&self, x: &[&Type]) -> Option<Vec<Share>> {
+        rule::row_by_row(x).filter(|_| !self.axes.contains(&0))
     }
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {

@@ -11,6 +11,8 @@ use crate::types::{DType, Type};
 /// A weight's type is copied into every function that mentions it; a bound on its size keeps memory linear in the text.
 const MAX_RANK: usize = 8;
 
+/// As its type is, so is the name of a weight's encoding.
+const MAX_ENCODING: usize = 16;
 /// More numbers than any list has.
 const MAX_WORDS: usize = 32;
 
@@ -22,7 +24,8 @@ pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
     /// The token after the last one taken.
     ahead: Token<'a>,
-    weights: HashMap<&'a str, Type>,
+    /// Types of weights, and how they are stored.
+    weights: HashMap<&'a str, (Type, Option<&'a str>)>,
 }
 
 /// A function while its text is read.
@@ -37,7 +40,7 @@ struct Scope<'a> {
 impl Scope<'_> {
     fn push(&mut self, name: &str, ty: Type, def: Def) -> Value {
         let v = Value(self.f.values.len() as u32);
-        self.f.values.push(ValueData { name: name.to_owned(), ty, def });
+        self.f.values.push(ValueData { name: name.to_owned(), ty, def, stored: None });
         v
     }
 }
@@ -58,7 +61,8 @@ impl<'a> Parser<'a> {
                     let name = self.global()?;
                     self.punct(':')?;
                     let ty = self.ty()?;
-                    self.weights.insert(name, ty);
+                    let stored = self.stored()?;
+                    self.weights.insert(name, (ty, stored));
                 }
                 Kind::Word("fn") => {
                     let (f, at) = self.function(token.line)?;
@@ -68,6 +72,19 @@ impl<'a> Parser<'a> {
                 Kind::End => return Ok((module, lines)),
                 _ => return self.expected("`weight` or `fn`", token),
             }
+        }
+    }
+
+    /// How a weight is stored, if that is said.
+    fn stored(&mut self) -> Result<Option<&'a str>> {
+        if self.peek().kind != Kind::Word("as") {
+            return Ok(None);
+        }
+        self.next();
+        let token = self.next();
+        match token.kind {
+            Kind::Word(name) if name.len() <= MAX_ENCODING => Ok(Some(name)),
+            _ => self.expected(&format!("the name of an encoding, of at most {MAX_ENCODING} characters"), token),
         }
     }
 
@@ -260,10 +277,11 @@ impl<'a> Parser<'a> {
                 if let Some(&v) = scope.globals.get(name) {
                     return Ok(v);
                 }
-                let Some(ty) = self.weights.get(name).cloned() else {
+                let Some((ty, stored)) = self.weights.get(name).cloned() else {
                     return self.error(token, format!("there is no line `weight @{name}` before this function"));
                 };
                 let v = scope.push(name, ty, Def::Weight);
+                scope.f.values[v.index()].stored = stored.map(str::to_owned);
                 scope.globals.insert(name, v);
                 Ok(v)
             }

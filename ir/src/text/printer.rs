@@ -1,25 +1,24 @@
-//! Printing. A weight is declared before the functions; again before a function that declares it with another type,
+//! Printing. A weight is declared before the functions; again before a function that declares it otherwise,
 //! which only an unverified module has.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter, Write};
 
-use crate::function::{Def, Function, Inst, Value};
-use crate::types::Type;
+use crate::function::{Def, Function, Inst, Value, ValueData};
 
 pub(super) fn functions(f: &mut Formatter<'_>, functions: &[&Function]) -> fmt::Result {
-    let mut declared: HashMap<&str, &Type> = HashMap::new();
+    let mut declared: HashMap<&str, &ValueData> = HashMap::new();
     let mut header = String::new();
     for data in functions.iter().flat_map(|function| used_weights(function)) {
-        if !declared.contains_key(data.0) {
+        if !declared.contains_key(data.name.as_str()) {
             declare(&mut header, &mut declared, data)?;
         }
     }
     for (i, function) in functions.iter().enumerate() {
         let mut again = String::new();
-        for (name, ty) in used_weights(function) {
-            if declared[name] != ty {
-                declare(&mut again, &mut declared, (name, ty))?;
+        for data in used_weights(function) {
+            if declared[data.name.as_str()] != data {
+                declare(&mut again, &mut declared, data)?;
             }
         }
         let gap = if i == 0 && header.is_empty() { "" } else { "\n" };
@@ -32,20 +31,20 @@ pub(super) fn functions(f: &mut Formatter<'_>, functions: &[&Function]) -> fmt::
     Ok(())
 }
 
-fn declare<'a>(out: &mut String, declared: &mut HashMap<&'a str, &'a Type>, (name, ty): (&'a str, &'a Type)) -> fmt::Result {
-    declared.insert(name, ty);
-    writeln!(out, "weight @{name} : {ty}")
+fn declare<'a>(out: &mut String, declared: &mut HashMap<&'a str, &'a ValueData>, data: &'a ValueData) -> fmt::Result {
+    declared.insert(&data.name, data);
+    write!(out, "weight @{} : {}", data.name, data.ty)?;
+    if let Some(encoding) = &data.stored {
+        write!(out, " as {encoding}")?;
+    }
+    writeln!(out)
 }
 
 /// The weights that instructions or results mention, in order of first mention: the order in which the parser meets them.
-fn used_weights(f: &Function) -> Vec<(&str, &Type)> {
+fn used_weights(f: &Function) -> Vec<&ValueData> {
     let mut seen = HashSet::new();
     let mentioned = f.insts().iter().flat_map(|i| &i.operands).chain(f.results().iter().map(|(_, v)| v));
-    mentioned
-        .map(|&v| f.value(v))
-        .filter(|d| d.def == Def::Weight && seen.insert(d.name.as_str()))
-        .map(|d| (d.name.as_str(), &d.ty))
-        .collect()
+    mentioned.map(|&v| f.value(v)).filter(|d| d.def == Def::Weight && seen.insert(d.name.as_str())).collect()
 }
 
 fn body(f: &mut Formatter<'_>, function: &Function) -> fmt::Result {

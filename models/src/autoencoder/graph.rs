@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use fcdm_compiler::onnx::{Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::{Add, Scale};
 use fcdm_ir::resample::upsample_bilinear;
 use fcdm_ir::{Builder, Function, Type, Value};
-use fcdm_passes::partition::Copier;
 
 use super::tiny::{Half, PICTURE_CHANNELS};
 use crate::graph_roles::roles;
