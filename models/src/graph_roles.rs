@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use fcdm_ir::flow::depends;
 use fcdm_ir::{Def, Function, Op};
-use fcdm_passes::partition::depends;
 
 use crate::parameter::Parameter;
 use crate::role::{LayerKind, Part, Place, Role};

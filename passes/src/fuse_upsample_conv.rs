@@ -2,8 +2,8 @@
 //! finds the small image's pixel under each of its taps, and the enlarged image is never written. Legal only when that has no
 //! other use: else it is there anyway, and easier to read.
 
-use fcdm_ir::ops::{FusedConv2d, UpsampleNearest};
 use fcdm_ir::Function;
+use fcdm_ir::ops::{FusedConv2d, UpsampleNearest};
 
 use crate::rewrite::rewrite;
 

@@ -1,7 +1,7 @@
 //! What an FCDM weighs and costs: parameters by part, multiply-accumulates by stage.
 
+use fcdm_ir::flow::depends;
 use fcdm_ir::{Function, Type};
-use fcdm_passes::partition::depends;
 
 use super::config::Config;
 use super::network::parameters;
