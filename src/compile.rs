@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, Weights};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
-use fcdm_models::compile::{CompileError, Networks, Options, Precision, Summary, compile, passes_json};
+use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
 use fcdm_runtime::artifact::{Artifact, Sampling};
+use fcdm_runtime::encoding::Encoding;
 use serde_json::json;
 
 use crate::failure::{CHECKPOINT, Failure};
@@ -65,8 +67,8 @@ pub struct Arguments {
     #[arg(long)]
     no_winograd: bool,
     /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Stored,
+    #[arg(long, default_value = "f32", value_parser = encodings())]
+    precision: Encoding,
     /// Recorded as what `generate` does where nobody says otherwise: steps, guidance scale, `3` or `all` guided channels.
     #[arg(long, value_name = "STEPS,SCALE,CHANNELS", value_parser = sampling)]
     sampling: Option<Sampling>,
@@ -95,12 +97,10 @@ enum Which {
     Model,
 }
 
-/// `--precision`.
-#[derive(Clone, Copy, ValueEnum)]
-enum Stored {
-    F32,
-    Bf16,
-    F16,
+/// `--precision`: any encoding that there is.
+fn encodings() -> impl TypedValueParser<Value = Encoding> {
+    let names = PossibleValuesParser::new(Encoding::ALL.iter().map(|e| e.name()));
+    names.map(|name| Encoding::named(&name).expect("a possible value is an encoding's name"))
 }
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
@@ -192,11 +192,7 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
         optimise: a.optimise > 0,
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
-        precision: match a.precision {
-            Stored::F32 => Precision::F32,
-            Stored::Bf16 => Precision::Bf16,
-            Stored::F16 => Precision::F16,
-        },
+        precision: a.precision,
         decoder: true,
         encoder: a.encoder,
         max_memory: a.max_memory,

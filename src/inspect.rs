@@ -10,8 +10,9 @@ use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::kernels::{Algorithm, Kernel};
-use fcdm_runtime::plan::{Element, Entry, Form, Place, Plan};
+use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
@@ -230,15 +231,13 @@ fn print_model(model: &ModelInfo) {
     }
 }
 
-/// What matrices are stored in, told by the tensors.
-fn precision(artifact: &Artifact) -> &'static str {
-    let stored = |element| artifact.tensors().any(|(_, dtype, _, _)| dtype == element);
-    match (stored(Element::BF16), stored(Element::F16)) {
-        (false, false) => "f32",
-        (true, false) => "bf16",
-        (false, true) => "f16",
-        (true, true) => "bf16 and f16",
-    }
+/// What matrices are stored in, as the plan reads them: other encodings than f32, if there are any.
+fn precision(artifact: &Artifact) -> String {
+    let steps = artifact.plan().entries.iter().flat_map(|e| &e.steps);
+    let forms: Vec<Form> = steps.flat_map(|s| &s.inputs).filter(|o| matches!(o.at, Place::Weight(_))).map(|o| o.form).collect();
+    let used = |e: &&Encoding| **e != Encoding::default() && forms.contains(&Form::Encoded(**e));
+    let names: Vec<&str> = Encoding::ALL.iter().filter(used).map(|e| e.name()).collect();
+    if names.is_empty() { Encoding::default().name().to_owned() } else { names.join(" and ") }
 }
 
 /// Steps, arena and convolutions by Winograd of every entry point.

@@ -21,8 +21,8 @@ use thiserror::Error;
 use crate::autoencoder::entries as autoencoder;
 use crate::fcdm::{self, Config};
 use crate::import::{ImportError, Survey};
-use crate::options::{AfterPass, OptionError};
-pub use crate::options::{Options, Precision};
+pub use crate::options::Options;
+use crate::options::{AfterPass, OptionError, encoding};
 pub use description::passes_json;
 use description::{provenance, report};
 pub use networks::Networks;
@@ -113,7 +113,7 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 fn assembled(mut compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
     let target = Target::CPU.with_winograd(options.winograd());
     let derived = compiled.derived();
-    let encodings = |weight: &str| options.precision.encoding(networks.role(weight));
+    let encodings = |weight: &str| encoding(options.precision, networks.role(weight));
     let assembly = assemble(compiled.entries.clone(), derived.as_ref(), &target, &encodings)?;
     let Some(most) = options.max_memory else { return Ok(assembly) };
     let fitting = autoencoder::fitting(&assembly.plan, options, most)?;

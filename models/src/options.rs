@@ -24,8 +24,8 @@ pub struct Options {
     pub winograd: Winograd,
     /// One name a class, or none.
     pub class_names: Vec<String>,
-    /// What weights of matrices are stored in.
-    pub precision: Precision,
+    /// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
+    pub precision: Encoding,
     /// The decoder of the autoencoder.
     pub decoder: bool,
     /// Its encoder.
@@ -59,7 +59,7 @@ impl Options {
             optimise: true,
             winograd: Winograd::WhereFaster,
             class_names: Vec::new(),
-            precision: Precision::F32,
+            precision: Encoding::F32,
             decoder: true,
             encoder: false,
             max_memory: None,
@@ -85,35 +85,8 @@ impl Options {
     }
 }
 
-/// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As most checkpoints have them.
-    #[default]
-    F32,
-    /// The first 8 bits of their fractions and all of their range; on a CPU with AVX-512 BF16 also the other factor.
-    Bf16,
-    /// The first 11 bits of their fractions, up to 65504.
-    F16,
-}
-
-impl Precision {
-    /// `f32`, `bf16` or `f16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
-        }
-    }
-
-    /// The encoding of a matrix; `None` is a weight that no network names. Rounded
-    /// timestep MLPs would shift the times themselves.
-    pub(crate) fn encoding(self, role: Option<Role>) -> Encoding {
-        match (self, role.map(|r| r.place)) {
-            (Precision::F32, _) | (_, Some(Place::Timestep)) => Encoding::F32,
-            (Precision::Bf16, _) => Encoding::Bf16,
-            (Precision::F16, _) => Encoding::F16,
-        }
-    }
+/// The encoding of a matrix where `precision` is asked for; `None` is a weight that no network names. All of the timestep path stays
+/// f32: rounded timestep MLPs would shift the times themselves.
+pub(crate) fn encoding(precision: Encoding, role: Option<Role>) -> Encoding {
+    if role.is_some_and(|r| r.place == Place::Timestep) { Encoding::F32 } else { precision }
 }

@@ -76,6 +76,24 @@ pub enum Element {
 }
 
 impl Element {
+    /// All there are.
+    pub const ALL: &'static [Element] = &[Element::F32, Element::BF16, Element::F16, Element::I32];
+
+    /// Its name in safetensors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "F32",
+            Element::BF16 => "BF16",
+            Element::F16 => "F16",
+            Element::I32 => "I32",
+        }
+    }
+
+    /// The type of that name.
+    pub fn named(name: &str) -> Option<Element> {
+        Element::ALL.iter().copied().find(|e| e.name() == name)
+    }
+
     /// Bytes of one.
     pub const fn bytes(self) -> usize {
         match self {

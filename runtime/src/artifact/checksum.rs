@@ -9,7 +9,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::header::{Strings, Table, dtype_name};
+use super::header::{Strings, Table};
 use super::keys;
 
 /// A checksum as text.
@@ -34,7 +34,7 @@ pub(super) fn of_header(metadata: &Strings, tensors: &Table) -> u64 {
     number(&mut hash, tensors.len());
     for (name, entry) in tensors {
         text(&mut hash, name);
-        text(&mut hash, dtype_name(entry.dtype));
+        text(&mut hash, entry.dtype.name());
         number(&mut hash, entry.shape.len());
         for n in entry.shape.iter().chain([&entry.begin, &entry.end]) {
             number(&mut hash, *n);

@@ -57,20 +57,6 @@ struct RawEntry {
     data_offsets: [usize; 2],
 }
 
-/// The element type's name in safetensors.
-pub(super) fn dtype_name(dtype: Element) -> &'static str {
-    match dtype {
-        Element::F32 => "F32",
-        Element::BF16 => "BF16",
-        Element::F16 => "F16",
-        Element::I32 => "I32",
-    }
-}
-
-fn dtype_of(name: &str) -> Option<Element> {
-    [Element::F32, Element::BF16, Element::F16, Element::I32].into_iter().find(|&dtype| dtype_name(dtype) == name)
-}
-
 /// Bytes of a tensor; `None` when they are more than memory can have.
 pub(super) fn byte_length(dtype: Element, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.bytes(), |product: usize, &extent| product.checked_mul(extent)).filter(|&n| isize::try_from(n).is_ok())
@@ -131,7 +117,7 @@ impl RawHeader {
 
 impl RawEntry {
     fn check(self, name: &str) -> Result<TensorEntry, Fault> {
-        let dtype = dtype_of(&self.dtype).ok_or_else(|| Fault::tensor(name, "dtype F32, BF16, F16 or I32", one_line(&self.dtype)))?;
+        let dtype = Element::named(&self.dtype).ok_or_else(|| Fault::tensor(name, "dtype F32, BF16, F16 or I32", one_line(&self.dtype)))?;
         let [begin, end] = self.data_offsets;
         let length =
             byte_length(dtype, &self.shape).ok_or_else(|| Fault::tensor(name, "a shape that fits into memory", Extents(&self.shape)))?;
@@ -236,7 +222,7 @@ pub(super) fn print(metadata: &Strings, tensors: &Table) -> Option<Vec<u8>> {
             let mut map = serializer.serialize_map(Some(self.1.len() + 1))?;
             map.serialize_entry(METADATA, self.0)?;
             for (name, t) in self.1 {
-                let raw = RawEntry { dtype: dtype_name(t.dtype).into(), shape: t.shape.clone(), data_offsets: [t.begin, t.end] };
+                let raw = RawEntry { dtype: t.dtype.name().into(), shape: t.shape.clone(), data_offsets: [t.begin, t.end] };
                 map.serialize_entry(name, &raw)?;
             }
             map.end()

@@ -35,7 +35,11 @@ impl Evaluation {
             let count = port.shape.iter().product();
             let stream = Stream { purpose: Purpose::InitialState, item: i as u32, step: 0 };
             match port.dtype {
-                Element::F32 | Element::BF16 | Element::F16 => Values::F32(match taken.and_then(|rows| rows.get(..count)) {
+                Element::I32 => {
+                    let below = limit.unwrap_or(1) as f64;
+                    Values::I32((0..count as u64).map(|n| (uniform(SEED, stream, n) * below) as i32).collect())
+                }
+                _ => Values::F32(match taken.and_then(|rows| rows.get(..count)) {
                     Some(rows) => rows.to_vec(),
                     None => {
                         let mut x = vec![0.0; count];
@@ -43,10 +47,6 @@ impl Evaluation {
                         x
                     }
                 }),
-                Element::I32 => {
-                    let below = limit.unwrap_or(1) as f64;
-                    Values::I32((0..count as u64).map(|n| (uniform(SEED, stream, n) * below) as i32).collect())
-                }
             }
         };
         let inputs = e.inputs.iter().zip(limits).enumerate().map(make).collect();
