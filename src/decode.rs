@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use fcdm_models::autoencoder::tiny::Half;
+use fcdm_models::autoencoder::Half;
 use fcdm_models::pictures::Picture;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
+use fcdm_runtime::entry_name::DecoderKind;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -55,7 +56,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     let verification = artifact.verify_in_background();
     let threads = crate::generate::threads(a.threads);
-    let mut decoder = Decoder::new(&artifact, "decode", [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     let started = Instant::now();
     let mut pictures = a.pictures.open(a.pictures.grid)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use fcdm_models::autoencoder::tiny::Half;
+use fcdm_models::autoencoder::Half;
 use fcdm_models::latents::{Contents, Encoded, LatentLayout, PictureFile, Posteriors, Store, pictures};
 use fcdm_models::pictures::{centre_square, load, size};
 use fcdm_runtime::artifact::{Artifact, keys};

@@ -10,6 +10,7 @@ use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
+use fcdm_runtime::entry_name::EntryName;
 use fcdm_runtime::kernels::{Algorithm, Kernel};
 use fcdm_runtime::plan::{Element, Entry, Form, Place, Plan};
 use serde_json::{Value, json};
@@ -152,7 +153,11 @@ fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     if let Some(function) = &a.dot {
         let (module, _) = parse_module(&format!("{file}: {}", keys::IR), ir()?).map_err(|e| Failure::new(ARTIFACT, e))?;
         let chosen = match function.as_str() {
-            "" => module.function("denoise.1").or_else(|| module.functions.iter().find(|f| f.name().starts_with("denoise"))),
+            "" => {
+                let denoiser = format!("{}.", EntryName::Denoise);
+                let any = || module.functions.iter().find(|f| f.name().starts_with(&denoiser));
+                module.function(&format!("{denoiser}1")).or_else(any)
+            }
             name => module.function(name),
         };
         let names = || module.functions.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ");

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fcdm_models::autoencoder::tiny::Half;
-use fcdm_models::autoencoder::{self, Autoencoder};
+use fcdm_models::autoencoder::{self, Autoencoder, Half};
 use fcdm_models::bundled;
 use fcdm_models::compile::{CompileError, Networks, Options, compile};
 use fcdm_models::import::ImportError;

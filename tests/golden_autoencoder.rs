@@ -23,6 +23,7 @@ use fcdm_passes::{OPTIMISED, run};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
 use fcdm_runtime::engine::Cpu;
+use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::{Progress, Request, sample};
 use fcdm_runtime::network::{Class, Network};
@@ -210,7 +211,7 @@ fn tiles_are_close_to_the_whole_and_need_less_memory() {
     encoder.encode(&picture, &mut latent, &mut deviation);
     assert!(!encoder.has_deviation() && deviation.iter().all(|&d| d == 0.0));
     let decoded = |max_memory| {
-        let mut decoder = Decoder::new(&artifact, "decode", [32, 24], &Cpu::new(2).unwrap(), max_memory).unwrap();
+        let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [32, 24], &Cpu::new(2).unwrap(), max_memory).unwrap();
         let mut picture = vec![f32::NAN; decoder.picture().iter().product()];
         decoder.decode(&latent, &mut picture);
         (picture, decoder.tiles(), decoder.bytes())
@@ -223,7 +224,7 @@ fn tiles_are_close_to_the_whole_and_need_less_memory() {
         (psnr(tiled.iter().map(half), whole.iter().map(half)), psnr(whole.iter().map(half), picture.iter().map(half)));
     println!("tiles: {to_whole:.1} dB from the whole, which is {to_picture:.1} dB from the picture");
     assert!(to_whole > 35.0 && to_picture > 25.0, "{to_whole} {to_picture}");
-    let line = Decoder::new(&artifact, "decode", [32, 24], &Cpu::new(2).unwrap(), Some(1000)).err().unwrap().to_string();
+    let line = Decoder::new(&artifact, DecoderKind::Own, [32, 24], &Cpu::new(2).unwrap(), Some(1000)).err().unwrap().to_string();
     assert!(line.contains("max-memory: decoding latents of 32x24 takes at least ") && line.ends_with("bytes, found 1000"), "{line}");
 }
 
@@ -251,7 +252,7 @@ fn trajectory(import: &Import, vae: &Autoencoder, file: &File, variants: &[&str]
     let networks = Networks { fcdm: Some(import), autoencoder: Some(vae), preview: None };
     let artifact = artifact(networks, &Options { batches: vec![1, 2, 8], ..Options::new(16, 16) }, folder.path());
     let mut network = Network::new(artifact.clone(), &Cpu::new(2).unwrap()).unwrap();
-    let mut decoder = Decoder::new(&artifact, "decode", [16, 16], &Cpu::new(2).unwrap(), None).unwrap();
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [16, 16], &Cpu::new(2).unwrap(), None).unwrap();
     let classes = Class::all(&file.get("y").i32());
     let mut least = f64::INFINITY;
     for variant in variants {
@@ -293,7 +294,7 @@ fn onnx_autoencoders() {
     let networks = Networks { autoencoder: Some(&a), ..Networks::default() };
     let artifact = artifact(networks, &Options { encoder: true, ..Options::new(32, 32) }, temporary.path());
     let mut encoder = Encoder::new(&artifact, &Cpu::new(2).unwrap()).unwrap();
-    let mut decoder = Decoder::new(&artifact, "decode", [32, 32], &Cpu::new(2).unwrap(), None).unwrap();
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [32, 32], &Cpu::new(2).unwrap(), None).unwrap();
     let mut sum = 0.0;
     for photo in ["dress/00.jpg", "hat/01.jpg", "shoes/02.jpg"] {
         let photo = load_exactly(&folder.join("clothing256").join(photo), [256, 256]).unwrap().to_unit();

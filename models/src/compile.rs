@@ -15,6 +15,7 @@ use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, WriteError};
 use fcdm_runtime::check::check_plan;
+use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
@@ -87,14 +88,14 @@ fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) 
     }
     if let Some(a) = networks.autoencoder {
         if options.decoder {
-            autoencoder::decoders(a, "decode", options, &mut all, observe)?;
+            autoencoder::decoders(a, DecoderKind::Own, options, &mut all, observe)?;
         }
         if options.encoder {
             autoencoder::encoder(a, options, &mut all, observe)?;
         }
     }
     if let Some(a) = networks.preview {
-        autoencoder::decoders(a, "preview", options, &mut all, observe)?;
+        autoencoder::decoders(a, DecoderKind::Preview, options, &mut all, observe)?;
     }
     Ok(all)
 }

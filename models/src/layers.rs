@@ -5,6 +5,8 @@
 //! which trainers register them, by which optimisers and fingerprints number them, and instructions follow the data. A layer's
 //! value has its name.
 
+use std::fmt::Display;
+
 use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, Grn, GroupNorm, Linear};
 use fcdm_ir::{Builder, Op, Type, Value};
 
@@ -119,8 +121,8 @@ pub(crate) struct Wiring<'a> {
 
 impl<'a> Wiring<'a> {
     /// An empty function.
-    pub fn new(name: &str, prefix: &'a str) -> Wiring<'a> {
-        Wiring { b: Builder::new(name), prefix }
+    pub fn new(name: impl Display, prefix: &'a str) -> Wiring<'a> {
+        Wiring { b: Builder::new(name.to_string()), prefix }
     }
 
     /// Names a value.

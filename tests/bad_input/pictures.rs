@@ -55,7 +55,7 @@ fn autoencoders() {
         ("\"act_fn\":\"silu\"", "kl/config.json: act_fn: expected relu, found silu"),
         ("\"scaling_factor\":0.5", "kl/config.json: scaling_factor: expected 1, found 0.5"),
         ("\"shift_factor\":-1", "kl/config.json: shift_factor: expected 0, found -1"),
-        ("\"act_fn\":\"relu\"", "tensor `encoder.layers.0.weight` is missing: is this an encoder of the TAESD family?"),
+        ("\"act_fn\":\"relu\"", "tensor `encoder.layers.0.weight` is missing: is this the encoder of a TAESD?"),
     ] {
         f.write("kl/config.json", format!("{{\"_class_name\":\"AutoencoderTiny\",{fields}}}"));
         refused(3, "compile --vae kl -o a.fcdm", expected);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fcdm_ir::ops::{Broadcast, Reshape, Transpose};
 use fcdm_ir::{Builder, Op, Type, Value};
+use fcdm_runtime::entry_name::EntryName;
 
 use super::constant::{Constant, permuted};
 use super::conv::Convolution;
@@ -97,7 +98,7 @@ pub(super) fn legal(name: &str) -> String {
 impl Import {
     pub fn new(opset: i64) -> Import {
         Import {
-            b: Builder::new("network"),
+            b: Builder::new(EntryName::Network.to_string()),
             opset,
             values: HashMap::new(),
             weights: HashMap::new(),

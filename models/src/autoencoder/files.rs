@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::graph::Graph;
 use super::kl::{self, Kl};
-use super::tiny::{self, Half, Naming, Tiny};
-use super::{Autoencoder, Network};
+use super::tiny::{self, Naming, Tiny};
+use super::{Autoencoder, Family, Half};
 use crate::import::{ImportError, Tensors};
 
 /// diffusers' names of the weights' file, the better format first.
@@ -56,7 +56,7 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
             format!("expected halves with the same latents, found {} of the encoder and {} of the decoder", of(e), of(d)),
         ));
     }
-    Ok(Autoencoder { network: Network::Graphs { encoder, decoder }, parts: Vec::new() })
+    Ok(Autoencoder { family: Family::Graphs { encoder, decoder }, parts: Vec::new() })
 }
 
 /// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a directory with the two halves
@@ -103,7 +103,7 @@ fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Auto
             let kl = Kl::new(read, &shape, prefix);
             let list = kl.parameters().to_vec();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderKL", prefix, list)?];
-            Ok(Autoencoder { network: Network::Kl(Box::new(kl)), parts })
+            Ok(Autoencoder { family: Family::Kl(Box::new(kl)), parts })
         }
         "AutoencoderTiny" => {
             let read: tiny::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
@@ -192,17 +192,17 @@ fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> 
 /// If there is neither.
 pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let mut parts = Vec::new();
-    let mut read = |checkpoint: Option<Checkpoint>, half, name: &str| -> Result<Option<Tiny>, ImportError> {
+    let mut read = |checkpoint: Option<Checkpoint>, half: Half| -> Result<Option<Tiny>, ImportError> {
         let Some(checkpoint) = checkpoint else { return Ok(None) };
         let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
-        let prefix = format!("{prefix}{name}.");
+        let prefix = format!("{prefix}{half}.");
         let tiny = Tiny::from_shapes(&shape, half, Naming::Index, &prefix);
         let tiny = tiny.map_err(|message| ImportError::Config { file: checkpoint.file().to_owned(), message })?;
         let list = tiny.parameters().to_vec();
         parts.push(Tensors::new(checkpoint, "TAESD", &prefix, list)?);
         Ok(Some(tiny))
     };
-    let (encoder, decoder) = (read(encoder, Half::Encoder, "encoder")?, read(decoder, Half::Decoder, "decoder")?);
+    let (encoder, decoder) = (read(encoder, Half::Encoder)?, read(decoder, Half::Decoder)?);
     let file = parts.last().expect("there is a half").checkpoint().file().to_owned();
     two_halves(encoder, decoder, parts, &file)
 }
@@ -218,5 +218,5 @@ fn two_halves(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>,
             format!("expected halves with equally many latent channels, found {e} of the encoder and {d} of the decoder"),
         ));
     }
-    Ok(Autoencoder { network: Network::Tiny { encoder, decoder }, parts })
+    Ok(Autoencoder { family: Family::Tiny { encoder, decoder }, parts })
 }

@@ -11,6 +11,7 @@ mod config;
 use fcdm_ir::ops::{Clamp, Exp, Offset, Scale, Split, UpsampleNearest};
 use fcdm_ir::{Function, Type};
 
+use super::Half;
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
 use crate::role::Place;
@@ -26,17 +27,17 @@ pub struct Kl {
     config: Config,
     /// What the IR's names of weights have before those of the file.
     prefix: String,
-    encoder: Half,
-    decoder: Half,
+    encoder: Coder,
+    decoder: Coder,
     /// `quant_conv` and `post_quant_conv`, if there are such.
     quant: Option<[Layer; 2]>,
     /// Encoder and decoder, then what stands between.
     parameters: Vec<Parameter>,
 }
 
-/// Encoder or decoder.
+/// Layers of encoder or decoder.
 #[derive(Clone, Debug, PartialEq)]
-struct Half {
+struct Coder {
     conv_in: Layer,
     /// In the order of the data.
     levels: Vec<Level>,
@@ -50,8 +51,8 @@ impl Kl {
     pub fn new(config: Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>, prefix: &str) -> Kl {
         let mut parameters = Vec::new();
         let d = &mut Declaration::new(&mut parameters);
-        let encoder = Half::encoder(d, &config, shape);
-        let decoder = Half::decoder(d, &config, shape);
+        let encoder = Coder::encoder(d, &config, shape);
+        let decoder = Coder::decoder(d, &config, shape);
         let z = config.latent_channels;
         let quant = shape("quant_conv.weight")
             .map(|_| [("quant_conv", 2 * z), ("post_quant_conv", z)].map(|(name, width)| d.pointwise(name, width, width, true)));
@@ -79,7 +80,7 @@ impl Kl {
     /// `@decode(latent [1,h,w,C]) -> picture [1,fh,fw,3]`.
     pub fn decode(&self, height: usize, width: usize) -> Function {
         let (c, half) = (&self.config, &self.decoder);
-        let mut wiring = Wiring::new("decode", &self.prefix);
+        let mut wiring = Wiring::new(Half::Decoder.entry_name(), &self.prefix);
         let net = &mut wiring;
         let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
         let mut x = net.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
@@ -107,7 +108,7 @@ impl Kl {
     /// `@encode(picture [1,fh,fw,3]) -> mean, std [1,h,w,C]`, of the posterior; height and width are those of the latents.
     pub fn encode(&self, height: usize, width: usize) -> Function {
         let (c, f, half) = (&self.config, self.config.factor(), &self.encoder);
-        let mut wiring = Wiring::new("encode", &self.prefix);
+        let mut wiring = Wiring::new(Half::Encoder.entry_name(), &self.prefix);
         let net = &mut wiring;
         let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, c.in_channels]));
         x = net.layer(&half.conv_in, x);
@@ -138,9 +139,9 @@ impl Kl {
     }
 }
 
-impl Half {
+impl Coder {
     /// Widths and levels from the highest resolution to the lowest.
-    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Half {
+    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let conv_in = d.at(Place::Input).conv3x3("encoder.conv_in", first, c.in_channels, true);
@@ -155,11 +156,11 @@ impl Half {
         let mid = Mid::declared(d, "encoder", last, shape, norm);
         let norm_out = norm.declared(d, "encoder.conv_norm_out", last);
         let conv_out = d.at(Place::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
-        Half { conv_in, levels, mid, norm_out, conv_out }
+        Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 
     /// Back again; every level has one resnet more.
-    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Half {
+    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let conv_in = d.at(Place::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
@@ -174,6 +175,6 @@ impl Half {
         }
         let norm_out = norm.declared(d, "decoder.conv_norm_out", first);
         let conv_out = d.at(Place::Output).conv3x3("decoder.conv_out", c.out_channels, first, true);
-        Half { conv_in, levels, mid, norm_out, conv_out }
+        Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 }

@@ -8,6 +8,7 @@ use fcdm_ir::ops::{Add, Clamp, Offset, Relu, Scale, Tanh, UpsampleNearest};
 use fcdm_ir::{Function, Type, Value};
 use serde::Deserialize;
 
+use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
 use crate::role::Place;
@@ -21,15 +22,6 @@ const EPS: f64 = 1e-5;
 
 /// Latents are bounded before they are decoded: `BOUND * tanh(x / BOUND)`.
 const BOUND: f64 = 3.0;
-
-/// Which half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Picture to latents.
-    Encoder,
-    /// Latents to picture.
-    Decoder,
-}
 
 /// How a file names the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +159,7 @@ impl Tiny {
                 let i = input.map_or_else(|| "I".to_owned(), |n| n.to_string());
                 Err(format!("tensor `{name}`: expected shape [O, {i}, 3, 3], found {found:?}"))
             }
-            None => Err(format!("tensor `{name}` is missing: is this {} of the TAESD family?", half.article())),
+            None => Err(format!("tensor `{name}` is missing: is this the {half} of a TAESD?")),
         };
         let (mut steps, mut parameters) = (Vec::new(), Vec::new());
         let (mut first, mut channels, mut width) = (None, None, 0);
@@ -227,11 +219,11 @@ impl Tiny {
     /// `@encode(picture [1,H,W,3]) -> mean [1,H/8,W/8,C]` or `@decode(latent [1,h,w,C]) -> picture [1,8h,8w,3]`, pictures in
     /// [-1,1]. `height` and `width` are those of the latents.
     pub fn function(&self, height: usize, width: usize) -> Function {
-        let (name, input, result, scale) = match self.half {
-            Half::Encoder => ("encode", "picture", "mean", FACTOR),
-            Half::Decoder => ("decode", "latent", "picture", 1),
+        let (input, result, scale) = match self.half {
+            Half::Encoder => ("picture", "mean", FACTOR),
+            Half::Decoder => ("latent", "picture", 1),
         };
-        let mut net = Wiring::new(name, &self.prefix);
+        let mut net = Wiring::new(self.half.entry_name(), &self.prefix);
         let mut x = net.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
         if self.half == Half::Encoder {
             x = net.b.one(Scale { by: 0.5 }, &[x]);
@@ -246,18 +238,6 @@ impl Tiny {
             x = net.b.one(Offset { by: -1.0 }, &[x]);
         }
         net.b.finish(vec![(result.to_owned(), x)])
-    }
-}
-
-/// RGB.
-pub const PICTURE_CHANNELS: usize = 3;
-
-impl Half {
-    fn article(self) -> &'static str {
-        match self {
-            Half::Encoder => "an encoder",
-            Half::Decoder => "a decoder",
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use fcdm_ir::{Function, Type};
 use fcdm_passes::partition::depends;
+use fcdm_runtime::entry_name::EntryName;
 
 use super::config::Config;
 use super::network::parameters;
@@ -19,14 +20,14 @@ pub fn parameters_by_part(cfg: &Config) -> Vec<(&'static str, u64)> {
 /// Multiply-accumulates of one call of a network's function by stage (first component of the layer's name); the
 /// work that does not see the image, its first input, is under `condition`.
 pub fn macs_by_stage(f: &Function) -> Vec<(String, u64)> {
-    let mut stages = Vec::new();
+    let (mut stages, condition) = (Vec::new(), EntryName::Condition.to_string());
     let sees_image = depends(f, |v| v == f.inputs()[0]);
     for inst in f.insts() {
         let x: Vec<&Type> = inst.operands.iter().map(|&v| f.ty(v)).collect();
         let y: Vec<&Type> = inst.results.iter().map(|&v| f.ty(v)).collect();
         let macs = inst.op.cost(&x, &y).macs;
         let (value, name) = (inst.results[0], &f.value(inst.results[0]).name);
-        let stage = if sees_image[value.index()] { name.split('.').next().unwrap_or(name) } else { "condition" };
+        let stage = if sees_image[value.index()] { name.split('.').next().unwrap_or(name) } else { &condition };
         if macs > 0 {
             add(&mut stages, stage.to_owned(), macs);
         }

@@ -31,6 +31,7 @@ use crate::arena::ArenaError;
 use crate::artifact::{Artifact, ArtifactError};
 use crate::cost::Cost;
 use crate::engine::Cpu;
+use crate::entry_name::{DecoderKind, EntryName};
 use crate::executor::{Executor, ExecutorError, Program};
 use crate::network::{Network, NetworkError};
 use crate::simd::Isa;
@@ -197,7 +198,10 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let artifact = Artifact::open(path)?;
     let open_s = start.elapsed().as_secs_f64();
     let weight_bytes = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
-    let name = options.entry.clone().unwrap_or_else(|| if artifact.model().is_some() { DENOISER } else { "decode" }.to_owned());
+    let name = options.entry.clone().unwrap_or_else(|| {
+        let default = if artifact.model().is_some() { EntryName::Denoise } else { EntryName::Decode(DecoderKind::Own, None) };
+        default.to_string()
+    });
     let mut held = load(artifact, &name, options)?;
     let program = Arc::clone(held.executor().program());
     let index = find(&program, &name, options.batch)?;
@@ -206,7 +210,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let repeat = options.repeat;
     let (conditions, condition) = match &mut held {
         Held::Network(network) => {
-            let entry = program.entries().iter().position(|e| e.name == "condition").expect("a network has a condition");
+            let entry = program.entries().iter().position(|e| e.is(EntryName::Condition)).expect("a network has a condition");
             let mut evaluation = Evaluation::new(&program, entry, None);
             evaluation.run(on_cpu(network));
             let first_s = start.elapsed().as_secs_f64() - loaded_s;
@@ -262,7 +266,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
 
 /// Makes what its users would have: a network for the denoiser, the entry point alone for any other.
 fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, BenchError> {
-    if name == DENOISER {
+    if name.parse() == Ok(EntryName::Denoise) {
         return Ok(Held::Network(Box::new(Network::new(artifact, &Cpu::new(options.threads)?)?)));
     }
     let mut plan = artifact.plan().clone();
@@ -277,9 +281,6 @@ fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, Bench
     let program = Program::load(plan, Arc::new(artifact), isa).map_err(|source| NetworkError::Plan { file, source })?;
     Ok(Held::Alone(Executor::new(Arc::new(program), options.threads)?))
 }
-
-/// The entry point that comes once for each step of a sampler.
-const DENOISER: &str = "denoise";
 
 impl Whole {
     fn new(program: &Program, entry: usize, times: Times) -> Whole {
