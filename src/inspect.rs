@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_ir::graph::dot;
 use fcdm_ir::text::parse_module;
 use fcdm_models::compile::CompileError;
@@ -64,7 +64,7 @@ fn only_of_artifacts(a: &Arguments) -> Result<(), Failure> {
 
 fn checkpoint(a: &Arguments) -> Result<(), Failure> {
     only_of_artifacts(a)?;
-    let ckpt = Checkpoint::open(&a.file, Weights::Auto)?;
+    let ckpt = Checkpoint::open(&a.file, StateDict::Auto)?;
     let import = Import::new(ckpt, true).map_err(CompileError::from)?;
     let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
     let ckpt = import.checkpoint().expect("made of one");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fcdm_compiler::assemble::EntryPoint;
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Builder, Function, Module};
@@ -153,7 +153,7 @@ fn taef2_in_diffusers_layout() {
     let folder = tempfile::tempdir().unwrap();
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (half, first) in [("encoder", 0), ("decoder", 1)] {
-        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), Weights::Auto).unwrap();
+        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), StateDict::Auto).unwrap();
         for name in file.names() {
             let (index, rest) = name.split_once('.').unwrap();
             let new = format!("{half}.layers.{}.{rest}", index.parse::<usize>().unwrap() - first);
@@ -241,7 +241,7 @@ fn trajectories_to_pixels() {
         println!("SKIPPED: {} is not there", shared.display());
         return;
     }
-    let import = Import::new(Checkpoint::open(&shared, Weights::Auto).unwrap(), true).unwrap();
+    let import = Import::new(Checkpoint::open(&shared, StateDict::Auto).unwrap(), true).unwrap();
     let least = trajectory(&import, &vae, &file, &["all", "first3"]);
     assert!(least > 70.0, "{least:.1} dB");
 }

@@ -11,7 +11,7 @@ use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, Grn, GroupNorm, Linear};
 use fcdm_ir::{Builder, Op, Type, Value};
 
 use crate::parameter::{CheckpointLayout, Parameter};
-use crate::role::{LayerKind, Part, Place, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Role};
 
 /// A layer: an op with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,21 +22,21 @@ pub(crate) struct Layer {
     weights: Vec<(String, Type)>,
 }
 
-/// Declares layers of one place of a network, in the order of registration.
+/// Declares layers of one region of a network, in the order of registration.
 pub(crate) struct Declaration<'a> {
     list: &'a mut Vec<Parameter>,
-    place: Place,
+    region: Region,
 }
 
 impl Declaration<'_> {
     /// Declares layers of the trunk, whose parameters go to `list`.
     pub fn new(list: &mut Vec<Parameter>) -> Declaration<'_> {
-        Declaration { list, place: Place::Trunk }
+        Declaration { list, region: Region::Trunk }
     }
 
-    /// Declares layers of another place.
-    pub fn at(&mut self, place: Place) -> Declaration<'_> {
-        Declaration { list: self.list, place }
+    /// Declares layers of another region.
+    pub fn at(&mut self, region: Region) -> Declaration<'_> {
+        Declaration { list: self.list, region }
     }
 
     /// `NAME.weight [O,I]` and bias.
@@ -78,7 +78,7 @@ impl Declaration<'_> {
 
     /// `NAME.gamma` and `NAME.beta`, `[1,C,1,1]`.
     pub fn grn(&mut self, name: &str, c: usize, eps: f64) -> Layer {
-        let parts = [("gamma", Part::Weight), ("beta", Part::Bias)];
+        let parts = [("gamma", ParameterKind::Weight), ("beta", ParameterKind::Bias)];
         let weights = parts.map(|(what, part)| {
             self.parameter(format!("{name}.{what}"), vec![1, c, 1, 1], CheckpointLayout::Channels, LayerKind::Grn, part)
         });
@@ -92,15 +92,22 @@ impl Declaration<'_> {
     }
 
     fn weight(&mut self, name: &str, layer: LayerKind, shape: Vec<usize>, layout: CheckpointLayout) -> (String, Type) {
-        self.parameter(format!("{name}.weight"), shape, layout, layer, Part::Weight)
+        self.parameter(format!("{name}.weight"), shape, layout, layer, ParameterKind::Weight)
     }
 
     fn bias(&mut self, name: &str, layer: LayerKind, o: usize) -> (String, Type) {
-        self.parameter(format!("{name}.bias"), vec![o], CheckpointLayout::Same, layer, Part::Bias)
+        self.parameter(format!("{name}.bias"), vec![o], CheckpointLayout::Same, layer, ParameterKind::Bias)
     }
 
-    fn parameter(&mut self, name: String, shape: Vec<usize>, layout: CheckpointLayout, layer: LayerKind, part: Part) -> (String, Type) {
-        let p = Parameter { name, shape, layout, role: Role { layer, part, place: self.place } };
+    fn parameter(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        layout: CheckpointLayout,
+        layer: LayerKind,
+        part: ParameterKind,
+    ) -> (String, Type) {
+        let p = Parameter { name, shape, layout, role: Role { layer, part, region: self.region } };
         let weight = (p.name.clone(), p.ty());
         self.list.push(p);
         weight

@@ -7,7 +7,7 @@ use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
 use thiserror::Error;
 
-use crate::role::{Place, Role};
+use crate::role::{Region, Role};
 
 /// What to compile for.
 #[derive(Clone, Debug)]
@@ -110,8 +110,8 @@ impl Precision {
     /// The encoding of a matrix; `None` is a weight that no network names. Rounded
     /// timestep MLPs would shift the times themselves.
     pub(crate) fn encoding(self, role: Option<Role>) -> Encoding {
-        match (self, role.map(|r| r.place)) {
-            (Precision::F32, _) | (_, Some(Place::Timestep)) => Encoding::F32,
+        match (self, role.map(|r| r.region)) {
+            (Precision::F32, _) | (_, Some(Region::Timestep)) => Encoding::F32,
             (Precision::Bf16, _) => Encoding::Bf16,
             (Precision::F16, _) => Encoding::F16,
         }

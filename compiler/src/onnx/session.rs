@@ -9,7 +9,7 @@ use fcdm_runtime::engine::{Device, Engine, LoadError};
 use fcdm_runtime::executor::Input;
 use thiserror::Error;
 
-use super::{Given, Onnx, Port};
+use super::{Given, ModelPort, Onnx};
 use crate::assemble::{AssembleError, assemble};
 use crate::in_memory::InMemory;
 use crate::target::Target;
@@ -45,8 +45,8 @@ pub enum SessionError {
 /// A model ready to run.
 pub struct Session {
     engine: Box<dyn Engine>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    inputs: Vec<ModelPort>,
+    outputs: Vec<ModelPort>,
 }
 
 /// The values of an input in the function's order.
@@ -90,7 +90,7 @@ impl Session {
 
     fn arranged(&self, inputs: &[Given<'_>]) -> Result<Vec<Arranged>, SessionError> {
         let limits = self.engine.label_limits(0);
-        let fail = |p: &Port, expected: String, found: String| Err(SessionError::Input { input: p.name.clone(), expected, found });
+        let fail = |p: &ModelPort, expected: String, found: String| Err(SessionError::Input { input: p.name.clone(), expected, found });
         let mut out = Vec::new();
         for (i, p) in self.inputs.iter().enumerate() {
             let Some(given) = inputs.get(i) else { return fail(p, "values".to_owned(), "none".to_owned()) };

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use serde::Deserialize;
 
 use super::graph::Graph;
@@ -94,7 +94,7 @@ fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Auto
     let class: Class = serde_json::from_str(&text).map_err(|e| wrong(&config, format!("expected an autoencoder's description: {e}")))?;
     let found = weights.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
     let file = found.ok_or_else(|| wrong(folder, format!("expected {} or {}, found neither", DIFFUSERS[0], DIFFUSERS[1])))?;
-    let checkpoint = Checkpoint::open(&file, Weights::Auto)?;
+    let checkpoint = Checkpoint::open(&file, StateDict::Auto)?;
     let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
     match class.name.as_str() {
         "AutoencoderKL" => {
@@ -161,7 +161,7 @@ fn halves(folder: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 
 /// A file that is one half, and the other beside it.
 fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let checkpoint = Checkpoint::open(path, Weights::Auto)?;
+    let checkpoint = Checkpoint::open(path, StateDict::Auto)?;
     let decoder = match (checkpoint.tensor("0.weight"), checkpoint.tensor("1.weight")) {
         (Some(_), _) => false,
         (None, Some(_)) => true,
@@ -179,7 +179,7 @@ fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, Weights::Auto)).transpose();
+    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, StateDict::Auto)).transpose();
     taesd(open(encoder)?, open(decoder)?, prefix)
 }
 

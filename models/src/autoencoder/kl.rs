@@ -14,7 +14,7 @@ use fcdm_ir::{Function, Type};
 use super::Half;
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Place;
+use crate::role::Region;
 use blocks::{Level, Mid, Norm, norm_silu};
 pub use config::Config;
 
@@ -144,7 +144,7 @@ impl Coder {
     fn encoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let conv_in = d.at(Place::Input).conv3x3("encoder.conv_in", first, c.in_channels, true);
+        let conv_in = d.at(Region::Input).conv3x3("encoder.conv_in", first, c.in_channels, true);
         let (mut levels, mut from) = (Vec::new(), first);
         for (i, &w) in widths.iter().enumerate() {
             let mut level = Level::declared(d, format!("encoder.down_blocks.{i}"), c.layers_per_block, [from, w], norm);
@@ -155,7 +155,7 @@ impl Coder {
         }
         let mid = Mid::declared(d, "encoder", last, shape, norm);
         let norm_out = norm.declared(d, "encoder.conv_norm_out", last);
-        let conv_out = d.at(Place::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
+        let conv_out = d.at(Region::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
         Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 
@@ -163,7 +163,7 @@ impl Coder {
     fn decoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let conv_in = d.at(Place::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
+        let conv_in = d.at(Region::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
         let mid = Mid::declared(d, "decoder", last, shape, norm);
         let (mut levels, mut from) = (Vec::new(), last);
         for (i, &w) in widths.iter().rev().enumerate() {
@@ -174,7 +174,7 @@ impl Coder {
             from = w;
         }
         let norm_out = norm.declared(d, "decoder.conv_norm_out", first);
-        let conv_out = d.at(Place::Output).conv3x3("decoder.conv_out", c.out_channels, first, true);
+        let conv_out = d.at(Region::Output).conv3x3("decoder.conv_out", c.out_channels, first, true);
         Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Place;
+use crate::role::Region;
 
 /// Pixels of a picture that a latent stands for, along either axis.
 pub const FACTOR: usize = 8;
@@ -177,14 +177,14 @@ impl Tiny {
                 Kind::Relu => Step::Relu,
                 Kind::Upsample => Step::Upsample,
                 Kind::Convolution { stride, bias } => {
-                    let place = match index {
-                        last if last + 1 == kinds.len() => Place::Output,
+                    let region = match index {
+                        last if last + 1 == kinds.len() => Region::Output,
                         // The decoder begins by bounding the latents.
-                        0 | 1 => Place::Input,
-                        _ => Place::Trunk,
+                        0 | 1 => Region::Input,
+                        _ => Region::Trunk,
                     };
                     let [i, o] = sizes(&format!("{}.weight", key()))?;
-                    Step::Convolution(d.at(place).convolution(&key(), [o, i], bias, stride, [1; 4]))
+                    Step::Convolution(d.at(region).convolution(&key(), [o, i], bias, stride, [1; 4]))
                 }
                 Kind::Block => {
                     let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;

@@ -6,7 +6,7 @@ use fcdm_runtime::entry_name::EntryName;
 
 use super::config::Config;
 use super::network::parameters;
-use crate::role::{LayerKind, Place, Role};
+use crate::role::{LayerKind, Region, Role};
 
 /// Parameters by kind of layer, in order of first appearance.
 pub fn parameters_by_part(cfg: &Config) -> Vec<(&'static str, u64)> {
@@ -43,11 +43,11 @@ fn add<K: PartialEq>(list: &mut Vec<(K, u64)>, key: K, n: u64) {
 }
 
 fn part_of(role: Role) -> &'static str {
-    match (role.place, role.layer) {
-        (Place::Timestep, _) => "timestep MLPs",
-        (Place::Class, _) => "class tables",
-        (Place::Modulation, _) => "adaLN projections",
-        (Place::Skip, _) => "skip projections",
+    match (role.region, role.layer) {
+        (Region::Timestep, _) => "timestep MLPs",
+        (Region::Class, _) => "class tables",
+        (Region::Modulation, _) => "adaLN projections",
+        (Region::Skip, _) => "skip projections",
         (_, LayerKind::Depthwise) => "depthwise convolutions",
         (_, LayerKind::Linear) => "pointwise convolutions",
         (_, LayerKind::Grn) => "GRN",

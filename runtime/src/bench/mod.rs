@@ -121,7 +121,7 @@ pub struct Report {
     /// What it occupies.
     pub memory: Memory,
     /// From nothing to the first result.
-    pub start: Start,
+    pub start: FirstResult,
     /// Every instruction set, if asked for.
     pub isas: Option<Vec<IsaProfile>>,
 }
@@ -156,7 +156,7 @@ pub struct Memory {
 
 /// How the first result came about; the parts in order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Start {
+pub struct FirstResult {
     /// Opening the artifact, and verifying every byte.
     pub open_s: f64,
     /// Checking the plan, starting threads, reserving memory.
@@ -256,7 +256,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
         kernels: profile::by_kernel(&steps, ceiling),
         steps,
         memory: Memory { resident, arena_bytes, scratch_bytes, weight_bytes },
-        start: Start { open_s, load_s: loaded_s - open_s, condition_s, evaluation_s, total_s: loaded_s + condition_s + evaluation_s },
+        start: FirstResult { open_s, load_s: loaded_s - open_s, condition_s, evaluation_s, total_s: loaded_s + condition_s + evaluation_s },
         isas: match options.compare_isa {
             true => Some(isas::compare(&program, threads, &evaluation, repeat)?),
             false => None,
