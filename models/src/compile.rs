@@ -7,7 +7,7 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, assemble};
+use fcdm_compiler::assemble::{AssembleError, Assembly, assemble_some};
 use fcdm_compiler::compiled::Compiled;
 use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
@@ -111,19 +111,14 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 }
 
 /// Plan and tensors. Decoders that take more memory than allowed are left out.
-fn assembled(mut compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
+fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
     let target = Target::CPU.with_winograd(options.winograd());
     let derived = compiled.derived();
     let encodings = |weight: &str| options.precision.encoding(networks.role(weight));
-    let assembly = assemble(compiled.entries.clone(), derived.as_ref(), &target, &encodings)?;
-    let Some(most) = options.max_memory else { return Ok(assembly) };
-    let fitting = autoencoder::fitting(&assembly.plan, options, most)?;
-    if fitting.iter().all(|&fits| fits) {
-        return Ok(assembly);
-    }
-    let mut fits = fitting.iter();
-    compiled.entries.retain(|_| *fits.next().expect("an answer for every entry"));
-    Ok(assemble(compiled.entries, derived.as_ref(), &target, &encodings)?)
+    let mut fitting = autoencoder::Fitting::new(options);
+    let assembly = assemble_some(compiled.entries, derived.as_ref(), &target, &encodings, &mut |entry| fitting.fits(entry))?;
+    fitting.finish()?;
+    Ok(assembly)
 }
 
 /// Compiles networks and writes the artifact, whole or not at all.

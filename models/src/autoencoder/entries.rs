@@ -12,7 +12,7 @@ use fcdm_runtime::autoencoder::decoding_bytes;
 use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::entry_name::{DecoderKind, EntryName};
-use fcdm_runtime::plan::{Entry, Plan};
+use fcdm_runtime::plan::Entry;
 use fcdm_runtime::simd::Isa;
 
 use super::{Autoencoder, Half};
@@ -114,18 +114,39 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
     Ok(())
 }
 
-/// For every entry point whether it may stay: decoders may if they take at most `most` bytes.
-///
-/// # Errors
-/// When a kind of decoder would have none left: with the bytes that its smallest takes.
-pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, OptionError> {
-    let device = Cpu { threads: THREADS, isa: Isa::SCALAR };
-    let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], &device);
-    for kind in DecoderKind::ALL {
-        let least = plan.entries.iter().filter(|e| e.decoder_kind() == Some(kind)).map(need).min();
-        if let Some(least) = least.filter(|&n| n > most) {
-            return Err(OptionError(format!("max-memory: `{kind}` takes at least {least} bytes, found {most}")));
+/// Which decoders take no more memory than is allowed: asked about every entry point as it is placed.
+pub(crate) struct Fitting<'a> {
+    options: &'a Options,
+    /// Of every kind of decoder that there is, the bytes that its smallest takes.
+    least: Vec<(DecoderKind, u64)>,
+}
+
+impl Fitting<'_> {
+    pub fn new(options: &Options) -> Fitting<'_> {
+        Fitting { options, least: Vec::new() }
+    }
+
+    /// Whether an entry point may stay. What is no decoder may.
+    pub fn fits(&mut self, entry: &Entry) -> bool {
+        let (Some(kind), Some(most)) = (entry.decoder_kind(), self.options.max_memory) else { return true };
+        let device = Cpu { threads: THREADS, isa: Isa::SCALAR };
+        let need = decoding_bytes(entry, [self.options.height, self.options.width], &device);
+        match self.least.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, least)) => *least = need.min(*least),
+            None => self.least.push((kind, need)),
+        }
+        need <= most
+    }
+
+    /// Whether every kind of decoder has one left.
+    ///
+    /// # Errors
+    /// When one has not: with the bytes that its smallest takes.
+    pub fn finish(self) -> Result<(), OptionError> {
+        let most = self.options.max_memory.unwrap_or(u64::MAX);
+        match self.least.iter().find(|(_, least)| *least > most) {
+            Some((kind, least)) => Err(OptionError(format!("max-memory: `{kind}` takes at least {least} bytes, found {most}"))),
+            None => Ok(()),
         }
     }
-    Ok(plan.entries.iter().map(|e| e.decoder_kind().is_none() || need(e) <= most).collect())
 }
