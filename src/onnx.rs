@@ -155,8 +155,9 @@ impl From<OnnxError> for Failure {
 impl From<SessionError> for Failure {
     fn from(e: SessionError) -> Failure {
         let code = match e {
-            SessionError::Weight(_) | SessionError::Input { .. } | SessionError::Load(LoadError::Plan(_)) => crate::failure::CHECKPOINT,
-            SessionError::Pass(_) | SessionError::Assemble(_) | SessionError::Load(LoadError::Machine(_)) => 1,
+            SessionError::Build(e) => return e.into(),
+            SessionError::Input { .. } | SessionError::Load(LoadError::Plan(_)) => crate::failure::CHECKPOINT,
+            SessionError::Load(LoadError::Machine(_)) => 1,
         };
         Failure::new(code, e)
     }

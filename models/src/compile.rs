@@ -7,10 +7,10 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, assemble_some};
-use fcdm_compiler::compiled::Compiled;
+use fcdm_compiler::assemble::{Assembly, assemble_some};
+use fcdm_compiler::compiled::{BuildError, Compiled};
 use fcdm_compiler::target::Target;
-use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
+use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, WriteError};
@@ -35,18 +35,12 @@ pub enum CompileError {
     /// The checkpoint.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// A tensor of the checkpoint.
-    #[error(transparent)]
-    Weight(#[from] WeightError),
     /// An option.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// A pass left invalid IR: a bug.
+    /// The networks do not become a plan with its tensors.
     #[error(transparent)]
-    Pass(#[from] PassError),
-    /// The IR has no plan.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
+    Build(#[from] BuildError),
     /// The file.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -116,7 +110,8 @@ fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> R
     let derived = compiled.derived();
     let encodings = |weight: &str| options.precision.encoding(networks.role(weight));
     let mut fitting = autoencoder::Fitting::new(options);
-    let assembly = assemble_some(compiled.entries, derived.as_ref(), &target, &encodings, &mut |entry| fitting.fits(entry))?;
+    let assembly = assemble_some(compiled.entries, derived.as_ref(), &target, &encodings, &mut |entry| fitting.fits(entry))
+        .map_err(BuildError::from)?;
     fitting.finish()?;
     Ok(assembly)
 }
@@ -127,7 +122,7 @@ fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> R
 /// See [`CompileError`].
 pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer: &mut dyn Observer) -> Result<Summary, CompileError> {
     check(networks, options)?;
-    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
+    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m)).map_err(BuildError::from)?;
     let passes = compiled.report.take().unwrap_or_default();
     let assembly = assembled(compiled, networks, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
