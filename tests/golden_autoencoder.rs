@@ -163,7 +163,11 @@ fn taef2_in_diffusers_layout() {
     }
     let views = tensors.iter().map(|(n, s, b)| (n, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, s.clone(), b).unwrap()));
     safetensors::serialize_to_file(views, None, &folder.path().join("diffusion_pytorch_model.safetensors")).unwrap();
-    std::fs::write(folder.path().join("config.json"), r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0}"#).unwrap();
+    let config = folder.path().join("config.json");
+    std::fs::write(&config, r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0,"latent_channels":4}"#).unwrap();
+    let line = open(folder.path(), PREFIX).err().unwrap().to_string();
+    assert!(line.ends_with("latent_channels: expected 32, found 4"), "{line}");
+    std::fs::write(config, r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0,"latent_channels":32}"#).unwrap();
     let a = open(folder.path(), PREFIX).unwrap();
     assert_eq!((a.family(), a.latent_channels(), a.factor()), ("TAESD", 32, 8));
     let file = File::open(".", "taef2");

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
-use serde::Deserialize;
 
+use super::fields::Fields;
 use super::graph::Graph;
 use super::kl::{self, Kl};
 use super::tiny::{self, Naming, Tiny};
@@ -81,42 +81,38 @@ fn wrong(file: &Path, message: impl Into<String>) -> ImportError {
     ImportError::Config { file: file.display().to_string(), message: message.into() }
 }
 
-/// The class that `config.json` names.
-#[derive(Deserialize)]
-struct Class {
-    #[serde(rename = "_class_name")]
-    name: String,
+/// diffusers' classes.
+#[derive(Clone, Copy)]
+enum Class {
+    Kl,
+    Tiny,
 }
 
 fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let config = folder.join(CONFIG);
     let text = config_text(&config)?;
-    let class: Class = serde_json::from_str(&text).map_err(|e| wrong(&config, format!("expected an autoencoder's description: {e}")))?;
+    let config_wrong = |text: String| wrong(&config, text);
+    let mut fields = Fields::parse(&text).map_err(config_wrong)?;
+    let class = fields.class(&[("AutoencoderKL", Class::Kl), ("AutoencoderTiny", Class::Tiny)]).map_err(config_wrong)?;
     let found = weights.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
     let file = found.ok_or_else(|| wrong(folder, format!("expected {} or {}, found neither", DIFFUSERS[0], DIFFUSERS[1])))?;
     let checkpoint = Checkpoint::open(&file, StateDict::Auto)?;
     let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
-    match class.name.as_str() {
-        "AutoencoderKL" => {
-            let read: kl::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
-            read.validate().map_err(|e| wrong(&config, e))?;
-            let kl = Kl::new(read, &shape, prefix);
+    match class {
+        Class::Kl => {
+            let kl = Kl::new(kl::Config::read(fields).map_err(config_wrong)?, &shape, prefix);
             let list = kl.parameters().to_vec();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderKL", prefix, list)?];
             Ok(Autoencoder { family: Family::Kl(Box::new(kl)), parts })
         }
-        "AutoencoderTiny" => {
-            let read: tiny::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
-            read.validate().map_err(|e| wrong(&config, e))?;
+        Class::Tiny => {
+            tiny::check_structure(&mut fields).map_err(config_wrong)?;
             let half = |half| Tiny::from_shapes(&shape, half, Naming::Diffusers, prefix).map_err(|e| wrong(&file, e));
             let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
+            tiny::check_sizes(fields, &encoder, &decoder).map_err(config_wrong)?;
             let list = [encoder.parameters(), decoder.parameters()].concat();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderTiny", prefix, list)?];
             two_halves(Some(encoder), Some(decoder), parts, &file.display().to_string())
-        }
-        other => {
-            let name: String = other.chars().take(60).flat_map(char::escape_debug).collect();
-            Err(wrong(&config, format!("_class_name: expected AutoencoderKL or AutoencoderTiny, found `{name}`")))
         }
     }
 }
@@ -218,5 +214,6 @@ fn two_halves(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>,
             format!("expected halves with equally many latent channels, found {e} of the encoder and {d} of the decoder"),
         ));
     }
+    let [encoder, decoder] = [encoder, decoder].map(|half| half.map(Box::new));
     Ok(Autoencoder { family: Family::Tiny { encoder, decoder }, parts })
 }

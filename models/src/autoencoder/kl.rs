@@ -11,11 +11,11 @@ mod config;
 use fcdm_ir::ops::{Clamp, Exp, Offset, Scale, Split, UpsampleNearest};
 use fcdm_ir::{Function, Type};
 
-use super::Half;
+use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
 use crate::role::Region;
-use blocks::{Level, Mid, Norm, norm_silu};
+use blocks::{Level, Mid, Norm, Shapes, norm_silu};
 pub use config::Config;
 
 /// Bounds of the posterior's log-variance.
@@ -29,8 +29,10 @@ pub struct Kl {
     prefix: String,
     encoder: Coder,
     decoder: Coder,
-    /// `quant_conv` and `post_quant_conv`, if there are such.
-    quant: Option<[Layer; 2]>,
+    /// Behind the encoder, if there is such.
+    quant: Option<Layer>,
+    /// Before the decoder.
+    post_quant: Option<Layer>,
     /// Encoder and decoder, then what stands between.
     parameters: Vec<Parameter>,
 }
@@ -47,16 +49,16 @@ struct Coder {
 }
 
 impl Kl {
-    /// Takes what the configuration does not say from the names and shapes in the file.
-    pub fn new(config: Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>, prefix: &str) -> Kl {
+    /// What attention is called, which the configuration does not say, is told by the names and shapes in the file.
+    pub fn new(config: Config, shape: Shapes<'_>, prefix: &str) -> Kl {
         let mut parameters = Vec::new();
         let d = &mut Declaration::new(&mut parameters);
         let encoder = Coder::encoder(d, &config, shape);
         let decoder = Coder::decoder(d, &config, shape);
         let z = config.latent_channels;
-        let quant = shape("quant_conv.weight")
-            .map(|_| [("quant_conv", 2 * z), ("post_quant_conv", z)].map(|(name, width)| d.pointwise(name, width, width, true)));
-        Kl { config, prefix: prefix.to_owned(), encoder, decoder, quant, parameters }
+        let quant = config.use_quant_conv.then(|| d.pointwise("quant_conv", 2 * z, 2 * z, true));
+        let post_quant = config.use_post_quant_conv.then(|| d.pointwise("post_quant_conv", z, z, true));
+        Kl { config, prefix: prefix.to_owned(), encoder, decoder, quant, post_quant, parameters }
     }
 
     /// The configuration.
@@ -84,10 +86,10 @@ impl Kl {
         let net = &mut wiring;
         let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
         let mut x = net.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
-        if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            x = net.b.one(Offset { by: shift }, &[x]);
+        if c.shift_factor != 0.0 {
+            x = net.b.one(Offset { by: c.shift_factor }, &[x]);
         }
-        if let Some([_, post_quant]) = &self.quant {
+        if let Some(post_quant) = &self.post_quant {
             x = net.layer(post_quant, x);
         }
         x = net.layer(&half.conv_in, x);
@@ -110,7 +112,7 @@ impl Kl {
         let (c, f, half) = (&self.config, self.config.factor(), &self.encoder);
         let mut wiring = Wiring::new(Half::Encoder.entry_name(), &self.prefix);
         let net = &mut wiring;
-        let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, c.in_channels]));
+        let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, PICTURE_CHANNELS]));
         x = net.layer(&half.conv_in, x);
         for level in &half.levels {
             x = level.resnets(net, x);
@@ -122,13 +124,13 @@ impl Kl {
         x = half.mid.apply(net, x);
         x = norm_silu(net, &half.norm_out, x);
         x = net.layer(&half.conv_out, x);
-        if let Some([quant, _]) = &self.quant {
+        if let Some(quant) = &self.quant {
             x = net.layer(quant, x);
         }
         let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
         let mut mean = halves[0];
-        if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            mean = net.b.one(Offset { by: -shift }, &[mean]);
+        if c.shift_factor != 0.0 {
+            mean = net.b.one(Offset { by: -c.shift_factor }, &[mean]);
         }
         let mean = net.b.one(Scale { by: c.scaling_factor }, &[mean]);
         let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
@@ -141,10 +143,10 @@ impl Kl {
 
 impl Coder {
     /// Widths and levels from the highest resolution to the lowest.
-    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
+    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: Shapes<'_>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let conv_in = d.at(Region::Input).conv3x3("encoder.conv_in", first, c.in_channels, true);
+        let conv_in = d.at(Region::Input).conv3x3("encoder.conv_in", first, PICTURE_CHANNELS, true);
         let (mut levels, mut from) = (Vec::new(), first);
         for (i, &w) in widths.iter().enumerate() {
             let mut level = Level::declared(d, format!("encoder.down_blocks.{i}"), c.layers_per_block, [from, w], norm);
@@ -153,18 +155,18 @@ impl Coder {
             levels.push(level);
             from = w;
         }
-        let mid = Mid::declared(d, "encoder", last, shape, norm);
+        let mid = Mid::declared(d, "encoder", last, c.mid_block_add_attention.then_some(shape), norm);
         let norm_out = norm.declared(d, "encoder.conv_norm_out", last);
         let conv_out = d.at(Region::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
         Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 
     /// Back again; every level has one resnet more.
-    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Coder {
+    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: Shapes<'_>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let conv_in = d.at(Region::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
-        let mid = Mid::declared(d, "decoder", last, shape, norm);
+        let mid = Mid::declared(d, "decoder", last, c.mid_block_add_attention.then_some(shape), norm);
         let (mut levels, mut from) = (Vec::new(), last);
         for (i, &w) in widths.iter().rev().enumerate() {
             let mut level = Level::declared(d, format!("decoder.up_blocks.{i}"), c.layers_per_block + 1, [from, w], norm);
@@ -174,7 +176,7 @@ impl Coder {
             from = w;
         }
         let norm_out = norm.declared(d, "decoder.conv_norm_out", first);
-        let conv_out = d.at(Region::Output).conv3x3("decoder.conv_out", c.out_channels, first, true);
+        let conv_out = d.at(Region::Output).conv3x3("decoder.conv_out", PICTURE_CHANNELS, first, true);
         Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`open`]: telling them apart and reading them; [`entries`]: their entry points.
 
 pub mod entries;
+mod fields;
 mod files;
 pub mod graph;
 pub mod kl;
@@ -72,7 +73,7 @@ pub struct Autoencoder {
 }
 
 enum Family {
-    Tiny { encoder: Option<Tiny>, decoder: Option<Tiny> },
+    Tiny { encoder: Option<Box<Tiny>>, decoder: Option<Box<Tiny>> },
     Kl(Box<Kl>),
     Graphs { encoder: Option<Box<Graph>>, decoder: Option<Box<Graph>> },
 }
@@ -115,7 +116,7 @@ impl Autoencoder {
     /// The greatest number of values per latent position that a layer gives.
     pub fn widest(&self) -> usize {
         match &self.family {
-            Family::Tiny { encoder, decoder } => encoder.iter().chain(decoder).map(Tiny::widest).max().unwrap_or(0),
+            Family::Tiny { encoder, decoder } => encoder.iter().chain(decoder).map(|half| half.widest()).max().unwrap_or(0),
             Family::Kl(kl) => kl.widest(),
             Family::Graphs { .. } => self.graphs().map(Graph::widest).max().unwrap_or(0),
         }

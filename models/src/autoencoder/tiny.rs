@@ -6,8 +6,9 @@
 
 use fcdm_ir::ops::{Add, Clamp, Offset, Relu, Scale, Tanh, UpsampleNearest};
 use fcdm_ir::{Function, Type, Value};
-use serde::Deserialize;
+use serde_json::json;
 
+use super::fields::{Fields, Wrong};
 use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
@@ -43,46 +44,41 @@ impl Naming {
     }
 }
 
-/// `config.json` of diffusers' `AutoencoderTiny`: the fields that the tensors do not say and that may be otherwise. The rest
-/// of the file is passed over.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Config {
-    /// The activation of the blocks.
-    #[serde(default = "relu")]
-    pub act_fn: String,
-    /// What the denoiser's latents are the autoencoder's times.
-    #[serde(default = "one")]
-    pub scaling_factor: f64,
-    /// What is subtracted from the autoencoder's latents before that.
-    #[serde(default)]
-    pub shift_factor: Option<f64>,
-}
-
-fn relu() -> String {
-    "relu".to_owned()
-}
-fn one() -> f64 {
-    1.0
-}
-
-impl Config {
-    /// The family is trained on latents as denoisers see them.
-    ///
-    /// # Errors
-    /// One line, for what no file of the family has: field, expected, found.
-    pub fn validate(&self) -> Result<(), String> {
-        let wrong = |field: &str, expected: &str, found: String| Err(format!("{field}: expected {expected}, found {found}"));
-        if self.act_fn != "relu" {
-            return wrong("act_fn", "relu", self.act_fn.chars().take(60).flat_map(char::escape_debug).collect());
-        }
-        if self.scaling_factor != 1.0 {
-            return wrong("scaling_factor", "1", self.scaling_factor.to_string());
-        }
-        match self.shift_factor {
-            Some(shift) if shift != 0.0 => wrong("shift_factor", "0", shift.to_string()),
-            _ => Ok(()),
-        }
+/// Of diffusers' `config.json`, the fields that do not depend on sizes: the structure is fixed, and the family is trained on latents
+/// as denoisers see them.
+///
+/// # Errors
+/// One line: field, expected, found.
+pub(super) fn check_structure(fields: &mut Fields) -> Result<(), Wrong> {
+    fields.shared()?;
+    // What pictures of latents are made with.
+    for name in ["latent_magnitude", "latent_shift"] {
+        fields.passed_over(name);
     }
+    for (name, expected) in [
+        ("act_fn", json!("relu")),
+        ("upsample_fn", json!("nearest")),
+        ("upsampling_scaling_factor", json!(2)),
+        ("num_encoder_blocks", json!([1, 3, 3, 3])),
+        ("num_decoder_blocks", json!([3, 3, 3, 1])),
+        ("scaling_factor", json!(1)),
+        ("shift_factor", json!(0)),
+    ] {
+        fields.fixed(name, &expected)?;
+    }
+    Ok(())
+}
+
+/// The rest, which must say what the tensors do.
+///
+/// # Errors
+/// As [`check_structure`].
+pub(super) fn check_sizes(mut fields: Fields, encoder: &Tiny, decoder: &Tiny) -> Result<(), Wrong> {
+    fields.fixed("latent_channels", &json!(decoder.latent_channels()))?;
+    fields.fixed("encoder_block_out_channels", &json!(encoder.stages))?;
+    fields.fixed("decoder_block_out_channels", &json!(decoder.stages))?;
+    fields.fixed("block_out_channels", &json!(decoder.stages))?;
+    fields.finish()
 }
 
 /// What is at an index of the sequence.
@@ -143,6 +139,8 @@ pub struct Tiny {
     output: usize,
     /// Channels of the widest layer.
     width: usize,
+    /// Those of the blocks, by resolution.
+    stages: Vec<usize>,
 }
 
 impl Tiny {
@@ -161,7 +159,7 @@ impl Tiny {
             }
             None => Err(format!("tensor `{name}` is missing: is this the {half} of a TAESD?")),
         };
-        let (mut steps, mut parameters) = (Vec::new(), Vec::new());
+        let (mut steps, mut parameters, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         let (mut first, mut channels, mut width) = (None, None, 0);
         // Input and output channels of the next layer, by its first weight.
         let mut sizes = |name: &str| {
@@ -188,6 +186,9 @@ impl Tiny {
                 }
                 Kind::Block => {
                     let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;
+                    if kinds[index - 1] != BLOCK {
+                        stages.push(o);
+                    }
                     let pool = shape(&format!("{}.pool.0.weight", key())).is_some();
                     Step::Block(Box::new(Block::declared(d, key(), i, o, pool)))
                 }
@@ -198,7 +199,7 @@ impl Tiny {
         if pixels != PICTURE_CHANNELS {
             return Err(format!("{what}: expected {PICTURE_CHANNELS} channels, found {pixels}"));
         }
-        Ok(Tiny { half, prefix: prefix.to_owned(), steps, parameters, input, output, width })
+        Ok(Tiny { half, prefix: prefix.to_owned(), steps, parameters, input, output, width, stages })
     }
 
     /// Channels of the latents.
