@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
@@ -166,9 +166,9 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
         return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
     }
     let weights = match a.weights {
-        Which::Auto => Weights::Auto,
-        Which::Ema => Weights::Ema,
-        Which::Model => Weights::Model,
+        Which::Auto => StateDict::Auto,
+        Which::Ema => StateDict::Ema,
+        Which::Model => StateDict::Model,
     };
     let checkpoint = Checkpoint::open(path, weights).map_err(|e| refused(path, e.into()))?;
     Import::new(checkpoint, !a.no_null_class).map_err(|e| refused(path, CompileError::from(e).into()))

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use fcdm_models::autoencoder::tiny::Half;
+use fcdm_models::autoencoder::Half;
 use fcdm_models::pictures::Picture;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
+use fcdm_runtime::entry_name::DecoderKind;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::model::{self, Size};
+use crate::model::{self, WantedSize};
 use crate::pictures::{self, shown};
 use crate::progress;
 use crate::say::sayln;
@@ -48,14 +49,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
     let (shape, values) = file.floats("latents", &any)?;
     let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
-    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, Size::Latents([image[1], image[2]]), Half::Decoder, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Latents([image[1], image[2]]), Half::Decoder, a.json)?;
     if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
         let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
         return Err(Failure::usage(format!("{file}: expected latents of {expected} channels, as the autoencoder has, found {found}")));
     }
     let verification = artifact.verify_in_background();
     let threads = crate::generate::threads(a.threads);
-    let mut decoder = Decoder::new(&artifact, "decode", [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     let started = Instant::now();
     let mut pictures = a.pictures.open(a.pictures.grid)?;

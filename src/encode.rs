@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use fcdm_models::autoencoder::tiny::Half;
+use fcdm_models::autoencoder::Half;
 use fcdm_models::latents::{Contents, Encoded, LatentLayout, PictureFile, Posteriors, Store, pictures};
 use fcdm_models::pictures::{centre_square, load, size};
 use fcdm_runtime::artifact::{Artifact, keys};
@@ -13,7 +13,7 @@ use fcdm_runtime::engine::Cpu;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::model::{self, Size};
+use crate::model::{self, WantedSize};
 use crate::progress;
 use crate::say::sayln;
 
@@ -68,7 +68,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if files.is_empty() {
         return Err(Failure::usage(format!("{}: expected pictures (PNG, JPEG, WebP), found none", a.folder.display())));
     }
-    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, Size::Square(a.size as usize), Half::Encoder, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder, a.json)?;
     let mut verification = Some(artifact.verify_in_background());
     let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
     let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed), !a.no_flip);

@@ -1,6 +1,7 @@
 //! How a command ends when it fails: one line and an exit code.
 
 use fcdm_compiler::checkpoint::CheckpointError;
+use fcdm_compiler::compiled::BuildError;
 use fcdm_models::compile::CompileError;
 use fcdm_models::pictures::{PictureError, PicturesError};
 use fcdm_models::tensors::TensorsError;
@@ -122,13 +123,24 @@ impl From<BenchError> for Failure {
     }
 }
 
+impl From<BuildError> for Failure {
+    fn from(e: BuildError) -> Failure {
+        let code = match e {
+            BuildError::Weight(_) => CHECKPOINT,
+            BuildError::Pass(_) | BuildError::Assemble(_) => 1,
+        };
+        Failure::new(code, e)
+    }
+}
+
 impl From<CompileError> for Failure {
     fn from(e: CompileError) -> Failure {
         let code = match e {
-            CompileError::Import(_) | CompileError::Weight(_) => CHECKPOINT,
+            CompileError::Import(_) => CHECKPOINT,
+            CompileError::Build(e) => return e.into(),
             CompileError::Option(_) => USAGE,
             CompileError::Cancelled => CANCELLED,
-            CompileError::Pass(_) | CompileError::Assemble(_) | CompileError::Write(_) => 1,
+            CompileError::Write(_) => 1,
         };
         Failure::new(code, e)
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_ir::graph::dot;
 use fcdm_ir::text::parse_module;
 use fcdm_models::compile::CompileError;
@@ -11,6 +11,7 @@ use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
 use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::entry_name::EntryName;
 use fcdm_runtime::kernels::{Algorithm, Kernel};
 use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ fn only_of_artifacts(a: &Arguments) -> Result<(), Failure> {
 
 fn checkpoint(a: &Arguments) -> Result<(), Failure> {
     only_of_artifacts(a)?;
-    let ckpt = Checkpoint::open(&a.file, Weights::Auto)?;
+    let ckpt = Checkpoint::open(&a.file, StateDict::Auto)?;
     let import = Import::new(ckpt, true).map_err(CompileError::from)?;
     let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
     let ckpt = import.checkpoint().expect("made of one");
@@ -153,7 +154,11 @@ fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     if let Some(function) = &a.dot {
         let (module, _) = parse_module(&format!("{file}: {}", keys::IR), ir()?).map_err(|e| Failure::new(ARTIFACT, e))?;
         let chosen = match function.as_str() {
-            "" => module.function("denoise.1").or_else(|| module.functions.iter().find(|f| f.name().starts_with("denoise"))),
+            "" => {
+                let denoiser = format!("{}.", EntryName::Denoise);
+                let any = || module.functions.iter().find(|f| f.name().starts_with(&denoiser));
+                module.function(&format!("{denoiser}1")).or_else(any)
+            }
             name => module.function(name),
         };
         let names = || module.functions.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ");

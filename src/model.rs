@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fcdm_models::autoencoder::tiny::Half;
-use fcdm_models::autoencoder::{self, Autoencoder};
+use fcdm_models::autoencoder::{self, Autoencoder, Half};
 use fcdm_models::bundled;
 use fcdm_models::compile::{CompileError, Networks, Options, compile};
 use fcdm_models::import::ImportError;
@@ -48,7 +47,7 @@ fn cache_folder() -> PathBuf {
 
 /// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and
 /// width `size` into a file that goes away again; without a path it is the one in the box.
-pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: Size, half: Half, json: bool) -> Result<Arc<Artifact>, Failure> {
+pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, half: Half, json: bool) -> Result<Arc<Artifact>, Failure> {
     let opened = match path {
         None => bundled::autoencoder(),
         Some(path) if path.is_dir() || crate::onnx::is_onnx(path) => weights(path, scale),
@@ -75,19 +74,19 @@ fn weights(path: &Path, scale: Option<f64>) -> Result<Autoencoder, ImportError> 
 
 /// A size that an autoencoder is asked for.
 #[derive(Clone, Copy)]
-pub enum Size {
+pub enum WantedSize {
     /// Height and width of latents.
     Latents([usize; 2]),
     /// The side of a square picture.
     Square(usize),
 }
 
-impl Size {
+impl WantedSize {
     fn latents(self, a: &Autoencoder) -> Result<[usize; 2], Failure> {
         match self {
-            Size::Latents(size) => Ok(size),
-            Size::Square(side) if side.is_multiple_of(a.factor()) && side > 0 => Ok([side / a.factor(); 2]),
-            Size::Square(side) => Err(Failure::usage(format!("size: expected a multiple of {}, found {side}", a.factor()))),
+            WantedSize::Latents(size) => Ok(size),
+            WantedSize::Square(side) if side.is_multiple_of(a.factor()) && side > 0 => Ok([side / a.factor(); 2]),
+            WantedSize::Square(side) => Err(Failure::usage(format!("size: expected a multiple of {}, found {side}", a.factor()))),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
-use fcdm_compiler::onnx::{Given, Onnx, OnnxError, Port, Session, SessionError, TractModel};
+use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, StateDict};
+use fcdm_compiler::onnx::{Given, ModelPort, Onnx, OnnxError, Session, SessionError, TractModel};
 use fcdm_models::tensors::write_tensors;
 use fcdm_runtime::bench::{Repeat, Times};
 use fcdm_runtime::engine::{Cpu, LoadError};
@@ -24,7 +24,7 @@ pub enum Backend {
 }
 
 /// A model made ready by one of them.
-enum Engine {
+enum Evaluator {
     Fcdm(Session),
     Tract(TractModel),
 }
@@ -58,30 +58,30 @@ pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     }
 }
 
-impl Engine {
-    fn new(backend: Backend, path: &Path, onnx: &Onnx, shapes: &[(String, Vec<usize>)], threads: usize) -> Result<Engine, Failure> {
+impl Evaluator {
+    fn new(backend: Backend, path: &Path, onnx: &Onnx, shapes: &[(String, Vec<usize>)], threads: usize) -> Result<Evaluator, Failure> {
         Ok(match backend {
-            Backend::Fcdm => Engine::Fcdm(Session::new(onnx, &Cpu::new(threads)?)?),
-            Backend::Tract => Engine::Tract(TractModel::open(path, shapes)?),
+            Backend::Fcdm => Evaluator::Fcdm(Session::new(onnx, &Cpu::new(threads)?)?),
+            Backend::Tract => Evaluator::Tract(TractModel::open(path, shapes)?),
         })
     }
 
     fn run(&mut self, inputs: &[Given<'_>]) -> Result<Vec<Vec<f32>>, Failure> {
         Ok(match self {
-            Engine::Fcdm(session) => session.run(inputs)?,
-            Engine::Tract(model) => model.run(inputs)?,
+            Evaluator::Fcdm(session) => session.run(inputs)?,
+            Evaluator::Tract(model) => model.run(inputs)?,
         })
     }
 }
 
 /// Evaluates a model on the tensors of a file, whose extents it is compiled for.
 pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads: usize, as_json: bool) -> Result<(), Failure> {
-    let file = Checkpoint::open(inputs, Weights::Auto)?;
+    let file = Checkpoint::open(inputs, StateDict::Auto)?;
     let shapes: Vec<(String, Vec<usize>)> = file.names().filter_map(|n| Some((n.to_owned(), file.tensor(n)?.shape.clone()))).collect();
     let onnx = Onnx::open_at(path, &shapes)?;
     let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, CheckpointError>>()?;
     let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
-    let results = Engine::new(backend, path, &onnx, &shapes, threads)?.run(&given)?;
+    let results = Evaluator::new(backend, path, &onnx, &shapes, threads)?.run(&given)?;
     let tensors: Vec<(String, Vec<usize>)> = onnx.outputs().iter().map(|p| (p.name.clone(), p.dims.clone())).collect();
     write_tensors(outputs, &tensors, &mut |i| Some(results[i].clone()))?;
     if as_json {
@@ -95,7 +95,7 @@ pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads
     Ok(())
 }
 
-fn read(file: &Checkpoint, p: &Port) -> Result<Numbers, CheckpointError> {
+fn read(file: &Checkpoint, p: &ModelPort) -> Result<Numbers, CheckpointError> {
     match p.integers {
         true => file.read_integers(&p.name).map(Numbers::Integers),
         false => file.read_f32(&p.name).map(Numbers::Floats),
@@ -115,7 +115,7 @@ pub struct Measure<'a> {
 /// Times whole evaluations of a model on made-up inputs.
 pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
     let onnx = Onnx::open_at(m.path, m.shapes)?;
-    let made_up = |p: &Port| {
+    let made_up = |p: &ModelPort| {
         let count = p.ty.count();
         // Label 0 is in every table.
         if p.integers {
@@ -126,7 +126,7 @@ pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
     };
     let numbers: Vec<Numbers> = onnx.inputs().iter().map(made_up).collect();
     let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
-    let mut engine = Engine::new(m.backend, m.path, &onnx, m.shapes, m.threads)?;
+    let mut engine = Evaluator::new(m.backend, m.path, &onnx, m.shapes, m.threads)?;
     let mut result = engine.run(&given).map(drop);
     let times = Times::of(&m.repeat.times(|| result = engine.run(&given).map(drop)));
     result?;
@@ -155,8 +155,9 @@ impl From<OnnxError> for Failure {
 impl From<SessionError> for Failure {
     fn from(e: SessionError) -> Failure {
         let code = match e {
-            SessionError::Weight(_) | SessionError::Input { .. } | SessionError::Load(LoadError::Plan(_)) => crate::failure::CHECKPOINT,
-            SessionError::Pass(_) | SessionError::Assemble(_) | SessionError::Load(LoadError::Machine(_)) => 1,
+            SessionError::Build(e) => return e.into(),
+            SessionError::Input { .. } | SessionError::Load(LoadError::Plan(_)) => crate::failure::CHECKPOINT,
+            SessionError::Load(LoadError::Machine(_)) => 1,
         };
         Failure::new(code, e)
     }

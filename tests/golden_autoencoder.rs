@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fcdm_compiler::assemble::EntryPoint;
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::flow::Copier;
@@ -23,6 +23,7 @@ use fcdm_passes::{OPTIMISED, run};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
 use fcdm_runtime::engine::Cpu;
+use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::{Progress, Request, sample};
 use fcdm_runtime::network::{Class, Network};
@@ -152,7 +153,7 @@ fn taef2_in_diffusers_layout() {
     let folder = tempfile::tempdir().unwrap();
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (half, first) in [("encoder", 0), ("decoder", 1)] {
-        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), Weights::Auto).unwrap();
+        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), StateDict::Auto).unwrap();
         for name in file.names() {
             let (index, rest) = name.split_once('.').unwrap();
             let new = format!("{half}.layers.{}.{rest}", index.parse::<usize>().unwrap() - first);
@@ -162,7 +163,11 @@ fn taef2_in_diffusers_layout() {
     }
     let views = tensors.iter().map(|(n, s, b)| (n, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, s.clone(), b).unwrap()));
     safetensors::serialize_to_file(views, None, &folder.path().join("diffusion_pytorch_model.safetensors")).unwrap();
-    std::fs::write(folder.path().join("config.json"), r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0}"#).unwrap();
+    let config = folder.path().join("config.json");
+    std::fs::write(&config, r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0,"latent_channels":4}"#).unwrap();
+    let line = open(folder.path(), PREFIX).err().unwrap().to_string();
+    assert!(line.ends_with("latent_channels: expected 32, found 4"), "{line}");
+    std::fs::write(config, r#"{"_class_name":"AutoencoderTiny","act_fn":"relu","scaling_factor":1.0,"latent_channels":32}"#).unwrap();
     let a = open(folder.path(), PREFIX).unwrap();
     assert_eq!((a.family(), a.latent_channels(), a.factor()), ("TAESD", 32, 8));
     let file = File::open(".", "taef2");
@@ -210,7 +215,7 @@ fn tiles_are_close_to_the_whole_and_need_less_memory() {
     encoder.encode(&picture, &mut latent, &mut deviation);
     assert!(!encoder.has_deviation() && deviation.iter().all(|&d| d == 0.0));
     let decoded = |max_memory| {
-        let mut decoder = Decoder::new(&artifact, "decode", [32, 24], &Cpu::new(2).unwrap(), max_memory).unwrap();
+        let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [32, 24], &Cpu::new(2).unwrap(), max_memory).unwrap();
         let mut picture = vec![f32::NAN; decoder.picture().iter().product()];
         decoder.decode(&latent, &mut picture);
         (picture, decoder.tiles(), decoder.bytes())
@@ -223,7 +228,7 @@ fn tiles_are_close_to_the_whole_and_need_less_memory() {
         (psnr(tiled.iter().map(half), whole.iter().map(half)), psnr(whole.iter().map(half), picture.iter().map(half)));
     println!("tiles: {to_whole:.1} dB from the whole, which is {to_picture:.1} dB from the picture");
     assert!(to_whole > 35.0 && to_picture > 25.0, "{to_whole} {to_picture}");
-    let line = Decoder::new(&artifact, "decode", [32, 24], &Cpu::new(2).unwrap(), Some(1000)).err().unwrap().to_string();
+    let line = Decoder::new(&artifact, DecoderKind::Own, [32, 24], &Cpu::new(2).unwrap(), Some(1000)).err().unwrap().to_string();
     assert!(line.contains("max-memory: decoding latents of 32x24 takes at least ") && line.ends_with("bytes, found 1000"), "{line}");
 }
 
@@ -240,7 +245,7 @@ fn trajectories_to_pixels() {
         println!("SKIPPED: {} is not there", shared.display());
         return;
     }
-    let import = Import::new(Checkpoint::open(&shared, Weights::Auto).unwrap(), true).unwrap();
+    let import = Import::new(Checkpoint::open(&shared, StateDict::Auto).unwrap(), true).unwrap();
     let least = trajectory(&import, &vae, &file, &["all", "first3"]);
     assert!(least > 70.0, "{least:.1} dB");
 }
@@ -251,7 +256,7 @@ fn trajectory(import: &Import, vae: &Autoencoder, file: &File, variants: &[&str]
     let networks = Networks { fcdm: Some(import), autoencoder: Some(vae), preview: None };
     let artifact = artifact(networks, &Options { batches: vec![1, 2, 8], ..Options::new(16, 16) }, folder.path());
     let mut network = Network::new(artifact.clone(), &Cpu::new(2).unwrap()).unwrap();
-    let mut decoder = Decoder::new(&artifact, "decode", [16, 16], &Cpu::new(2).unwrap(), None).unwrap();
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [16, 16], &Cpu::new(2).unwrap(), None).unwrap();
     let classes = Class::all(&file.get("y").i32());
     let mut least = f64::INFINITY;
     for variant in variants {
@@ -293,7 +298,7 @@ fn onnx_autoencoders() {
     let networks = Networks { autoencoder: Some(&a), ..Networks::default() };
     let artifact = artifact(networks, &Options { encoder: true, ..Options::new(32, 32) }, temporary.path());
     let mut encoder = Encoder::new(&artifact, &Cpu::new(2).unwrap()).unwrap();
-    let mut decoder = Decoder::new(&artifact, "decode", [32, 32], &Cpu::new(2).unwrap(), None).unwrap();
+    let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [32, 32], &Cpu::new(2).unwrap(), None).unwrap();
     let mut sum = 0.0;
     for photo in ["dress/00.jpg", "hat/01.jpg", "shoes/02.jpg"] {
         let photo = load_exactly(&folder.join("clothing256").join(photo), [256, 256]).unwrap().to_unit();

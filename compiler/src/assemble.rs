@@ -80,15 +80,33 @@ pub fn assemble(
     target: &Target,
     encodings: &Encodings<'_>,
 ) -> Result<Assembly, AssembleError> {
+    assemble_some(entries, derived, target, encodings, &mut |_| true)
+}
+
+/// As [`assemble`], with the entry points of which `keep` says yes when it sees where they were placed.
+///
+/// # Errors
+/// As there.
+pub fn assemble_some(
+    entries: Vec<EntryPoint>,
+    derived: Option<&Function>,
+    target: &Target,
+    encodings: &Encodings<'_>,
+    keep: &mut dyn FnMut(&plan::Entry) -> bool,
+) -> Result<Assembly, AssembleError> {
     let mut weights: BTreeMap<String, WeightUse> = BTreeMap::new();
-    let mut placed = Vec::new();
-    for e in &entries {
+    let (mut placed, mut kept) = (Vec::new(), Vec::new());
+    for e in entries {
         let entry = e.function.name().to_owned();
         let program =
             lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
         check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
+        if !keep(&place) {
+            continue;
+        }
         placed.push(place);
+        kept.push(e);
         for usage in program.weights {
             let known = weights.entry(usage.key()).or_insert_with(|| usage.clone());
             if *known != usage {
@@ -102,7 +120,7 @@ pub fn assemble(
         let name = format!("{}.{}", e.function.name(), e.rows);
         stated(e.function.renamed(&name))
     };
-    let functions = derived.cloned().map(stated).into_iter().chain(entries.into_iter().map(renamed)).collect();
+    let functions = derived.cloned().map(stated).into_iter().chain(kept.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
     Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, weights, ir, derived: derived.cloned() })
 }

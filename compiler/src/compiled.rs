@@ -1,10 +1,27 @@
-//! Entry points as they are collected, for [`crate::assemble::assemble`]: functions after the pipeline, and what they have folded.
+//! Entry points as they are collected, for [`crate::assemble::assemble`]: functions after the pipeline, and what they have folded; and
+//! what may be wrong on the way from functions to a plan with its tensors.
 
 use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Function, Module, Value};
-use fcdm_passes::Report;
+use fcdm_passes::{PassError, Report};
+use thiserror::Error;
 
-use crate::assemble::EntryPoint;
+use crate::assemble::{AssembleError, EntryPoint};
+use crate::weights::WeightError;
+
+/// Why functions do not become a plan with its tensors.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A pass left invalid IR: a bug.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// A function has no plan.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// A weight cannot be had.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+}
 
 /// Entry points after the pipeline, and the functions of derived weights.
 #[derive(Default)]

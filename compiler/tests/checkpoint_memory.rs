@@ -8,7 +8,7 @@
 mod assemble;
 
 use assemble::*;
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -19,7 +19,7 @@ fn bounded(what: &str, bytes: Vec<u8>) {
     let size = bytes.len();
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
-    let result = Checkpoint::from_bytes("evil.pt", bytes, Weights::Auto).map(drop);
+    let result = Checkpoint::from_bytes("evil.pt", bytes, StateDict::Auto).map(drop);
     let peak = ALLOCATOR.peak_usage() - before;
     println!("{what}: {size} bytes, {peak} more at the peak, {}", result.map_or_else(|e| e.to_string(), |()| "opened".into()));
     assert!(peak <= 8 * size + (1 << 20), "{what}: {peak} bytes for {size}");
@@ -89,7 +89,7 @@ fn memory_is_in_proportion_to_the_file() {
         let size = bytes.len();
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
-        drop(Checkpoint::from_bytes("evil.pt", bytes, Weights::Auto));
+        drop(Checkpoint::from_bytes("evil.pt", bytes, StateDict::Auto));
         assert!(ALLOCATOR.peak_usage() - before <= 8 * size + (1 << 20));
     }
 }

@@ -7,14 +7,15 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fcdm_compiler::assemble::{AssembleError, Assembly, assemble};
-use fcdm_compiler::compiled::Compiled;
+use fcdm_compiler::assemble::{Assembly, assemble_some};
+use fcdm_compiler::compiled::{BuildError, Compiled};
 use fcdm_compiler::target::Target;
-use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
+use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, WriteError};
 use fcdm_runtime::check::check_plan;
+use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
@@ -34,18 +35,12 @@ pub enum CompileError {
     /// The checkpoint.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// A tensor of the checkpoint.
-    #[error(transparent)]
-    Weight(#[from] WeightError),
     /// An option.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// A pass left invalid IR: a bug.
+    /// The networks do not become a plan with its tensors.
     #[error(transparent)]
-    Pass(#[from] PassError),
-    /// The IR has no plan.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
+    Build(#[from] BuildError),
     /// The file.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -87,14 +82,14 @@ fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) 
     }
     if let Some(a) = networks.autoencoder {
         if options.decoder {
-            autoencoder::decoders(a, "decode", options, &mut all, observe)?;
+            autoencoder::decoders(a, DecoderKind::Own, options, &mut all, observe)?;
         }
         if options.encoder {
             autoencoder::encoder(a, options, &mut all, observe)?;
         }
     }
     if let Some(a) = networks.preview {
-        autoencoder::decoders(a, "preview", options, &mut all, observe)?;
+        autoencoder::decoders(a, DecoderKind::Preview, options, &mut all, observe)?;
     }
     Ok(all)
 }
@@ -110,19 +105,15 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 }
 
 /// Plan and tensors. Decoders that take more memory than allowed are left out.
-fn assembled(mut compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
+fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
     let target = Target::CPU.with_winograd(options.winograd());
     let derived = compiled.derived();
     let encodings = |weight: &str| encoding(options.precision, networks.role(weight));
-    let assembly = assemble(compiled.entries.clone(), derived.as_ref(), &target, &encodings)?;
-    let Some(most) = options.max_memory else { return Ok(assembly) };
-    let fitting = autoencoder::fitting(&assembly.plan, options, most)?;
-    if fitting.iter().all(|&fits| fits) {
-        return Ok(assembly);
-    }
-    let mut fits = fitting.iter();
-    compiled.entries.retain(|_| *fits.next().expect("an answer for every entry"));
-    Ok(assemble(compiled.entries, derived.as_ref(), &target, &encodings)?)
+    let mut fitting = autoencoder::Fitting::new(options);
+    let assembly = assemble_some(compiled.entries, derived.as_ref(), &target, &encodings, &mut |entry| fitting.fits(entry))
+        .map_err(BuildError::from)?;
+    fitting.finish()?;
+    Ok(assembly)
 }
 
 /// Compiles networks and writes the artifact, whole or not at all.
@@ -131,7 +122,7 @@ fn assembled(mut compiled: Compiled, networks: Networks<'_>, options: &Options) 
 /// See [`CompileError`].
 pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer: &mut dyn Observer) -> Result<Summary, CompileError> {
     check(networks, options)?;
-    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
+    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m)).map_err(BuildError::from)?;
     let passes = compiled.report.take().unwrap_or_default();
     let assembly = assembled(compiled, networks, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.

@@ -7,7 +7,7 @@ use fcdm_ir::flow::depends;
 use fcdm_ir::{Def, Function, Op};
 
 use crate::parameter::Parameter;
-use crate::role::{LayerKind, Part, Place, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Role};
 
 /// The role of every weight that an op takes. The graph's inputs are an image, and of a denoiser timestep and class after it. A
 /// weight with the name and as many values as one in `declared` has its role.
@@ -17,18 +17,18 @@ pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Rol
     let mut roles = HashMap::new();
     for inst in f.insts() {
         let [image, timestep, class] = [0, 1, 2].map(|i| seen[i][inst.results[0].index()]);
-        let place = match (image, timestep, class) {
-            (false, true, true) => Place::Modulation,
-            (false, true, false) => Place::Timestep,
-            (false, false, true) => Place::Class,
-            _ => Place::Trunk,
+        let region = match (image, timestep, class) {
+            (false, true, true) => Region::Modulation,
+            (false, true, false) => Region::Timestep,
+            (false, false, true) => Region::Class,
+            _ => Region::Trunk,
         };
         for (operand, &v) in inst.operands.iter().enumerate() {
             let data = f.value(v);
             if data.def == Def::Weight {
                 let (layer, part) = of_operand(&inst.op, operand);
                 let known = declared.get(data.name.as_str()).filter(|p| p.count() == data.ty.count()).map(|p| p.role);
-                roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, place }));
+                roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, region }));
             }
         }
     }
@@ -36,16 +36,16 @@ pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Rol
 }
 
 /// What an op does with an operand. Exporters write biases as sums and scales as products.
-fn of_operand(op: &Op, operand: usize) -> (LayerKind, Part) {
-    let part = if operand < 2 { Part::Weight } else { Part::Bias };
+fn of_operand(op: &Op, operand: usize) -> (LayerKind, ParameterKind) {
+    let part = if operand < 2 { ParameterKind::Weight } else { ParameterKind::Bias };
     match op {
         Op::Conv2d(_) => (LayerKind::Convolution, part),
         Op::DwConv2d(_) => (LayerKind::Depthwise, part),
         Op::GroupNorm(_) => (LayerKind::Norm, part),
         Op::Grn(_) => (LayerKind::Grn, part),
-        Op::Embedding(_) => (LayerKind::Table, Part::Weight),
-        Op::Mul(_) => (LayerKind::Norm, Part::Weight),
-        Op::Add(_) => (LayerKind::Linear, Part::Bias),
+        Op::Embedding(_) => (LayerKind::Table, ParameterKind::Weight),
+        Op::Mul(_) => (LayerKind::Norm, ParameterKind::Weight),
+        Op::Add(_) => (LayerKind::Linear, ParameterKind::Bias),
         _ => (LayerKind::Linear, part),
     }
 }
@@ -63,11 +63,11 @@ mod tests {
         let (told, known) = (roles(&f, &[]), roles(&f, &parameters(&cfg)));
         for p in parameters(&cfg) {
             assert_eq!(known[&p.name], p.role, "{}", p.name);
-            let place = match p.role.place {
-                Place::Input | Place::Skip | Place::Output => Place::Trunk,
-                place => place,
+            let region = match p.role.region {
+                Region::Input | Region::Skip | Region::Output => Region::Trunk,
+                region => region,
             };
-            assert_eq!(told[&p.name], Role { place, ..p.role }, "{}", p.name);
+            assert_eq!(told[&p.name], Role { region, ..p.role }, "{}", p.name);
         }
     }
 }

@@ -5,11 +5,13 @@
 //! which trainers register them, by which optimisers and fingerprints number them, and instructions follow the data. A layer's
 //! value has its name.
 
+use std::fmt::Display;
+
 use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, Grn, GroupNorm, Linear};
 use fcdm_ir::{Builder, Op, Type, Value};
 
 use crate::parameter::{CheckpointLayout, Parameter};
-use crate::role::{LayerKind, Part, Place, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Role};
 
 /// A layer: an op with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,21 +22,21 @@ pub(crate) struct Layer {
     weights: Vec<(String, Type)>,
 }
 
-/// Declares layers of one place of a network, in the order of registration.
+/// Declares layers of one region of a network, in the order of registration.
 pub(crate) struct Declaration<'a> {
     list: &'a mut Vec<Parameter>,
-    place: Place,
+    region: Region,
 }
 
 impl Declaration<'_> {
     /// Declares layers of the trunk, whose parameters go to `list`.
     pub fn new(list: &mut Vec<Parameter>) -> Declaration<'_> {
-        Declaration { list, place: Place::Trunk }
+        Declaration { list, region: Region::Trunk }
     }
 
-    /// Declares layers of another place.
-    pub fn at(&mut self, place: Place) -> Declaration<'_> {
-        Declaration { list: self.list, place }
+    /// Declares layers of another region.
+    pub fn at(&mut self, region: Region) -> Declaration<'_> {
+        Declaration { list: self.list, region }
     }
 
     /// `NAME.weight [O,I]` and bias.
@@ -76,7 +78,7 @@ impl Declaration<'_> {
 
     /// `NAME.gamma` and `NAME.beta`, `[1,C,1,1]`.
     pub fn grn(&mut self, name: &str, c: usize, eps: f64) -> Layer {
-        let parts = [("gamma", Part::Weight), ("beta", Part::Bias)];
+        let parts = [("gamma", ParameterKind::Weight), ("beta", ParameterKind::Bias)];
         let weights = parts.map(|(what, part)| {
             self.parameter(format!("{name}.{what}"), vec![1, c, 1, 1], CheckpointLayout::Channels, LayerKind::Grn, part)
         });
@@ -90,15 +92,22 @@ impl Declaration<'_> {
     }
 
     fn weight(&mut self, name: &str, layer: LayerKind, shape: Vec<usize>, layout: CheckpointLayout) -> (String, Type) {
-        self.parameter(format!("{name}.weight"), shape, layout, layer, Part::Weight)
+        self.parameter(format!("{name}.weight"), shape, layout, layer, ParameterKind::Weight)
     }
 
     fn bias(&mut self, name: &str, layer: LayerKind, o: usize) -> (String, Type) {
-        self.parameter(format!("{name}.bias"), vec![o], CheckpointLayout::Same, layer, Part::Bias)
+        self.parameter(format!("{name}.bias"), vec![o], CheckpointLayout::Same, layer, ParameterKind::Bias)
     }
 
-    fn parameter(&mut self, name: String, shape: Vec<usize>, layout: CheckpointLayout, layer: LayerKind, part: Part) -> (String, Type) {
-        let p = Parameter { name, shape, layout, role: Role { layer, part, place: self.place } };
+    fn parameter(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        layout: CheckpointLayout,
+        layer: LayerKind,
+        part: ParameterKind,
+    ) -> (String, Type) {
+        let p = Parameter { name, shape, layout, role: Role { layer, part, region: self.region } };
         let weight = (p.name.clone(), p.ty());
         self.list.push(p);
         weight
@@ -119,8 +128,8 @@ pub(crate) struct Wiring<'a> {
 
 impl<'a> Wiring<'a> {
     /// An empty function.
-    pub fn new(name: &str, prefix: &'a str) -> Wiring<'a> {
-        Wiring { b: Builder::new(name), prefix }
+    pub fn new(name: impl Display, prefix: &'a str) -> Wiring<'a> {
+        Wiring { b: Builder::new(name.to_string()), prefix }
     }
 
     /// Names a value.

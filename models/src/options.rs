@@ -7,7 +7,7 @@ use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
 use thiserror::Error;
 
-use crate::role::{Place, Role};
+use crate::role::{Region, Role};
 
 /// What to compile for.
 #[derive(Clone, Debug)]
@@ -88,5 +88,5 @@ impl Options {
 /// The encoding of a matrix where `precision` is asked for; `None` is a weight that no network names. All of the timestep path stays
 /// f32: rounded timestep MLPs would shift the times themselves.
 pub(crate) fn encoding(precision: Encoding, role: Option<Role>) -> Encoding {
-    if role.is_some_and(|r| r.place == Place::Timestep) { Encoding::F32 } else { precision }
+    if role.is_some_and(|r| r.region == Region::Timestep) { Encoding::F32 } else { precision }
 }

@@ -20,7 +20,7 @@ pub enum LayerKind {
 
 /// Which of a layer's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum ParameterKind {
     /// What multiplies: matrix, taps, rows of a table; a normalisation's scale, GRN's gamma.
     Weight,
     /// What is added: bias; a normalisation's shift, GRN's beta.
@@ -29,7 +29,7 @@ pub enum Part {
 
 /// Where in a network a layer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Region {
     /// Sees the timestep alone.
     Timestep,
     /// Sees the class alone.
@@ -52,7 +52,7 @@ pub struct Role {
     /// The kind of its layer.
     pub layer: LayerKind,
     /// Which of the layer's parameters it is.
-    pub part: Part,
+    pub part: ParameterKind,
     /// Where the layer stands.
-    pub place: Place,
+    pub region: Region,
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, StateDict};
 use fcdm_runtime::artifact::write_f32;
 use fcdm_runtime::file::{FileError, replace_file};
 use serde_json::json;
@@ -72,7 +72,7 @@ impl TensorFile {
     /// # Errors
     /// When it is not a safetensors file.
     pub fn open(path: &Path) -> Result<TensorFile, TensorsError> {
-        Ok(TensorFile(Checkpoint::open(path, Weights::Auto)?))
+        Ok(TensorFile(Checkpoint::open(path, StateDict::Auto)?))
     }
 
     /// Whether there is a tensor of that name.

@@ -13,20 +13,13 @@ use std::sync::Arc;
 use crate::artifact::Artifact;
 use crate::check::check_plan;
 use crate::engine::{Device, Engine};
+use crate::entry_name::{DecoderKind, EntryName};
 use crate::executor::Input;
 use crate::network::NetworkError;
 use crate::plan::{Element, Entry, Place, Plan};
 
-/// Names of decoders: the artifact's own, and the one for previews.
-pub const DECODERS: [&str; 2] = ["decode", "preview"];
-
 /// Share of a tile by which it overlaps the next.
 const OVERLAP: usize = 4;
-
-/// True for the entry point of that name, and for those of its tiles.
-pub fn is_decoder(entry: &Entry, name: &str) -> bool {
-    entry.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
 
 /// Extents of an image `[1,H,W,C]`.
 type Image = [usize; 3];
@@ -84,23 +77,26 @@ struct Tile {
 }
 
 impl Decoder {
-    /// Chooses among an artifact's decoders of that name (see [`DECODERS`]) the one for latents of height and width `size`: the
+    /// Chooses among an artifact's decoders of that kind the one for latents of height and width `size`: the
     /// one of that size, or the largest tile, that takes at most `max_memory` bytes.
     ///
     /// # Errors
-    /// When there is none of that name, none for that size, none in that memory, or one that is not sound.
+    /// When there is none of that kind, none for that size, none in that memory, or one that is not sound.
     pub fn new(
         artifact: &Arc<Artifact>,
-        name: &'static str,
+        kind: DecoderKind,
         size: [usize; 2],
         device: &dyn Device,
         max_memory: Option<u64>,
     ) -> Result<Decoder, NetworkError> {
         let file = artifact.path().display().to_string();
         let wrong = |message: String| NetworkError::Entries { file: file.clone(), message };
-        let found: Vec<&Entry> = artifact.plan().entries.iter().filter(|e| is_decoder(e, name)).collect();
+        let found: Vec<&Entry> = artifact.plan().entries.iter().filter(|e| e.decoder_kind() == Some(kind)).collect();
         let (Some(info), false) = (artifact.autoencoder(), found.is_empty()) else {
-            let expected = if name == DECODERS[0] { "a decoder" } else { "a decoder for previews" };
+            let expected = match kind {
+                DecoderKind::Own => "a decoder",
+                DecoderKind::Preview => "a decoder for previews",
+            };
             return Err(NetworkError::Lacks { file, expected });
         };
         let mut fitting = Vec::new();
@@ -113,7 +109,7 @@ impl Decoder {
         // The whole before tiles, large tiles before small ones.
         fitting.sort_by_key(|(_, latent, _)| std::cmp::Reverse(latent[0] * latent[1]));
         if fitting.is_empty() {
-            return Err(wrong(format!("`{name}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
+            return Err(wrong(format!("`{kind}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
         }
         let plan = |entry: &Entry| Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
         let mut least = u64::MAX;
@@ -263,7 +259,7 @@ impl Encoder {
     /// When there is none, or one that is not sound.
     pub fn new(artifact: &Arc<Artifact>, device: &dyn Device) -> Result<Encoder, NetworkError> {
         let file = artifact.path().display().to_string();
-        let found = artifact.plan().entries.iter().find(|e| e.name == "encode");
+        let found = artifact.plan().entry(EntryName::Encode);
         let (Some(info), Some(entry)) = (artifact.autoencoder(), found) else {
             return Err(NetworkError::Lacks { file, expected: "an encoder (compile --encoder)" });
         };

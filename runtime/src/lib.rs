@@ -15,6 +15,7 @@ pub mod check;
 pub mod cost;
 pub mod encoding;
 pub mod engine;
+pub mod entry_name;
 pub mod executor;
 #[cfg(feature = "write")]
 pub mod file;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::artifact::{Artifact, ModelInfo, one_line};
 use crate::check::PlanError;
 use crate::engine::{Device, Engine, LoadError};
+use crate::entry_name::EntryName;
 use crate::executor::{ExecutorError, Input, WeightStore};
 use crate::plan::{Element, Entry, Place};
 
@@ -156,7 +157,7 @@ impl Network {
         let model = artifact.model().cloned();
         let model = model.ok_or_else(|| NetworkError::Lacks { file: file.clone(), expected: "a denoiser" })?;
         let mut plan = artifact.plan().clone();
-        plan.entries.retain(|e| e.name == "condition" || e.name == "denoise");
+        plan.entries.retain(|e| e.is(EntryName::Condition) || e.is(EntryName::Denoise));
         let layout =
             entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
         let condition_weights = weights_of(&plan.entries, layout.0.entry);
@@ -330,8 +331,8 @@ type Layout = (Section, Vec<Section>, Vec<Option<usize>>, Vec<usize>);
 
 /// Finds the entry points and holds them against each other and against the model's description.
 fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
-    let named = |name: &'static str| plan.iter().enumerate().filter(move |(_, e)| e.name == name);
-    let (entry, condition) = named("condition").next().ok_or("there is no entry point `condition`")?;
+    let named = |name: EntryName| plan.iter().enumerate().filter(move |(_, e)| e.is(name));
+    let (entry, condition) = named(EntryName::Condition).next().ok_or("there is no entry point `condition`")?;
     let rows = condition.rows;
     let takes: Vec<_> = condition.inputs.iter().map(|p| (p.name.as_str(), p.dtype, p.shape.as_slice())).collect();
     if takes != [("t", Element::F32, &[rows][..]), ("y", Element::I32, &[rows][..])] {
@@ -351,7 +352,7 @@ fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
     }
     let mut denoise: Vec<Section> = Vec::new();
     let mut sources = None;
-    for (i, e) in named("denoise") {
+    for (i, e) in named(EntryName::Denoise) {
         let n = e.rows;
         let image = [n, model.height, model.width, model.in_channels];
         let output = [n, model.height, model.width, model.out_channels];

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{Encoding, Matrix};
+use crate::entry_name::{DecoderKind, EntryName};
 use crate::kernels::Kernel;
 
 /// Version of the plan's format. A reader refuses every other.
@@ -31,7 +32,7 @@ pub struct Plan {
 /// One function at one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Name of the function: `condition`, `denoise`.
+    /// Name of the function: the text of an [`EntryName`], or any other, which nothing looks for.
     pub name: String,
     /// Batch size: the first extent of every input and output.
     pub rows: usize,
@@ -48,6 +49,25 @@ pub struct Entry {
     pub arena_lower_bound: usize,
     /// The steps, in order.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The first entry point of that name.
+    pub fn entry(&self, name: EntryName) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.is(name))
+    }
+}
+
+impl Entry {
+    /// Whether it has that name.
+    pub fn is(&self, name: EntryName) -> bool {
+        self.name.parse() == Ok(name)
+    }
+
+    /// The kind of decoder that it is, of whole latents or of tiles, if it is one.
+    pub fn decoder_kind(&self) -> Option<DecoderKind> {
+        if let Ok(EntryName::Decode(kind, _)) = self.name.parse() { Some(kind) } else { None }
+    }
 }
 
 /// A named tensor at the boundary.

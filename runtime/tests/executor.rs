@@ -54,7 +54,7 @@ fn profiled_runs_give_the_same() {
     executor.run(0, &[Input::F32(&x), Input::I32(&labels)], &mut [&mut y]);
     executor.run_profiled(0, &[Input::F32(&x), Input::I32(&labels)], &mut [&mut again], &mut times);
     assert_eq!(y, again);
-    assert!(times.iter().all(|t| *t < Duration::from_secs(60)));
+    assert!(times.iter().all(|t| *t != Duration::MAX), "every step has a time");
 }
 
 #[test]

@@ -31,14 +31,14 @@ pub struct Arguments {
 }
 
 /// Clean states to begin from, and their text for pictures.
-pub struct Given {
+pub struct Beginning {
     pub init: Init,
     pub text: String,
 }
 
 impl Arguments {
     /// Reads and encodes what the options name.
-    pub fn open(&self, artifact: &Arc<Artifact>, model: &ModelInfo, threads: usize) -> Result<Option<Given>, Failure> {
+    pub fn open(&self, artifact: &Arc<Artifact>, model: &ModelInfo, threads: usize) -> Result<Option<Beginning>, Failure> {
         if let Some(path) = &self.init_latents {
             let image = [model.in_channels, model.height, model.width];
             let file = TensorFile::open(path)?;
@@ -61,11 +61,11 @@ impl Arguments {
     }
 }
 
-fn given(init: Init, path: &Path) -> Given {
+fn given(init: Init, path: &Path) -> Beginning {
     let file = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let mask = if init.is_masked() { ", Mask: yes" } else { "" };
     let text = format!(", Init: {file}, Strength: {}{mask}", init.strength());
-    Given { init, text }
+    Beginning { init, text }
 }
 
 /// Reads `noise` of a user's file, and `step_noise` if the sampler wants it.

@@ -39,6 +39,24 @@ fn autoencoders() {
         ("0.18215", "0", 3, "kl/config.json: scaling_factor: expected a number other than 0, found 0"),
         ("\"latent_channels\": 4", "\"latent_channels\": 1000000000000", 3, "kl/config.json: latent_channels: expected 1 to 1024"),
         ("{", "", 3, "kl/config.json: expected an autoencoder's description"),
+        ("\"act_fn\": \"silu\"", "\"act_fn\": \"relu\"", 3, "kl/config.json: act_fn: expected silu, found relu"),
+        ("\"in_channels\": 3", "\"in_channels\": 4", 3, "kl/config.json: in_channels: expected 3, found 4"),
+        ("\"DownEncoderBlock2D\"", "\"AttnDownEncoderBlock2D\"", 3, "kl/config.json: down_block_types: expected ["),
+        ("\"latents_mean\": null", "\"latents_mean\": [0.5]", 3, "kl/config.json: latents_mean: expected no such field, found [0.5]"),
+        ("\"force_upcast\"", "\"force\\nupcast\"", 3, "kl/config.json: force\\nupcast: expected no such field, found true"),
+        ("\"use_quant_conv\": true", "\"use_quant_conv\": 1", 3, "kl/config.json: use_quant_conv: expected true or false, found 1"),
+        (
+            "\"use_quant_conv\": true",
+            "\"use_quant_conv\": false",
+            3,
+            "2 tensors do not belong to this AutoencoderKL, the first is `quant_conv.bias`",
+        ),
+        (
+            "\"mid_block_add_attention\": true",
+            "\"mid_block_add_attention\": false",
+            3,
+            "20 tensors do not belong to this AutoencoderKL, the first is `decoder.mid_block.attentions.0.",
+        ),
         ("x", "x", 3, "kl: expected diffusion_pytorch_model.safetensors or diffusion_pytorch_model.bin, found neither"),
     ] {
         f.write("kl/config.json", config.replacen(from, to, 1));
@@ -55,7 +73,8 @@ fn autoencoders() {
         ("\"act_fn\":\"silu\"", "kl/config.json: act_fn: expected relu, found silu"),
         ("\"scaling_factor\":0.5", "kl/config.json: scaling_factor: expected 1, found 0.5"),
         ("\"shift_factor\":-1", "kl/config.json: shift_factor: expected 0, found -1"),
-        ("\"act_fn\":\"relu\"", "tensor `encoder.layers.0.weight` is missing: is this an encoder of the TAESD family?"),
+        ("\"num_decoder_blocks\":[3,3,3,3]", "kl/config.json: num_decoder_blocks: expected [3,3,3,1], found [3,3,3,3]"),
+        ("\"act_fn\":\"relu\",\"sample_size\":64", "tensor `encoder.layers.0.weight` is missing: is this the encoder of a TAESD?"),
     ] {
         f.write("kl/config.json", format!("{{\"_class_name\":\"AutoencoderTiny\",{fields}}}"));
         refused(3, "compile --vae kl -o a.fcdm", expected);

@@ -17,6 +17,13 @@ fn picture(f: &Folder, name: &str) -> Picture {
     read_png(&f.path(name)).unwrap()
 }
 
+/// The greatest difference between values of f32, by their bytes.
+fn apart(a: &[u8], b: &[u8]) -> f32 {
+    let values = |bytes: &[u8]| -> Vec<f32> { bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect() };
+    assert_eq!(a.len(), b.len());
+    values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 /// Mean squared distance of bytes.
 fn distance(a: &Picture, b: &Picture) -> f64 {
     let square = |(&a, &b): (&u8, &u8)| f64::from(a.abs_diff(b)).powi(2);
@@ -117,7 +124,7 @@ fn pictures_are_encoded_in_both_layouts() {
     let flipped = values(&f.bytes("npy/latents_flipped_features/000001.npy"));
     let sample = values(&f.bytes("samples/latents_features/000001.npy"));
     assert!(sample == values(&features) || sample == flipped);
-    assert!(flipped != values(&features) && !f.path("samples/latents_flipped_features").exists());
+    assert!(apart(&flipped, &values(&features)) > 0.01 && !f.path("samples/latents_flipped_features").exists());
 }
 
 /// With a deviation samples differ from the mean by noise that the seed decides.
@@ -132,7 +139,8 @@ fn posteriors_are_sampled() {
     };
     let (mean, sample) = (encode("mean", ""), encode("sample", "--samples"));
     assert!(f.path("mean/latents_deviations/000002.npy").exists() && !f.path("sample/latents_deviations").exists());
-    assert!(mean != sample && sample == encode("again", "--samples") && sample != encode("other", "--samples --seed 1"));
+    assert!(sample == encode("again", "--samples"));
+    assert!(apart(&mean, &sample) > 0.01 && apart(&sample, &encode("other", "--samples --seed 1")) > 0.01);
 }
 
 #[test]
@@ -156,7 +164,8 @@ fn a_run_may_begin_from_a_picture_and_keep_a_part_of_it() {
     write_png(&f.path("mask.png"), &Picture { width: 128, height: 128, channels: 1, pixels }, &[]).unwrap();
     let filled = from(&format!("--init-image {name} --mask mask.png"));
     let half = filled.pixels.len() / 2;
-    assert!(filled.pixels[..half] == origin.pixels[..half] && filled.pixels[half..] != origin.pixels[half..]);
+    let lower = |p: &Picture| Picture { height: 64, pixels: p.pixels[half..].to_vec(), ..p.clone() };
+    assert!(filled.pixels[..half] == origin.pixels[..half] && distance(&lower(&filled), &lower(&origin)) > 10.0);
     let text = read_text(&f.path("i/000000-class4-seed9.png"), "parameters").unwrap().unwrap();
     assert!(text.contains(", Init: 000000-class4-seed0.png, Strength: 1, Mask: yes"), "{text}");
 }

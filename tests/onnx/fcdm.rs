@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fcdm_compiler::assemble::{EntryPoint, assemble};
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::in_memory::InMemory;
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::target::Target;
@@ -40,7 +40,7 @@ fn kernels(steps: &[Step]) -> Vec<String> {
 }
 
 fn checkpoint() -> Checkpoint {
-    Checkpoint::open(golden().join("../eps8/weights.safetensors"), Weights::Auto).unwrap()
+    Checkpoint::open(golden().join("../eps8/weights.safetensors"), StateDict::Auto).unwrap()
 }
 
 /// Seeded, in (-1.5, 1.5).

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_ir::eval::Tensor;
 use fcdm_runtime::sampler::{DiffusionForm, Guidance, GuidedChannels, LastStep, Method, Solver};
 use fcdm_runtime::schedule::Spacing;
@@ -149,7 +149,7 @@ pub fn read(path: &std::path::Path) -> BTreeMap<String, Golden> {
 
 /// The weights of a network.
 pub fn checkpoint(net: &str) -> Checkpoint {
-    Checkpoint::open(golden().join(net).join("weights.safetensors"), Weights::Auto).unwrap()
+    Checkpoint::open(golden().join(net).join("weights.safetensors"), StateDict::Auto).unwrap()
 }
 
 /// Channels-last values `[N,H,W,C]` in PyTorch's order.

@@ -6,8 +6,8 @@
 //! The format is told by content, not by extension. The file is mapped, and tensors are read from it on demand.
 //!
 //! ```no_run
-//! use fcdm_compiler::checkpoint::{Checkpoint, Weights};
-//! let checkpoint = Checkpoint::open("0400000.pt", Weights::Auto)?;
+//! use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+//! let checkpoint = Checkpoint::open("0400000.pt", StateDict::Auto)?;
 //! let bias: Vec<f32> = checkpoint.read_f32("x_embedder.bias")?;
 //! # Ok::<(), fcdm_compiler::checkpoint::CheckpointError>(())
 //! ```
@@ -33,9 +33,9 @@ use error::shown;
 use names::Named;
 pub use tensor::{ElementType, TensorInfo, count_nonfinite};
 
-/// Which weights of a training checkpoint to read.
+/// Which of a training checkpoint's state dicts to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Weights {
+pub enum StateDict {
     /// The exponential moving average: the ones to generate with.
     Ema,
     /// The weights under training.
@@ -45,13 +45,13 @@ pub enum Weights {
     Auto,
 }
 
-impl Weights {
-    /// The name of the set asked for; `None` for [`Weights::Auto`].
+impl StateDict {
+    /// The name of the set asked for; `None` for [`StateDict::Auto`].
     fn set(self) -> Option<&'static str> {
         match self {
-            Weights::Ema => Some("ema"),
-            Weights::Model => Some("model"),
-            Weights::Auto => None,
+            StateDict::Ema => Some("ema"),
+            StateDict::Model => Some("model"),
+            StateDict::Auto => None,
         }
     }
 }
@@ -132,7 +132,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens the file at `path` and finds the weights asked for.
-    pub fn open(path: impl AsRef<Path>, weights: Weights) -> Result<Checkpoint, CheckpointError> {
+    pub fn open(path: impl AsRef<Path>, weights: StateDict) -> Result<Checkpoint, CheckpointError> {
         let file: String = path.as_ref().display().to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         match MappedFile::open(path.as_ref()) {
             Ok(map) => Checkpoint::read(file, Source::Mapped(map), weights),
@@ -141,11 +141,11 @@ impl Checkpoint {
     }
 
     /// Reads a checkpoint that is in memory already; `name` stands for its path in messages.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>, weights: Weights) -> Result<Checkpoint, CheckpointError> {
+    pub fn from_bytes(name: &str, bytes: Vec<u8>, weights: StateDict) -> Result<Checkpoint, CheckpointError> {
         Checkpoint::read(name.to_string(), Source::Memory(bytes), weights)
     }
 
-    fn read(file: String, source: Source, asked: Weights) -> Result<Checkpoint, CheckpointError> {
+    fn read(file: String, source: Source, asked: StateDict) -> Result<Checkpoint, CheckpointError> {
         let bytes = source.bytes();
         let mut budget = Budget::new(&file, bytes.len());
         let mut notes = Notes::default();
@@ -194,7 +194,7 @@ impl Checkpoint {
         self.find(name).map(|stored| &stored.info)
     }
 
-    fn find(&self, name: &str) -> Option<&tensor::Stored> {
+    fn find(&self, name: &str) -> Option<&tensor::Located> {
         let i = self.by_name.binary_search_by(|&i| self.tensors[i].0.as_str().cmp(name)).ok()?;
         Some(&self.tensors[self.by_name[i]].1)
     }
@@ -224,7 +224,7 @@ impl Checkpoint {
         stored.read_integers(self.source.bytes()).ok_or_else(|| self.element_type(name, stored))
     }
 
-    fn stored(&self, name: &str) -> Result<&tensor::Stored, CheckpointError> {
+    fn stored(&self, name: &str) -> Result<&tensor::Located, CheckpointError> {
         self.find(name).ok_or_else(|| CheckpointError::NoTensor {
             file: self.file.clone(),
             tensor: shown(name.as_bytes()),
@@ -233,7 +233,7 @@ impl Checkpoint {
         })
     }
 
-    fn element_type(&self, name: &str, stored: &tensor::Stored) -> CheckpointError {
+    fn element_type(&self, name: &str, stored: &tensor::Located) -> CheckpointError {
         let found = stored.info.dtype.name();
         CheckpointError::ElementType { file: self.file.clone(), tensor: shown(name.as_bytes()), found }
     }

@@ -4,11 +4,11 @@
 //! hold two sets of weights in one flat list say `ema.` or `model.`. No tensor of the model begins with any of these.
 
 use super::error::{CheckpointError, shown};
-use super::tensor::Stored;
-use super::{Notes, Weights};
+use super::tensor::Located;
+use super::{Notes, StateDict};
 
 /// A tensor under the name that the file gives it.
-pub(super) type Named = (String, Stored);
+pub(super) type Named = (String, Located);
 
 /// Left by wrappers: they say nothing.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
@@ -43,7 +43,7 @@ fn bare(mut name: &str) -> &str {
 pub(super) fn choose(
     file: &str,
     mut tensors: Vec<Named>,
-    asked: Weights,
+    asked: StateDict,
     unprefixed: &'static str,
     notes: &mut Notes,
 ) -> Result<(&'static str, Vec<Named>), CheckpointError> {

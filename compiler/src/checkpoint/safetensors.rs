@@ -189,7 +189,7 @@ pub(super) fn read(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Cont
 
 impl Description {
     /// Checks that shape and type fill exactly the bytes `storage` of the file.
-    fn place(&self, storage: std::ops::Range<usize>) -> Result<super::tensor::Stored, (String, String)> {
+    fn place(&self, storage: std::ops::Range<usize>) -> Result<super::tensor::Located, (String, String)> {
         let shape = &self.shape.extents[..self.shape.rank];
         let bits = shape.iter().try_fold(self.dtype.bitsize() as u64, |n, &extent| n.checked_mul(extent as u64));
         let bytes = bits.filter(|bits| bits % 8 == 0).map(|bits| bits / 8);
@@ -204,7 +204,7 @@ impl Description {
             ElementType::Other(_) if self.dtype.bitsize() < 8 => {
                 let shape = shape.iter().map(|&e| e as usize).collect();
                 let info = super::TensorInfo { dtype: element(self.dtype), shape };
-                Ok(super::tensor::Stored { info, strides: Vec::new(), start: storage.start })
+                Ok(super::tensor::Located { info, strides: Vec::new(), start: storage.start })
             }
             dtype => TensorClaim { dtype, size, shape, strides: &strides, offset: 0, storage: storage.clone() }.place(),
         }

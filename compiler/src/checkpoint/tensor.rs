@@ -59,7 +59,7 @@ pub struct TensorInfo {
 
 /// A tensor and its place in the file.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub(super) struct Located {
     pub info: TensorInfo,
     /// Distance of neighbours along each axis, in elements.
     pub strides: Vec<usize>,
@@ -82,7 +82,7 @@ pub(super) struct TensorClaim<'a> {
 
 impl TensorClaim<'_> {
     /// Checks every claim; the error is what was expected and what was found.
-    pub fn place(&self) -> Result<Stored, (String, String)> {
+    pub fn place(&self) -> Result<Located, (String, String)> {
         if self.shape.len() > RANK || self.strides.len() != self.shape.len() {
             let found = format!("{} axes and {} strides", self.shape.len(), self.strides.len());
             return Err((format!("at most {RANK} axes, each with a stride"), found));
@@ -106,7 +106,7 @@ impl TensorClaim<'_> {
             last.filter(|&last| last < room).ok_or_else(beyond)?;
         }
         let start = if empty { self.storage.start } else { self.storage.start + offset * self.size };
-        Ok(Stored { info: TensorInfo { dtype: self.dtype, shape }, strides, start })
+        Ok(Located { info: TensorInfo { dtype: self.dtype, shape }, strides, start })
     }
 }
 
@@ -119,9 +119,9 @@ pub(super) fn row_major(shape: &[i64]) -> Option<Vec<i64>> {
     Some(strides)
 }
 
-impl Stored {
+impl Located {
     /// A part of the tensor: these indices of its first axis; `None` when it does not have them.
-    pub fn rows(&self, rows: Range<usize>) -> Option<Stored> {
+    pub fn rows(&self, rows: Range<usize>) -> Option<Located> {
         let (&extent, &stride) = (self.info.shape.first()?, self.strides.first()?);
         (rows.start <= rows.end && rows.end <= extent).then_some(())?;
         let mut part = self.clone();

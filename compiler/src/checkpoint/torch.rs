@@ -11,9 +11,9 @@ use super::budget::Budget;
 use super::error::{CheckpointError, Place, shown};
 use super::names::{self, Named};
 use super::pickle::{self, Pickle, Value};
-use super::tensor::{ElementType, RANK, Stored, TensorClaim};
+use super::tensor::{ElementType, Located, RANK, TensorClaim};
 use super::zip::Directory;
-use super::{Notes, Weights};
+use super::{Notes, StateDict};
 
 /// Longest name of a tensor or storage, in bytes.
 const NAME: usize = 256;
@@ -30,7 +30,13 @@ pub(super) struct Contents {
 }
 
 /// Reads the archive `bytes`.
-pub(super) fn read(file: &str, bytes: &[u8], asked: Weights, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
+pub(super) fn read(
+    file: &str,
+    bytes: &[u8],
+    asked: StateDict,
+    notes: &mut Notes,
+    budget: &mut Budget,
+) -> Result<Contents, CheckpointError> {
     let directory = Directory::read(file, bytes, budget)?;
     let place = Place { file, part: "data.pkl" };
     let mut roots = directory.names().filter_map(|n| n.strip_suffix("data.pkl")).filter(|p| p.is_empty() || p.ends_with('/'));
@@ -86,7 +92,7 @@ fn element(name: &str) -> Option<(ElementType, usize)> {
 }
 
 impl Archive<'_> {
-    fn contents(&self, asked: Weights, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
+    fn contents(&self, asked: StateDict, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
         let p = &self.pickle;
         let top = p.root();
         if p.dict(top).is_none() {
@@ -131,7 +137,7 @@ impl Archive<'_> {
     }
 
     /// Interprets the value of a state dict's entry; `None` if it is no tensor.
-    fn tensor(&self, name: &str, mut value: Value, budget: &mut Budget) -> Result<Option<Stored>, CheckpointError> {
+    fn tensor(&self, name: &str, mut value: Value, budget: &mut Budget) -> Result<Option<Located>, CheckpointError> {
         let p = &self.pickle;
         // A parameter wraps a tensor. Nobody wraps deeper; the bound ends cycles.
         for _ in 0..4 {
@@ -153,7 +159,7 @@ impl Archive<'_> {
         Ok(None)
     }
 
-    fn view(&self, name: &str, parts: [Value; 4], dtype: Option<Value>, budget: &mut Budget) -> Result<Stored, CheckpointError> {
+    fn view(&self, name: &str, parts: [Value; 4], dtype: Option<Value>, budget: &mut Budget) -> Result<Located, CheckpointError> {
         let p = &self.pickle;
         let wrong = |expected: &str, value: Value| self.place.tensor(name, expected, p.kind(value));
         let [storage, offset, shape, strides] = parts;

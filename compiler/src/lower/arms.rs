@@ -1,6 +1,6 @@
 //! One arm for every op: the kernel that computes it.
 
-use fcdm_ir::ops::{self, FusedConv2d};
+use fcdm_ir::ops::{self, FusedConv2d, FusedLinear, ProductOperands};
 use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::kernels::{
@@ -63,7 +63,7 @@ impl Lowering<'_> {
             Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),
             Op::ScaleLinearGatedAdd(_) => self.product(inst, Product::scale_linear_gated_add()),
             Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
-            Op::FusedLinear(o) => self.product(inst, Product { epilogue: epilogue(o.residual, o.activation), ..Product::linear() }),
+            Op::FusedLinear(o) => self.linear(inst, o),
             Op::Matmul(_) => self.batched(inst, Matmul {}),
             Op::Attention(o) => self.batched(inst, Attention { scale: o.scale as f32 }),
             Op::Conv2d(o) => self.conv(inst, &FusedConv2d::new(o.stride, o.pad.clone())),
@@ -103,18 +103,23 @@ impl Lowering<'_> {
         self.kernel(inst, f);
     }
 
-    /// A product without window. The ops have a residual before the bias, which may be left out, the kernel behind; a gated sum has
-    /// the kernel's order.
+    /// A linear layer. The kernel has the residual behind the bias.
+    fn linear(&mut self, inst: &Inst, o: &FusedLinear) {
+        let ProductOperands { x, w, residual, bias } = o.named(&inst.operands);
+        let operands: Vec<Value> = [x, w].into_iter().chain(bias).chain(residual).collect();
+        self.product_of(inst, &operands, Product { epilogue: epilogue(o.residual, o.activation), ..Product::linear() });
+    }
+
+    /// A product without window whose op has the kernel's order of operands.
     fn product(&mut self, inst: &Inst, product: Product) {
-        let x = &inst.operands;
+        self.product_of(inst, &inst.operands, product);
+    }
+
+    fn product_of(&mut self, inst: &Inst, operands: &[Value], product: Product) {
         let w = 1 + usize::from(product.concat) + usize::from(product.scaled);
-        let mut operands: Vec<Value> = x.clone();
-        if matches!(product.epilogue, Epilogue::Activate { residual: true, .. }) {
-            operands[w + 1..].rotate_left(1);
-        }
         let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.matrix(v, Rearrange::Keep) } else { l.view(v) };
         let inputs: Vec<View> = operands.iter().enumerate().map(|o| view(self, o)).collect();
-        let left = self.left(x[0], x[w]);
+        let left = self.left(operands[0], operands[w]);
         self.call(inst, Product { left, ..product }, inputs);
     }
 
@@ -130,24 +135,23 @@ impl Lowering<'_> {
     /// A convolution, directly or by Winograd. Where its result is shuffled, weights and bias have the order of the columns that
     /// it writes.
     fn conv(&mut self, inst: &Inst, c: &FusedConv2d) {
-        let x = &inst.operands;
+        let ProductOperands { x, w, residual, bias } = c.named(&inst.operands);
         let rearrange = match c.rearrange {
             ops::Rearrange::Keep => Rearrange::Keep,
             ops::Rearrange::Shuffle { factor } => Rearrange::Shuffle { factor },
             ops::Rearrange::Unshuffle { factor } => Rearrange::Unshuffle { factor },
         };
         let winograd = self.target.winograd.suits(self.f, inst, self.target);
-        let w = &self.f.ty(x[1]).shape;
+        let shape = &self.f.ty(w).shape;
         let product = Product {
-            window: Some(Window { kernel: [w[1], w[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
-            left: if winograd { Left::F32 } else { self.left(x[0], x[1]) },
+            window: Some(Window { kernel: [shape[1], shape[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
+            left: if winograd { Left::F32 } else { self.left(x, w) },
             epilogue: epilogue(c.residual, c.activation),
             rearrange,
             algorithm: if winograd { Algorithm::Winograd } else { Algorithm::Direct },
             ..Product::default()
         };
-        let (residual, bias) = residual_and_bias(x, c.residual);
-        let mut inputs = vec![self.view(x[0]), self.matrix(x[1], rearrange)];
+        let mut inputs = vec![self.view(x), self.matrix(w, rearrange)];
         inputs.extend(bias.map(|bias| self.ordered(bias, Order::of(rearrange))));
         inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, product, inputs);
@@ -188,11 +192,6 @@ fn activation(a: ops::Activation) -> Activation {
 
 fn epilogue(residual: bool, a: ops::Activation) -> Epilogue {
     Epilogue::Activate { residual, activation: activation(a) }
-}
-
-/// Of a product's operands `x, w, r?, b?`.
-fn residual_and_bias(x: &[Value], residual: bool) -> (Option<Value>, Option<Value>) {
-    if residual { (Some(x[2]), x.get(3).copied()) } else { (None, x.get(2).copied()) }
 }
 
 fn four(pad: &[usize]) -> [usize; 4] {

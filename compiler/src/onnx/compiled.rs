@@ -2,6 +2,7 @@
 
 use fcdm_ir::{Function, Module};
 use fcdm_passes::{IMPORTED, OPTIMISED, PassError, Report, rebatch};
+use fcdm_runtime::entry_name::EntryName;
 
 use super::Onnx;
 use crate::assemble::EntryPoint;
@@ -33,7 +34,8 @@ impl Onnx {
         for (i, &rows) in std::iter::once(&condition_rows).chain(batches).enumerate() {
             let Some(f) = rebatch(&function, rows) else { return Ok(None) };
             let (m, report) = run(OPTIMISED, &f)?;
-            let Some(part) = m.function(if i == 0 { "condition" } else { "denoise" }) else { return Ok(None) };
+            let name = if i == 0 { EntryName::Condition } else { EntryName::Denoise };
+            let Some(part) = m.function(&name.to_string()) else { return Ok(None) };
             if i == 0 {
                 // Other numbers of rows fold the same.
                 compiled.weights.extend(m.function(Module::WEIGHTS).cloned());

@@ -11,7 +11,7 @@ use fcdm_ir::ops::{Concat, Conv2d, ConvTranspose2d, DwConv2d, Linear, Slice, Spl
 
 use super::constant::{Constant, Data};
 use super::error::{Translated, form, wrong};
-use super::import::{Form, Import, Tensor};
+use super::import::{Arrangement, Ordered, Translation};
 use super::node::Node;
 
 /// The most groups that are convolved one by one.
@@ -22,8 +22,8 @@ const DENSE: usize = 1 << 24;
 
 /// A convolution with known weights.
 #[derive(Clone)]
-pub(super) struct Convolution {
-    pub x: Tensor,
+pub(super) struct KnownConvolution {
+    pub x: Ordered,
     pub weight: Arc<Constant>,
     pub bias: Option<Arc<Constant>>,
     pub stride: usize,
@@ -66,7 +66,7 @@ pub(super) fn padding(node: &Node<'_>, size: [usize; 2], kernel: [usize; 2], str
     }
 }
 
-impl Import {
+impl Translation {
     /// A known operand, for whose values there is no op that takes them computed.
     pub fn constant(&self, node: &Node<'_>, i: usize, what: &str) -> Translated<Arc<Constant>> {
         match self.known(node, i) {
@@ -98,20 +98,20 @@ impl Import {
             pad.iter_mut().zip(zeros.pad).for_each(|(p, z)| *p += z);
             x = zeros.image.clone();
         }
-        let y = self.convolved(Convolution { x, weight, bias, stride, pad, groups })?;
+        let y = self.convolved(KnownConvolution { x, weight, bias, stride, pad, groups })?;
         self.define(node, y)
     }
 
     /// The result of a convolution, noted as such.
-    pub fn convolved(&mut self, c: Convolution) -> Translated<Tensor> {
+    pub fn convolved(&mut self, c: KnownConvolution) -> Translated<Ordered> {
         let order = vec![0, 2, 3, 1];
         let x = self.arranged(&c.x, &order)?;
         let v = self.grouped(x, &c)?;
         self.convolutions.insert(v, c);
-        Ok(Tensor { v, order })
+        Ok(Ordered { v, order })
     }
 
-    fn grouped(&mut self, x: Value, c: &Convolution) -> Translated<Value> {
+    fn grouped(&mut self, x: Value, c: &KnownConvolution) -> Translated<Value> {
         let &[o, i, kh, kw] = &c.weight.dims[..] else { return wrong("a weight without four axes") };
         let bias = c.bias.as_ref().map(|b| self.vector(b)).transpose()?;
         if c.groups == 1 {
@@ -119,7 +119,7 @@ impl Import {
         }
         let [p, ..] = c.pad;
         if i == 1 && o == c.groups && c.stride == 1 && kh == kw && c.pad == [p; 4] && p < kh {
-            let form = Form { view: vec![o, kh, kw], perm: vec![1, 2, 0], shape: vec![kh, kw, o] };
+            let form = Arrangement { view: vec![o, kh, kw], perm: vec![1, 2, 0], shape: vec![kh, kw, o] };
             let w = self.weight(&c.weight, form)?;
             let operands: Vec<Value> = [x, w].into_iter().chain(bias).collect();
             return self.one(DwConv2d { pad: p }, &operands);
@@ -143,11 +143,11 @@ impl Import {
     }
 
     /// One group.
-    fn dense(&mut self, x: Value, weight: &Arc<Constant>, bias: Option<Value>, c: &Convolution) -> Translated<Value> {
+    fn dense(&mut self, x: Value, weight: &Arc<Constant>, bias: Option<Value>, c: &KnownConvolution) -> Translated<Value> {
         let &[o, i, kh, kw] = &weight.dims[..] else { return wrong("a weight without four axes") };
         let linear = [kh, kw, c.stride] == [1, 1, 1] && c.pad == [0; 4];
         let shape = if linear { vec![o, i] } else { vec![o, kh, kw, i] };
-        let w = self.weight(weight, Form { view: vec![o, i, kh, kw], perm: vec![0, 2, 3, 1], shape })?;
+        let w = self.weight(weight, Arrangement { view: vec![o, i, kh, kw], perm: vec![0, 2, 3, 1], shape })?;
         let operands: Vec<Value> = [x, w].into_iter().chain(bias).collect();
         if linear { self.one(Linear {}, &operands) } else { self.one(Conv2d { stride: c.stride, pad: c.pad.to_vec() }, &operands) }
     }
@@ -186,15 +186,15 @@ impl Import {
         let output = [whole[0].checked_sub(pad[0] + pad[2]), whole[1].checked_sub(pad[1] + pad[3])];
         let [Some(h), Some(w)] = output else { return wrong(format!("padding {pad:?} is larger than the result")) };
         let input = self.arranged(&x, &[0, 2, 3, 1])?;
-        let weights = self.weight(&weight, Form { view: vec![i, o, kh, kw], perm: vec![0, 2, 3, 1], shape: vec![i, kh, kw, o] })?;
+        let weights = self.weight(&weight, Arrangement { view: vec![i, o, kh, kw], perm: vec![0, 2, 3, 1], shape: vec![i, kh, kw, o] })?;
         let bias = bias.map(|b| self.vector(&b)).transpose()?;
         let operands: Vec<Value> = [input, weights].into_iter().chain(bias).collect();
         let v = self.one(ConvTranspose2d { stride, pad: pad.to_vec(), output: vec![h, w] }, &operands)?;
-        self.define(node, Tensor { v, order: vec![0, 2, 3, 1] })
+        self.define(node, Ordered { v, order: vec![0, 2, 3, 1] })
     }
 
     /// `x a + b` per channel with known numbers, as part of the convolution that computed x, if one did.
-    pub fn scaled_convolution(&mut self, x: &Tensor, a: &[f32], b: &[f32]) -> Translated<Option<Tensor>> {
+    pub fn scaled_convolution(&mut self, x: &Ordered, a: &[f32], b: &[f32]) -> Translated<Option<Ordered>> {
         let Some(c) = self.convolutions.get(&x.v).cloned() else { return Ok(None) };
         let mut weight = (*c.weight).clone();
         let each = weight.count() / a.len().max(1);
@@ -204,7 +204,7 @@ impl Import {
         let bias = a.iter().zip(b).zip(&before).map(|((a, b), before)| a * before + b).collect();
         let name = c.bias.as_ref().map_or_else(|| format!("{}.bias", c.weight.name), |b| b.name.clone());
         let bias = Constant { trained: true, ..Constant::floats(&name, vec![a.len()], bias) };
-        self.convolved(Convolution { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..c }).map(Some)
+        self.convolved(KnownConvolution { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..c }).map(Some)
     }
 }
 

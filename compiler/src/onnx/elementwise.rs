@@ -9,16 +9,16 @@ use fcdm_ir::{DType, Op, Value};
 
 use super::constant::Constant;
 use super::error::{Translated, form, wrong};
-use super::import::{Import, Tensor, Val};
+use super::import::{Ordered, Translation, Val};
 use super::node::Node;
 use super::shapes::broadcast;
-use super::timestep::Function;
+use super::timestep::AngleFunction;
 
-impl Import {
+impl Translation {
     pub fn unary(&mut self, node: &Node<'_>, op: impl Into<Op>) -> Translated<()> {
         let t = self.tensor(node, 0)?;
         let v = self.one(op, &[t.v])?;
-        self.define(node, Tensor { v, order: t.order })
+        self.define(node, Ordered { v, order: t.order })
     }
 
     pub fn function(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -32,10 +32,10 @@ impl Import {
             "Log" => self.unary(node, Log {}),
             "Sqrt" => self.unary(node, Sqrt {}),
             "Neg" => self.unary(node, Neg {}),
-            "Cos" => self.angle(node, Cos {}, Function::Cos),
-            "Sin" => self.angle(node, Sin {}, Function::Sin),
+            "Cos" => self.angle(node, Cos {}, AngleFunction::Cos),
+            "Sin" => self.angle(node, Sin {}, AngleFunction::Sin),
             "Gelu" if node.text_or("approximate", "none") == "none" => self.unary(node, Gelu {}),
-            "Gelu" => self.composed(node, Import::gelu_tanh),
+            "Gelu" => self.composed(node, Translation::gelu_tanh),
             "HardSigmoid" => {
                 let (by, offset) = (node.float_or("alpha", 0.2), node.float_or("beta", 0.5));
                 self.composed(node, |g, x| g.hard_sigmoid(x, by, offset))
@@ -44,8 +44,8 @@ impl Import {
                 let gate = g.hard_sigmoid(x, 1.0 / 6.0, 0.5)?;
                 g.one(Mul {}, &[x, gate])
             }),
-            "Softplus" => self.composed(node, Import::softplus),
-            "Reciprocal" => self.composed(node, Import::reciprocal),
+            "Softplus" => self.composed(node, Translation::softplus),
+            "Reciprocal" => self.composed(node, Translation::reciprocal),
             "Abs" => self.composed(node, |g, x| {
                 let (above, minus) = (g.one(Relu {}, &[x])?, g.one(Neg {}, &[x])?);
                 let below = g.one(Relu {}, &[minus])?;
@@ -56,13 +56,13 @@ impl Import {
     }
 
     /// A formula of one operand, in whatever order its axes are.
-    fn composed(&mut self, node: &Node<'_>, f: impl FnOnce(&mut Import, Value) -> Translated<Value>) -> Translated<()> {
+    fn composed(&mut self, node: &Node<'_>, f: impl FnOnce(&mut Translation, Value) -> Translated<Value>) -> Translated<()> {
         let t = self.tensor(node, 0)?;
         let v = f(self, t.v)?;
-        self.define(node, Tensor { v, order: t.order })
+        self.define(node, Ordered { v, order: t.order })
     }
 
-    fn angle(&mut self, node: &Node<'_>, op: impl Into<Op>, function: Function) -> Translated<()> {
+    fn angle(&mut self, node: &Node<'_>, op: impl Into<Op>, function: AngleFunction) -> Translated<()> {
         self.composed(node, |g, x| {
             let y = g.one(op, &[x])?;
             g.note_function(x, function, y);
@@ -142,7 +142,7 @@ impl Import {
         let below = self.one(Relu {}, &[minus])?;
         let below = self.one(Mul {}, &[below, slopes])?;
         let v = self.one(Sub {}, &[above, below])?;
-        self.define(node, Tensor { v, order: x.order })
+        self.define(node, Ordered { v, order: x.order })
     }
 
     pub fn pow(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -163,7 +163,7 @@ impl Import {
             -1.0 => self.reciprocal(x.v)?,
             _ => return form(format!("with exponent {exponent:?}: expected 1, 2, 3, 0.5, -0.5 or -1")),
         };
-        self.define(node, Tensor { v, order: x.order })
+        self.define(node, Ordered { v, order: x.order })
     }
 
     /// Add, Sub, Mul, Div.
@@ -178,7 +178,7 @@ impl Import {
         self.define(node, y)
     }
 
-    fn with_scalar(&mut self, op: &str, x: &Tensor, c: f64, dims: &[usize]) -> Translated<Tensor> {
+    fn with_scalar(&mut self, op: &str, x: &Ordered, c: f64, dims: &[usize]) -> Translated<Ordered> {
         let x = self.lead(x, dims.len())?;
         let v = match op {
             "Add" => self.one(Offset { by: c }, &[x.v])?,
@@ -190,10 +190,10 @@ impl Import {
                 self.one(Div {}, &[x.v, c])?
             }
         };
-        Ok(Tensor { v, order: x.order })
+        Ok(Ordered { v, order: x.order })
     }
 
-    fn scalar_with(&mut self, op: &str, c: f64, x: &Tensor, dims: &[usize]) -> Translated<Tensor> {
+    fn scalar_with(&mut self, op: &str, c: f64, x: &Ordered, dims: &[usize]) -> Translated<Ordered> {
         if op == "Add" || op == "Mul" {
             return self.with_scalar(op, x, c, dims);
         }
@@ -205,12 +205,12 @@ impl Import {
             let c = self.filled(c, x.v)?;
             self.one(Div {}, &[c, x.v])?
         };
-        Ok(Tensor { v, order: x.order })
+        Ok(Ordered { v, order: x.order })
     }
 
     /// In the order of the operand that has the most elements; the other is repeated.
-    fn broadcasting(&mut self, op: &str, a: &Val, b: &Val, dims: &[usize]) -> Translated<Tensor> {
-        let size = |g: &Import, v: &Val| if let Val::Computed(t) = v { g.b.ty(t.v).count() } else { 0 };
+    fn broadcasting(&mut self, op: &str, a: &Val, b: &Val, dims: &[usize]) -> Translated<Ordered> {
+        let size = |g: &Translation, v: &Val| if let Val::Computed(t) = v { g.b.ty(t.v).count() } else { 0 };
         let main = if size(self, a) >= size(self, b) { a } else { b };
         let Val::Computed(main) = main else { return wrong("no operand is computed") };
         let more = dims.len() - main.order.len();
@@ -228,7 +228,7 @@ impl Import {
             (Val::Computed(t), Val::Known(c)) | (Val::Known(c), Val::Computed(t)) if product => self.note_product(t, c, v),
             _ => {}
         }
-        Ok(Tensor { v, order })
+        Ok(Ordered { v, order })
     }
 }
 

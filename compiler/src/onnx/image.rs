@@ -6,13 +6,13 @@ use fcdm_ir::resample::upsample_bilinear;
 
 use super::conv::padding;
 use super::error::{Translated, form, wrong};
-use super::import::{Import, Tensor};
+use super::import::{Ordered, Translation};
 use super::node::Node;
 
 /// Samples, rows, columns, channels.
 const IMAGE: [usize; 4] = [0, 2, 3, 1];
 
-impl Import {
+impl Translation {
     /// The operand as an image, channels last.
     fn image(&mut self, node: &Node<'_>) -> Translated<Value> {
         let t = self.tensor(node, 0)?;
@@ -23,7 +23,7 @@ impl Import {
     }
 
     fn picture(&mut self, node: &Node<'_>, v: Value) -> Translated<()> {
-        self.define(node, Tensor { v, order: IMAGE.to_vec() })
+        self.define(node, Ordered { v, order: IMAGE.to_vec() })
     }
 
     /// Pooling over tiles that neither overlap nor are padded.

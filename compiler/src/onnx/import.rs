@@ -3,22 +3,23 @@
 //! A computed value is an IR value and the order of its axes: axis i of the IR value is axis `order[i]` of the ONNX value.
 //! Images are `[N,C,H,W]` there and `[N,H,W,C]` here, order `[0,2,3,1]`. So a `Transpose` is no instruction at all, and one
 //! that merely converts between the layouts costs nothing; an instruction moves elements only where an op needs another
-//! order than the value has ([`Import::arranged`]). What has no order yet takes that of images if it has four axes.
+//! order than the value has ([`Translation::arranged`]). What has no order yet takes that of images if it has four axes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fcdm_ir::ops::{Broadcast, Reshape, Transpose};
 use fcdm_ir::{Builder, Op, Type, Value};
+use fcdm_runtime::entry_name::EntryName;
 
 use super::constant::{Constant, permuted};
-use super::conv::Convolution;
+use super::conv::KnownConvolution;
 use super::error::{Translated, wrong};
 use super::node::Node;
 
 /// A computed value and the order of its axes.
 #[derive(Clone, Debug)]
-pub(super) struct Tensor {
+pub(super) struct Ordered {
     pub v: Value,
     pub order: Vec<usize>,
 }
@@ -27,12 +28,12 @@ pub(super) struct Tensor {
 #[derive(Clone)]
 pub(super) enum Val {
     Known(Arc<Constant>),
-    Computed(Tensor),
+    Computed(Ordered),
 }
 
 /// How a weight is made of a constant: seen under the extents `view`, its axes permuted, and seen under `shape`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Form {
+pub(super) struct Arrangement {
     pub view: Vec<usize>,
     pub perm: Vec<usize>,
     pub shape: Vec<usize>,
@@ -40,12 +41,12 @@ pub(super) struct Form {
 
 /// A weight of the function.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub(super) struct Weight {
     pub constant: Arc<Constant>,
-    pub form: Form,
+    pub form: Arrangement,
 }
 
-impl Stored {
+impl Weight {
     /// The values in the IR's layout.
     pub fn values(&self) -> Vec<f32> {
         permuted(&self.constant.as_floats(), &self.form.view, &self.form.perm)
@@ -55,23 +56,23 @@ impl Stored {
 /// Zeros around an image: top, left, bottom, right.
 #[derive(Clone, Debug)]
 pub(super) struct Padded {
-    pub image: Tensor,
+    pub image: Ordered,
     pub pad: [usize; 4],
 }
 
-pub(super) struct Import {
+pub(super) struct Translation {
     pub b: Builder,
     pub opset: i64,
     /// By ONNX name.
     pub values: HashMap<String, Val>,
     /// By name in the IR.
-    pub weights: HashMap<String, Stored>,
-    forms: HashMap<(*const Constant, Form), Value>,
+    pub weights: HashMap<String, Weight>,
+    forms: HashMap<(*const Constant, Arrangement), Value>,
     names: HashSet<String>,
     /// What was padded with zeros, so that a convolution can pad by itself.
     pub padded: HashMap<Value, Padded>,
     /// Convolutions, so that a normalisation can become part of their weights.
-    pub convolutions: HashMap<Value, Convolution>,
+    pub convolutions: HashMap<Value, KnownConvolution>,
     /// Angles of timestep embeddings.
     pub angles: HashMap<Value, super::timestep::Angle>,
 }
@@ -94,10 +95,10 @@ pub(super) fn legal(name: &str) -> String {
     if swapped.is_empty() || swapped.bytes().all(|c| c.is_ascii_digit()) { format!("v{swapped}") } else { swapped }
 }
 
-impl Import {
-    pub fn new(opset: i64) -> Import {
-        Import {
-            b: Builder::new("network"),
+impl Translation {
+    pub fn new(opset: i64) -> Translation {
+        Translation {
+            b: Builder::new(EntryName::Network.to_string()),
             opset,
             values: HashMap::new(),
             weights: HashMap::new(),
@@ -110,7 +111,7 @@ impl Import {
     }
 
     /// Extents in ONNX's order.
-    pub fn dims(&self, t: &Tensor) -> Vec<usize> {
+    pub fn dims(&self, t: &Ordered) -> Vec<usize> {
         let shape = &self.b.ty(t.v).shape;
         let mut dims = vec![0; shape.len()];
         t.order.iter().zip(shape).for_each(|(&a, &d)| dims[a] = d);
@@ -143,13 +144,13 @@ impl Import {
     }
 
     /// An operand as a computed value; a known one becomes a weight.
-    pub fn tensor(&mut self, node: &Node<'_>, i: usize) -> Translated<Tensor> {
+    pub fn tensor(&mut self, node: &Node<'_>, i: usize) -> Translated<Ordered> {
         match self.operand(node, i)? {
             Val::Computed(t) => Ok(t),
             Val::Known(c) => {
                 let order = preferred(c.dims.len());
                 let v = self.laid_out(&c, &c.dims.clone(), &order)?;
-                Ok(Tensor { v, order })
+                Ok(Ordered { v, order })
             }
         }
     }
@@ -160,7 +161,7 @@ impl Import {
     }
 
     /// The value with its axes in another order.
-    pub fn arranged(&mut self, t: &Tensor, order: &[usize]) -> Translated<Value> {
+    pub fn arranged(&mut self, t: &Ordered, order: &[usize]) -> Translated<Value> {
         if t.order == order {
             return Ok(t.v);
         }
@@ -174,15 +175,15 @@ impl Import {
         self.one(Transpose { perm: order.iter().map(|&a| place(a)).collect() }, &[t.v])
     }
 
-    /// As [`Import::arranged`], with ONNX's axis `last` last and the others as they are.
-    pub fn with_last(&mut self, t: &Tensor, last: usize) -> Translated<Tensor> {
+    /// As [`Translation::arranged`], with ONNX's axis `last` last and the others as they are.
+    pub fn with_last(&mut self, t: &Ordered, last: usize) -> Translated<Ordered> {
         let mut order: Vec<usize> = t.order.iter().copied().filter(|&a| a != last).collect();
         order.push(last);
-        Ok(Tensor { v: self.arranged(t, &order)?, order })
+        Ok(Ordered { v: self.arranged(t, &order)?, order })
     }
 
     /// A constant as a weight in some form.
-    pub fn weight(&mut self, c: &Arc<Constant>, form: Form) -> Translated<Value> {
+    pub fn weight(&mut self, c: &Arc<Constant>, form: Arrangement) -> Translated<Value> {
         let ty = Type::f32(form.shape.clone());
         if form.shape.contains(&0) {
             return wrong(format!("tensor `{}` has no elements", c.name));
@@ -192,7 +193,7 @@ impl Import {
             return Ok(v);
         }
         let name = self.unique(&legal(&c.name));
-        self.weights.insert(name.clone(), Stored { constant: c.clone(), form });
+        self.weights.insert(name.clone(), Weight { constant: c.clone(), form });
         let v = self.b.weight(&name, ty);
         self.forms.insert(key, v);
         Ok(v)
@@ -212,7 +213,7 @@ impl Import {
     /// A vector as a weight `[C]`.
     pub fn vector(&mut self, c: &Arc<Constant>) -> Translated<Value> {
         let n = c.count();
-        self.weight(c, Form { view: vec![n], perm: vec![0], shape: vec![n] })
+        self.weight(c, Arrangement { view: vec![n], perm: vec![0], shape: vec![n] })
     }
 
     /// A constant under extents `dims` of ONNX, in an order: a weight without the axes of extent 1, which are added by a
@@ -227,19 +228,19 @@ impl Import {
         let view: Vec<usize> = axes.iter().map(|&a| dims[a]).collect();
         let perm = solid.iter().map(|a| axes.iter().position(|b| a == b).expect("the same axes")).collect();
         let shape = solid.iter().map(|&a| dims[a]).collect();
-        let w = self.weight(c, Form { view, perm, shape })?;
+        let w = self.weight(c, Arrangement { view, perm, shape })?;
         self.one(Reshape { shape: order.iter().map(|&a| dims[a]).collect() }, &[w])
     }
 
     /// A value with axes of extent 1 before its own, up to `rank`.
-    pub fn lead(&mut self, t: &Tensor, rank: usize) -> Translated<Tensor> {
+    pub fn lead(&mut self, t: &Ordered, rank: usize) -> Translated<Ordered> {
         let more = rank - t.order.len();
         if more == 0 {
             return Ok(t.clone());
         }
         let order: Vec<usize> = (0..more).chain(t.order.iter().map(|a| a + more)).collect();
         let shape = [vec![1; more], self.b.ty(t.v).shape.clone()].concat();
-        Ok(Tensor { v: self.one(Reshape { shape }, &[t.v])?, order })
+        Ok(Ordered { v: self.one(Reshape { shape }, &[t.v])?, order })
     }
 
     /// A value repeated to extents that it broadcasts to, in an order of all their axes.
@@ -259,7 +260,7 @@ impl Import {
     }
 
     /// Lets a value be the first result of a node, and carry its name.
-    pub fn define(&mut self, node: &Node<'_>, t: Tensor) -> Translated<()> {
+    pub fn define(&mut self, node: &Node<'_>, t: Ordered) -> Translated<()> {
         self.define_nth(node, 0, Val::Computed(t))
     }
 

@@ -1,4 +1,4 @@
-//! Import of ONNX models. This is the one place that knows of `tract`; none of its types leave it.
+//! Translation of ONNX models. This is the one place that knows of `tract`; none of its types leave it.
 //!
 //! The file is decoded by `tract_onnx` and translated node by node from ONNX's own graph: so an op that there is no
 //! translation of can be named with its node and attributes, and weights keep their names. Extents follow from the IR's shape
@@ -40,7 +40,7 @@ use fcdm_ir::{DType, Function, Type};
 use crate::weights::{WeightError, WeightSource};
 use constant::{permuted, read};
 pub use error::OnnxError;
-use import::{Import, Stored, Tensor, Val, legal, preferred};
+use import::{Ordered, Translation, Val, Weight, legal, preferred};
 pub use session::{Session, SessionError};
 use source::{Declared, Source};
 pub use tract::{Given, TractModel};
@@ -48,7 +48,7 @@ use translate::is_number;
 
 /// An input or output of a model: how ONNX sees it, and how the function does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
+pub struct ModelPort {
     /// Its name in the model.
     pub name: String,
     /// Its extents in the model: channels first, if it has four.
@@ -63,7 +63,7 @@ pub struct Port {
     order: Vec<usize>,
 }
 
-impl Port {
+impl ModelPort {
     /// Values in the model's order in the function's.
     pub fn to_function<T: Copy>(&self, values: &[T]) -> Vec<T> {
         permuted(values, &self.dims, &self.order)
@@ -83,9 +83,9 @@ pub type Extents = (String, Vec<Option<usize>>);
 /// A model as one function, and its weights in the function's layout.
 pub struct Onnx {
     function: Function,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    weights: HashMap<String, Stored>,
+    inputs: Vec<ModelPort>,
+    outputs: Vec<ModelPort>,
+    weights: HashMap<String, Weight>,
 }
 
 impl Onnx {
@@ -105,8 +105,8 @@ impl Onnx {
     pub fn open_at(path: &Path, shapes: &[(String, Vec<usize>)]) -> Result<Onnx, OnnxError> {
         let mut source = Source::open(path)?;
         let declared = source.inputs(shapes)?;
-        let mut import = Import::new(source.opset);
-        let inputs = declared.iter().map(|d| input(&source, &mut import, d)).collect::<Result<Vec<Port>, OnnxError>>()?;
+        let mut import = Translation::new(source.opset);
+        let inputs = declared.iter().map(|d| input(&source, &mut import, d)).collect::<Result<Vec<ModelPort>, OnnxError>>()?;
         let initialisers = std::mem::take(&mut source.model.graph.as_mut().expect("a decoded model has one").initializer);
         for t in initialisers {
             let name = t.name.clone();
@@ -116,7 +116,7 @@ impl Onnx {
         import.graph(&source, source.graph())?;
         let mut results = Vec::new();
         let outputs = source.graph().output.iter().map(|o| output(&source, &mut import, &o.name, &mut results));
-        let outputs = outputs.collect::<Result<Vec<Port>, OnnxError>>()?;
+        let outputs = outputs.collect::<Result<Vec<ModelPort>, OnnxError>>()?;
         let function = sweep(&import.b.finish(results));
         let mut weights = import.weights;
         weights.retain(|name, _| function.weights().any(|(_, d)| d.name == *name));
@@ -137,16 +137,16 @@ impl Onnx {
     }
 
     /// The inputs, in order.
-    pub fn inputs(&self) -> &[Port] {
+    pub fn inputs(&self) -> &[ModelPort] {
         &self.inputs
     }
 
     /// The outputs, in order.
-    pub fn outputs(&self) -> &[Port] {
+    pub fn outputs(&self) -> &[ModelPort] {
         &self.outputs
     }
 
-    fn stored(&self, name: &str) -> Result<&Stored, WeightError> {
+    fn stored(&self, name: &str) -> Result<&Weight, WeightError> {
         self.weights.get(name).ok_or_else(|| WeightError::Missing(name.to_owned()))
     }
 }
@@ -165,7 +165,7 @@ impl WeightSource for Onnx {
 }
 
 /// Makes an input of the function.
-fn input(source: &Source, import: &mut Import, d: &Declared) -> Result<Port, OnnxError> {
+fn input(source: &Source, import: &mut Translation, d: &Declared) -> Result<ModelPort, OnnxError> {
     let fail = |reason: String| OnnxError::Port { file: source.file.clone(), port: d.name.clone(), reason };
     // FLOAT, FLOAT16, DOUBLE and BFLOAT16; INT32 and INT64.
     let (dtype, integers) = match d.element {
@@ -180,12 +180,17 @@ fn input(source: &Source, import: &mut Import, d: &Declared) -> Result<Port, Onn
         return Err(fail("expected inputs with names of their own".to_owned()));
     }
     let v = import.b.input(&value, ty.clone());
-    import.values.insert(d.name.clone(), Val::Computed(Tensor { v, order: order.clone() }));
-    Ok(Port { name: d.name.clone(), dims: d.dims.clone(), integers, value, ty, order })
+    import.values.insert(d.name.clone(), Val::Computed(Ordered { v, order: order.clone() }));
+    Ok(ModelPort { name: d.name.clone(), dims: d.dims.clone(), integers, value, ty, order })
 }
 
 /// Makes a result of the function.
-fn output(source: &Source, import: &mut Import, name: &str, results: &mut Vec<(String, fcdm_ir::Value)>) -> Result<Port, OnnxError> {
+fn output(
+    source: &Source,
+    import: &mut Translation,
+    name: &str,
+    results: &mut Vec<(String, fcdm_ir::Value)>,
+) -> Result<ModelPort, OnnxError> {
     let fail = |reason: &str| OnnxError::Port { file: source.file.clone(), port: name.to_owned(), reason: reason.to_owned() };
     let t = match import.values.get(name).cloned() {
         None => return Err(fail("no node makes this output")),
@@ -200,5 +205,5 @@ fn output(source: &Source, import: &mut Import, name: &str, results: &mut Vec<(S
         value.push('_');
     }
     results.push((value.clone(), v));
-    Ok(Port { name: name.to_owned(), dims, integers: false, value, ty: import.b.ty(v).clone(), order })
+    Ok(ModelPort { name: name.to_owned(), dims, integers: false, value, ty: import.b.ty(v).clone(), order })
 }

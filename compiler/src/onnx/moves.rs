@@ -8,7 +8,7 @@ use fcdm_ir::{DType, Value};
 
 use super::constant::Constant;
 use super::error::{Translated, form, wrong};
-use super::import::{Import, Padded, Tensor, Val, plain, preferred};
+use super::import::{Ordered, Padded, Translation, Val, plain, preferred};
 use super::node::{Node, axes, axis};
 use super::shapes::{SliceOf, broadcast, reshape_dims, slices, squeezed, unsqueezed};
 
@@ -69,9 +69,9 @@ fn with_units(solid: &[usize], dims: &[usize]) -> Vec<usize> {
     order
 }
 
-impl Import {
+impl Translation {
     /// The value under other extents of ONNX.
-    pub fn reshaped(&mut self, t: &Tensor, dims: &[usize]) -> Translated<Tensor> {
+    pub fn reshaped(&mut self, t: &Ordered, dims: &[usize]) -> Translated<Ordered> {
         let old = self.dims(t);
         let groups = groups(&old, dims);
         let solid: Vec<usize> = t.order.iter().copied().filter(|&a| old[a] != 1).collect();
@@ -88,7 +88,7 @@ impl Import {
         let order = completed(&solid, dims);
         let shape: Vec<usize> = order.iter().map(|&a| dims[a]).collect();
         let v = if self.b.ty(v).shape == shape { v } else { self.one(Reshape { shape }, &[v])? };
-        Ok(Tensor { v, order })
+        Ok(Ordered { v, order })
     }
 
     pub fn reshape(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -128,7 +128,7 @@ impl Import {
         // Axis j of the result is axis perm[j] of the operand.
         let becomes = |a: &usize| perm.iter().position(|&p| p == *a as i64);
         match t.order.iter().map(becomes).collect() {
-            Some(order) => self.define(node, Tensor { v: t.v, order }),
+            Some(order) => self.define(node, Ordered { v: t.v, order }),
             None => form("with axes counted from the back"),
         }
     }
@@ -141,7 +141,7 @@ impl Import {
         let dims = broadcast(&self.dims(&t), &shape)?;
         let t = self.lead(&t, dims.len())?;
         let v = self.spread(&Val::Computed(t.clone()), &dims, &t.order.clone())?;
-        self.define(node, Tensor { v, order: t.order })
+        self.define(node, Ordered { v, order: t.order })
     }
 
     pub fn concat(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -166,13 +166,13 @@ impl Import {
             });
         }
         let Some(v) = joined else { return wrong("no operands") };
-        self.define(node, Tensor { v, order: first.order })
+        self.define(node, Ordered { v, order: first.order })
     }
 
     /// `len` elements of an axis from `start`.
-    pub fn part(&mut self, t: &Tensor, at: usize, start: usize, len: usize) -> Translated<Tensor> {
+    pub fn part(&mut self, t: &Ordered, at: usize, start: usize, len: usize) -> Translated<Ordered> {
         let place = t.order.iter().position(|&a| a == at).expect("an axis of the value");
-        Ok(Tensor { v: self.one(Slice { axis: place, start, len }, &[t.v])?, order: t.order.clone() })
+        Ok(Ordered { v: self.one(Slice { axis: place, start, len }, &[t.v])?, order: t.order.clone() })
     }
 
     pub fn slice(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -185,7 +185,7 @@ impl Import {
                 -1 => {
                     let part = self.part(&t, at, start + 1 - len, len)?;
                     let place = t.order.iter().position(|&a| a == at).expect("an axis of the value");
-                    Tensor { v: self.one(Flip { axes: vec![place] }, &[part.v])?, order: part.order }
+                    Ordered { v: self.one(Flip { axes: vec![place] }, &[part.v])?, order: part.order }
                 }
                 2.. => self.every(&t, at, start, len, step as usize)?,
                 _ => return form("with steps below -1"),
@@ -195,7 +195,7 @@ impl Import {
     }
 
     /// Every `step`-th element: the first of each tile. The last tile may have to be filled up.
-    fn every(&mut self, t: &Tensor, at: usize, start: usize, len: usize, step: usize) -> Translated<Tensor> {
+    fn every(&mut self, t: &Ordered, at: usize, start: usize, len: usize, step: usize) -> Translated<Ordered> {
         let extent = self.dims(t)[at];
         let place = t.order.iter().position(|&a| a == at).expect("an axis of the value");
         let there = (extent - start).min(len * step);
@@ -211,7 +211,7 @@ impl Import {
         let v = self.one(Reshape { shape: tiles.clone() }, &[v])?;
         let v = self.one(Slice { axis: place + 1, start: 0, len: 1 }, &[v])?;
         tiles.remove(place + 1);
-        Ok(Tensor { v: self.one(Reshape { shape: tiles }, &[v])?, order: t.order.clone() })
+        Ok(Ordered { v: self.one(Reshape { shape: tiles }, &[v])?, order: t.order.clone() })
     }
 
     pub fn split(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -248,7 +248,7 @@ impl Import {
             parts
         };
         for (i, v) in parts.into_iter().enumerate() {
-            self.define_nth(node, i, Val::Computed(Tensor { v, order: t.order.clone() }))?;
+            self.define_nth(node, i, Val::Computed(Ordered { v, order: t.order.clone() }))?;
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl Import {
         let count: usize = shape.iter().product();
         let flat = self.reshaped(&labels, &[count])?;
         let v = self.one(Embedding {}, &[rows, flat.v])?;
-        let y = self.reshaped(&Tensor { v, order: vec![0, 1] }, &[&shape[..], &[dims[1]]].concat())?;
+        let y = self.reshaped(&Ordered { v, order: vec![0, 1] }, &[&shape[..], &[dims[1]]].concat())?;
         self.define(node, y)
     }
 
@@ -286,7 +286,7 @@ impl Import {
             v = self.one(Concat { axis: place }, &[v, next])?;
         }
         let shape = [&dims[..at], &indices.dims, &dims[at + 1..]].concat();
-        let y = self.reshaped(&Tensor { v, order: t.order }, &shape)?;
+        let y = self.reshaped(&Ordered { v, order: t.order }, &shape)?;
         self.define(node, y)
     }
 
@@ -325,7 +325,7 @@ impl Import {
     }
 
     /// Elements of a constant before and after those of every axis; negative amounts cut off.
-    pub fn surrounded(&mut self, t: &Tensor, amounts: &[[i64; 2]], value: f64) -> Translated<Tensor> {
+    pub fn surrounded(&mut self, t: &Ordered, amounts: &[[i64; 2]], value: f64) -> Translated<Ordered> {
         let mut t = t.clone();
         for (at, &[before, after]) in amounts.iter().enumerate() {
             let place = t.order.iter().position(|&a| a == at).expect("an axis of the value");

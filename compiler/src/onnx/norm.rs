@@ -7,12 +7,12 @@ use fcdm_ir::ops::{Add, Fill, GroupNorm, LayerNorm, Mul, Scale, Softmax, Sqrt, S
 
 use super::constant::Constant;
 use super::error::{Translated, form, wrong};
-use super::import::{Import, Tensor, Val};
+use super::import::{Ordered, Translation, Val};
 use super::node::{Node, axes, axis};
 
-impl Import {
+impl Translation {
     /// `x * a`, `x + b` with known numbers that broadcast to x; nothing where they are all 1, or 0.
-    fn affine(&mut self, x: Tensor, a: Option<Arc<Constant>>, b: Option<Arc<Constant>>) -> Translated<Tensor> {
+    fn affine(&mut self, x: Ordered, a: Option<Arc<Constant>>, b: Option<Arc<Constant>>) -> Translated<Ordered> {
         let (mut v, dims) = (x.v, self.dims(&x));
         if let Some(a) = a.filter(|a| a.uniform() != Some(1.0)) {
             let a = self.spread(&Val::Known(a), &dims, &x.order)?;
@@ -22,7 +22,7 @@ impl Import {
             let b = self.spread(&Val::Known(b), &dims, &x.order)?;
             v = self.one(Add {}, &[v, b])?;
         }
-        Ok(Tensor { v, order: x.order })
+        Ok(Ordered { v, order: x.order })
     }
 
     pub fn layer_norm(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -41,7 +41,7 @@ impl Import {
         }
         let x = self.with_last(&x, last)?;
         let v = self.one(LayerNorm { eps: node.float_or("epsilon", 1e-5) }, &[x.v])?;
-        let y = self.affine(Tensor { v, order: x.order }, a, b)?;
+        let y = self.affine(Ordered { v, order: x.order }, a, b)?;
         self.define(node, y)
     }
 
@@ -105,7 +105,7 @@ impl Import {
         let order = vec![0, 2, 3, 1];
         let v = self.arranged(&image, &order)?;
         let v = self.one(GroupNorm { groups, eps: node.float_or("epsilon", 1e-5) }, &[v, gamma, beta])?;
-        let y = self.reshaped(&Tensor { v, order }, &dims)?;
+        let y = self.reshaped(&Ordered { v, order }, &dims)?;
         self.define(node, y)
     }
 
@@ -127,7 +127,7 @@ impl Import {
         }
         let x = self.with_last(&x, at)?;
         let v = self.one(Softmax {}, &[x.v])?;
-        self.define(node, Tensor { v, order: x.order })
+        self.define(node, Ordered { v, order: x.order })
     }
 
     /// ReduceSum, ReduceMean, ReduceL2, ReduceSumSquare, GlobalAveragePool.
@@ -154,7 +154,7 @@ impl Import {
         if node.op() == "ReduceL2" {
             v = self.one(Sqrt {}, &[v])?;
         }
-        let mut y = Tensor { v, order: x.order };
+        let mut y = Ordered { v, order: x.order };
         if !global && node.int_or("keepdims", 1) == 0 {
             let kept: Vec<usize> = (0..rank).filter(|a| !over.contains(a)).map(|a| dims[a]).collect();
             y = self.reshaped(&y, &kept)?;

@@ -7,11 +7,11 @@ use fcdm_ir::ops::{Add, Linear, Matmul, Scale};
 
 use super::constant::Constant;
 use super::error::{Translated, form, wrong};
-use super::import::{Form, Import, Tensor, Val, plain};
+use super::import::{Arrangement, Ordered, Translation, Val, plain};
 use super::node::Node;
 use super::shapes::broadcast;
 
-impl Import {
+impl Translation {
     pub fn matmul(&mut self, node: &Node<'_>) -> Translated<()> {
         let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
         if let (Val::Computed(x), Val::Known(w)) = (&a, &b)
@@ -30,21 +30,21 @@ impl Import {
         let order = plain(lead.len() + 2);
         let (x, y) = (self.spread(&a, &wide(ma), &order)?, self.spread(&b, &wide(mb), &order)?);
         let v = self.one(Matmul {}, &[x, y])?;
-        self.define(node, Tensor { v, order })
+        self.define(node, Ordered { v, order })
     }
 
     /// `x w (+ bias)` over x's last axis; `w` is `[K,O]`, or `[O,K]` if it is transposed.
-    fn linear(&mut self, x: &Tensor, w: &Arc<Constant>, transposed: bool, bias: Option<Value>) -> Translated<Tensor> {
+    fn linear(&mut self, x: &Ordered, w: &Arc<Constant>, transposed: bool, bias: Option<Value>) -> Translated<Ordered> {
         let Some(last) = x.order.len().checked_sub(1) else { return wrong("a scalar has no columns") };
         let x = self.with_last(x, last)?;
         let form = match (&w.dims[..], transposed) {
-            (&[o, k], true) => Form { view: vec![o, k], perm: vec![0, 1], shape: vec![o, k] },
-            (&[k, o], false) => Form { view: vec![k, o], perm: vec![1, 0], shape: vec![o, k] },
+            (&[o, k], true) => Arrangement { view: vec![o, k], perm: vec![0, 1], shape: vec![o, k] },
+            (&[k, o], false) => Arrangement { view: vec![k, o], perm: vec![1, 0], shape: vec![o, k] },
             _ => return wrong(format!("expected a matrix, found extents {:?}", w.dims)),
         };
         let w = self.weight(w, form)?;
         let operands: Vec<Value> = [x.v, w].into_iter().chain(bias).collect();
-        Ok(Tensor { v: self.one(Linear {}, &operands)?, order: x.order })
+        Ok(Ordered { v: self.one(Linear {}, &operands)?, order: x.order })
     }
 
     /// `alpha A B + beta C`.
@@ -55,7 +55,7 @@ impl Import {
         if a.order.len() != 2 {
             return wrong("expected matrices");
         }
-        let a = if flag("transA") { Tensor { order: a.order.iter().map(|a| 1 - a).collect(), ..a } } else { a };
+        let a = if flag("transA") { Ordered { order: a.order.iter().map(|a| 1 - a).collect(), ..a } } else { a };
         let bias = if node.operand(2).is_some() { Some(self.operand(node, 2)?) } else { None };
         let b = match self.operand(node, 1)? {
             Val::Known(w) => {
@@ -75,13 +75,13 @@ impl Import {
             Val::Computed(b) if b.order.len() == 2 => b,
             Val::Computed(_) => return wrong("expected matrices"),
         };
-        let b = if flag("transB") { Tensor { order: b.order.iter().map(|a| 1 - a).collect(), ..b } } else { b };
+        let b = if flag("transB") { Ordered { order: b.order.iter().map(|a| 1 - a).collect(), ..b } } else { b };
         let (x, y) = (self.arranged(&a, &[0, 1])?, self.arranged(&b, &[0, 1])?);
         let v = self.one(Matmul {}, &[x, y])?;
-        self.scaled_sum(node, Tensor { v, order: vec![0, 1] }, alpha, bias, beta)
+        self.scaled_sum(node, Ordered { v, order: vec![0, 1] }, alpha, bias, beta)
     }
 
-    fn scaled_sum(&mut self, node: &Node<'_>, y: Tensor, alpha: f64, c: Option<Val>, beta: f64) -> Translated<()> {
+    fn scaled_sum(&mut self, node: &Node<'_>, y: Ordered, alpha: f64, c: Option<Val>, beta: f64) -> Translated<()> {
         let mut v = if alpha == 1.0 { y.v } else { self.one(Scale { by: alpha }, &[y.v])? };
         if let Some(c) = c {
             let dims = self.dims(&y);
@@ -92,6 +92,6 @@ impl Import {
             let c = if beta == 1.0 { c } else { self.one(Scale { by: beta }, &[c])? };
             v = self.one(Add {}, &[v, c])?;
         }
-        self.define(node, Tensor { v, order: y.order })
+        self.define(node, Ordered { v, order: y.order })
     }
 }

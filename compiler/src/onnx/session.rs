@@ -3,30 +3,24 @@
 use std::sync::Arc;
 
 use fcdm_ir::DType;
-use fcdm_passes::PassError;
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::engine::{Device, Engine, LoadError};
 use fcdm_runtime::executor::Input;
+use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
-use super::{Given, Onnx, Port};
-use crate::assemble::{AssembleError, assemble};
+use super::{Given, ModelPort, Onnx};
+use crate::assemble::assemble;
+use crate::compiled::BuildError;
 use crate::in_memory::InMemory;
 use crate::target::Target;
-use crate::weights::WeightError;
 
 /// Why a model does not run.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// A pass has a bug.
+    /// It does not become a plan.
     #[error(transparent)]
-    Pass(#[from] PassError),
-    /// The function has no plan.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
-    /// A weight cannot be had.
-    #[error(transparent)]
-    Weight(#[from] WeightError),
+    Build(#[from] BuildError),
     /// The plan is wrong: a bug, or a model beyond all bounds; memory or threads.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -45,8 +39,8 @@ pub enum SessionError {
 /// A model ready to run.
 pub struct Session {
     engine: Box<dyn Engine>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    inputs: Vec<ModelPort>,
+    outputs: Vec<ModelPort>,
 }
 
 /// The values of an input in the function's order.
@@ -55,17 +49,23 @@ enum Arranged {
     Labels(Vec<i32>),
 }
 
+/// A model's plan and tensors.
+fn built(onnx: &Onnx) -> Result<(Plan, InMemory), BuildError> {
+    let compiled = onnx.whole()?;
+    let derived = compiled.derived();
+    let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
+    let weights = InMemory::new(&assembly, onnx)?;
+    Ok((assembly.plan, weights))
+}
+
 impl Session {
     /// Compiles a model and binds its weights.
     ///
     /// # Errors
     /// See [`SessionError`].
     pub fn new(onnx: &Onnx, device: &dyn Device) -> Result<Session, SessionError> {
-        let compiled = onnx.whole()?;
-        let derived = compiled.derived();
-        let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
-        let weights = InMemory::new(&assembly, onnx)?;
-        let engine = device.load(assembly.plan, Arc::new(weights))?;
+        let (plan, weights) = built(onnx)?;
+        let engine = device.load(plan, Arc::new(weights))?;
         Ok(Session { engine, inputs: onnx.inputs.clone(), outputs: onnx.outputs.clone() })
     }
 
@@ -90,7 +90,7 @@ impl Session {
 
     fn arranged(&self, inputs: &[Given<'_>]) -> Result<Vec<Arranged>, SessionError> {
         let limits = self.engine.label_limits(0);
-        let fail = |p: &Port, expected: String, found: String| Err(SessionError::Input { input: p.name.clone(), expected, found });
+        let fail = |p: &ModelPort, expected: String, found: String| Err(SessionError::Input { input: p.name.clone(), expected, found });
         let mut out = Vec::new();
         for (i, p) in self.inputs.iter().enumerate() {
             let Some(given) = inputs.get(i) else { return fail(p, "values".to_owned(), "none".to_owned()) };

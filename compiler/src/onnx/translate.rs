@@ -7,14 +7,14 @@ use tract_onnx::pb::GraphProto;
 use super::constant::{Constant, counted, read};
 use super::error::{OnnxError, Refusal, Translated, form, wrong};
 use super::fold::fold;
-use super::import::{Import, Val};
+use super::import::{Translation, Val};
 use super::node::Node;
 use super::source::Source;
 
 /// Element types of ONNX: f32, f16, f64, bf16.
 const FLOATS: [i64; 4] = [1, 10, 11, 16];
 
-impl Import {
+impl Translation {
     /// Translates all nodes.
     pub fn graph(&mut self, source: &Source, graph: &GraphProto) -> Result<(), OnnxError> {
         for proto in &graph.node {
@@ -158,7 +158,7 @@ impl Import {
         let Val::Computed(t) = &chosen else { return form("with a constant chosen") };
         let t = self.lead(t, dims.len())?;
         let v = self.spread(&Val::Computed(t.clone()), &dims, &t.order)?;
-        self.define(node, super::import::Tensor { v, order: t.order })
+        self.define(node, super::import::Ordered { v, order: t.order })
     }
 }
 

@@ -11,7 +11,7 @@ mod written_by_torch;
 
 use std::path::PathBuf;
 
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, Weights};
+use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, StateDict};
 
 /// A file below the golden folder.
 fn golden(file: &str) -> PathBuf {
@@ -19,7 +19,7 @@ fn golden(file: &str) -> PathBuf {
 }
 
 fn open(bytes: Vec<u8>) -> Result<Checkpoint, CheckpointError> {
-    Checkpoint::from_bytes("evil.pt", bytes, Weights::Auto)
+    Checkpoint::from_bytes("evil.pt", bytes, StateDict::Auto)
 }
 
 /// The message of a refusal, checked to be one line that begins with the file's name.

@@ -2,7 +2,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
-use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Weights, count_nonfinite};
+use fcdm_compiler::checkpoint::{Checkpoint, ElementType, StateDict, count_nonfinite};
 
 use crate::assemble::*;
 use crate::{one_line, open, refusal};
@@ -64,18 +64,18 @@ fn parameters_and_newer_constructors_are_tensors() {
 fn sets_of_weights_are_chosen_and_named_when_missing() {
     let weights = |at| dict(&[("module._orig_mod.w", view(at, &[1], &[1]))]);
     let both = pt(&pickle(&dict(&[("model", weights(1)), ("ema", weights(2))])));
-    for (asked, used, value) in [(Weights::Auto, "ema", 2.), (Weights::Ema, "ema", 2.), (Weights::Model, "model", 1.)] {
+    for (asked, used, value) in [(StateDict::Auto, "ema", 2.), (StateDict::Ema, "ema", 2.), (StateDict::Model, "model", 1.)] {
         let checkpoint = Checkpoint::from_bytes("evil.pt", both.clone(), asked).unwrap();
         assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
     }
     let ask = |bytes: &[u8], asked| Checkpoint::from_bytes("evil.pt", bytes.to_vec(), asked);
     let model = pt(&pickle(&dict(&[("model", weights(1))])));
-    assert_eq!(ask(&model, Weights::Auto).unwrap().weights_used(), "model");
-    let error = ask(&model, Weights::Ema).err().unwrap();
+    assert_eq!(ask(&model, StateDict::Auto).unwrap().weights_used(), "model");
+    let error = ask(&model, StateDict::Ema).err().unwrap();
     assert_eq!(one_line(&error), "evil.pt: expected ema weights, found only `model`");
     let nested = pt(&pickle(&dict(&[("state_dict", weights(3))])));
-    assert_eq!(ask(&nested, Weights::Model).unwrap().read_f32("w").unwrap(), [3.]);
-    let error = ask(&one(view(0, &[1], &[1])), Weights::Ema).err().unwrap();
+    assert_eq!(ask(&nested, StateDict::Model).unwrap().read_f32("w").unwrap(), [3.]);
+    let error = ask(&one(view(0, &[1], &[1])), StateDict::Ema).err().unwrap();
     assert!(one_line(&error).ends_with("found one set of weights that says neither `ema` nor `model`"));
 }
 
@@ -84,7 +84,7 @@ fn flat_files_with_both_prefixes_are_split() {
     let header = r#"{"ema.w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"model.w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
         "__metadata__":{"made_with":"a \"test\""}}"#;
     let file = safetensors(header, &floats(2));
-    for (asked, used, value) in [(Weights::Auto, "ema", 0.), (Weights::Model, "model", 1.)] {
+    for (asked, used, value) in [(StateDict::Auto, "ema", 0.), (StateDict::Model, "model", 1.)] {
         let checkpoint = Checkpoint::from_bytes("evil.pt", file.clone(), asked).unwrap();
         assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
         assert_eq!(checkpoint.notes(), [format!("1 tensors outside the `{used}` weights are not used")]);
@@ -151,7 +151,7 @@ fn archives_beyond_4_gib_are_read() {
     file.write_all(&bytes[..hole_at]).unwrap();
     file.seek(SeekFrom::Current(HOLE as i64)).unwrap();
     file.write_all(&bytes[hole_at..]).unwrap();
-    let checkpoint = Checkpoint::open(file.path(), Weights::Auto).unwrap();
+    let checkpoint = Checkpoint::open(file.path(), StateDict::Auto).unwrap();
     assert_eq!(checkpoint.read_f32("w").unwrap(), [14., 15.]);
     assert_eq!(checkpoint.read_f32("zeros").unwrap(), [0., 0.]);
 }

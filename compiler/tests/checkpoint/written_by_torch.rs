@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Format, Weights, count_nonfinite};
+use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Format, StateDict, count_nonfinite};
 
 use crate::golden;
 
 #[test]
 fn a_torch_checkpoint_equals_its_safetensors_twin() {
-    let pt = Checkpoint::open(golden("eps8/0000003.pt"), Weights::Auto).unwrap();
-    let twin = Checkpoint::open(golden("eps8/0000003.safetensors"), Weights::Auto).unwrap();
+    let pt = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Auto).unwrap();
+    let twin = Checkpoint::open(golden("eps8/0000003.safetensors"), StateDict::Auto).unwrap();
     assert_eq!((pt.format(), pt.weights_used()), (Format::Torch, "ema"));
     assert_eq!((twin.format(), twin.weights_used()), (Format::Safetensors, "all"));
     assert!(pt.notes().is_empty(), "{:?}", pt.notes());
@@ -27,8 +27,8 @@ fn a_torch_checkpoint_equals_its_safetensors_twin() {
 
 #[test]
 fn model_and_ema_are_told_apart_and_arguments_are_read() {
-    let model = Checkpoint::open(golden("eps8/0000003.pt"), Weights::Model).unwrap();
-    let ema = Checkpoint::open(golden("eps8/0000003.pt"), Weights::Ema).unwrap();
+    let model = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Model).unwrap();
+    let ema = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Ema).unwrap();
     assert_eq!((model.weights_used(), ema.weights_used()), ("model", "ema"));
     assert_eq!(model.names().len(), ema.names().len());
     let name = "final_layer.conv.weight";
@@ -49,7 +49,7 @@ fn model_and_ema_are_told_apart_and_arguments_are_read() {
 fn half_precision_weights_are_widened() {
     for (file, dtype) in [("flow16", ElementType::BF16), ("wide20", ElementType::F16)] {
         let path = golden(&format!("{file}/weights.safetensors"));
-        let checkpoint = Checkpoint::open(&path, Weights::Auto).unwrap();
+        let checkpoint = Checkpoint::open(&path, StateDict::Auto).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let raw = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(checkpoint.names().len(), raw.len());
@@ -75,7 +75,7 @@ fn a_trained_checkpoint_is_read() {
         writeln!(std::io::stderr(), "SKIPPED a_trained_checkpoint_is_read: none at {}", path.display()).unwrap();
         return;
     }
-    let checkpoint = Checkpoint::open(&path, Weights::Ema).unwrap();
+    let checkpoint = Checkpoint::open(&path, StateDict::Ema).unwrap();
     assert_eq!(checkpoint.arguments()["depth"], "[1, 1, 2, 1, 1]");
     assert_eq!(checkpoint.arguments()["in_channels"], "3");
     assert!(checkpoint.optimizer_step().is_some_and(|step| step > 0));

@@ -100,9 +100,29 @@ fn product_operands(residual: bool) -> &'static [&'static str] {
     if residual { &["x", "w", "r", "b?"] } else { &["x", "w", "b?"] }
 }
 
-/// Those operands as the residual and the others.
-fn without_residual(residual: bool, x: &[Value]) -> (Option<Value>, Vec<Value>) {
-    if residual { (Some(x[2]), [&x[..2], &x[3..]].concat()) } else { (None, x.to_vec()) }
+/// Those operands by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductOperands {
+    /// What is multiplied.
+    pub x: Value,
+    /// The weight.
+    pub w: Value,
+    /// What is added before the activation.
+    pub residual: Option<Value>,
+    /// What is added to every pixel or row.
+    pub bias: Option<Value>,
+}
+
+impl ProductOperands {
+    fn of(residual: bool, operands: &[Value]) -> ProductOperands {
+        let (residual, bias) = operands[2..].split_at(usize::from(residual));
+        ProductOperands { x: operands[0], w: operands[1], residual: residual.first().copied(), bias: bias.first().copied() }
+    }
+
+    /// Those that the plain op takes, of another x.
+    fn plain(&self, x: Value) -> Vec<Value> {
+        [x, self.w].into_iter().chain(self.bias).collect()
+    }
 }
 
 /// `activation(y + r)`.
@@ -128,6 +148,11 @@ impl FusedConv2d {
             _ => None,
         }
     }
+
+    /// Its operands by name.
+    pub fn named(&self, operands: &[Value]) -> ProductOperands {
+        ProductOperands::of(self.residual, operands)
+    }
 }
 
 impl FusedDef for FusedConv2d {
@@ -138,12 +163,10 @@ impl FusedDef for FusedConv2d {
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let kept = self.rearrange == Rearrange::Keep;
         ensure!("fused.conv2d.1", !self.residual || kept, "a result with a residual is not rearranged, found `{}`", self.rearrange.print());
-        let (residual, mut x) = without_residual(self.residual, x);
-        if self.upsample != 1 {
-            x[0] = b.try_one(UpsampleNearest { factor: self.upsample }, x[0])?;
-        }
-        let y = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &x)?[0];
-        let y = end(b, y, residual, self.activation)?;
+        let operands = self.named(x);
+        let x = if self.upsample == 1 { operands.x } else { b.try_one(UpsampleNearest { factor: self.upsample }, operands.x)? };
+        let y = b.try_emit(Conv2d { stride: self.stride, pad: self.pad.clone() }, &operands.plain(x))?[0];
+        let y = end(b, y, operands.residual, self.activation)?;
         Ok(vec![self.rearrange.expand(b, y)?])
     }
 }
@@ -157,6 +180,11 @@ impl FusedLinear {
             _ => None,
         }
     }
+
+    /// Its operands by name.
+    pub fn named(&self, operands: &[Value]) -> ProductOperands {
+        ProductOperands::of(self.residual, operands)
+    }
 }
 
 impl FusedDef for FusedLinear {
@@ -165,9 +193,9 @@ impl FusedDef for FusedLinear {
     }
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
-        let (residual, x) = without_residual(self.residual, x);
-        let y = b.try_emit(Linear {}, &x)?[0];
-        Ok(vec![end(b, y, residual, self.activation)?])
+        let operands = self.named(x);
+        let y = b.try_emit(Linear {}, &operands.plain(operands.x))?[0];
+        Ok(vec![end(b, y, operands.residual, self.activation)?])
     }
 }
 

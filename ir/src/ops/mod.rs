@@ -29,6 +29,7 @@ use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
 pub use attr::{Attr, Word};
 pub use epilogue::{Activation, Rearrange};
+pub use fused::ProductOperands;
 pub(crate) use rule::sized;
 
 /// What one execution of an op costs. Sums saturate.

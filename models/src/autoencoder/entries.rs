@@ -5,16 +5,17 @@
 
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::compiled::Compiled;
-use fcdm_ir::Module;
+use fcdm_ir::{Function, Module};
 use fcdm_passes::PassError;
 use fcdm_runtime::artifact::AutoencoderInfo;
-use fcdm_runtime::autoencoder::{DECODERS, decoding_bytes, is_decoder};
+use fcdm_runtime::autoencoder::decoding_bytes;
 use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::engine::Cpu;
-use fcdm_runtime::plan::{Entry, Plan};
+use fcdm_runtime::entry_name::{DecoderKind, EntryName};
+use fcdm_runtime::plan::Entry;
 use fcdm_runtime::simd::Isa;
 
-use super::Autoencoder;
+use super::{Autoencoder, Half};
 use crate::options::{AfterPass, OptionError, Options};
 
 /// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
@@ -39,13 +40,13 @@ fn sizes(height: usize, width: usize) -> Vec<[usize; 2]> {
     sizes
 }
 
-/// Adds decoders under `name`: that of all of the latents, and, as `NAME.HxW`, those of tiles.
+/// Adds decoders of a kind: that of all of the latents, and those of tiles.
 ///
 /// # Errors
 /// [`PassError`] if a pass has a bug.
 pub(crate) fn decoders(
     a: &Autoencoder,
-    name: &str,
+    kind: DecoderKind,
     options: &Options,
     all: &mut Compiled,
     observe: AfterPass<'_>,
@@ -53,8 +54,8 @@ pub(crate) fn decoders(
     for (i, [h, w]) in sizes(options.height, options.width).into_iter().enumerate() {
         // An ONNX model may have one size only.
         let Ok(function) = a.decode(h, w) else { continue };
-        let name = if i == 0 { name.to_owned() } else { format!("{name}.{h}x{w}") };
-        add(function.renamed(&name), &name, options, all, observe)?;
+        let name = EntryName::Decode(kind, (i > 0).then_some([h, w]));
+        add(function, name, options, all, observe)?;
     }
     Ok(())
 }
@@ -65,19 +66,20 @@ pub(crate) fn decoders(
 /// As [`decoders`].
 pub(crate) fn encoder(a: &Autoencoder, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
     let function = a.encode(options.height, options.width).expect("checked to have an encoder of that size");
-    add(function, "encode", options, all, observe)
+    add(function, Half::Encoder.entry_name(), options, all, observe)
 }
 
-fn add(f: fcdm_ir::Function, name: &str, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+fn add(f: Function, name: EntryName, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+    let name = name.to_string();
     let watch = all.report.is_none();
-    let (m, report) = options.optimised(f, &mut |p, m| {
+    let (m, report) = options.optimised(f.renamed(&name), &mut |p, m| {
         if watch {
             observe(p, m);
         }
     })?;
     all.report.get_or_insert(report);
     all.weights.extend(m.function(Module::WEIGHTS).cloned());
-    let function = m.function(name).expect("no pass splits a function without a condition").clone();
+    let function = m.function(&name).expect("no pass splits a function without a condition").clone();
     all.entries.push(EntryPoint::new(function, 1));
     Ok(())
 }
@@ -112,18 +114,39 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
     Ok(())
 }
 
-/// For every entry point whether it may stay: decoders may if they take at most `most` bytes.
-///
-/// # Errors
-/// When a kind of decoder (`decode`, `preview`) would have none left: with the bytes that its smallest takes.
-pub(crate) fn fitting(plan: &Plan, options: &Options, most: u64) -> Result<Vec<bool>, OptionError> {
-    let device = Cpu { threads: THREADS, isa: Isa::SCALAR };
-    let need = |e: &Entry| decoding_bytes(e, [options.height, options.width], &device);
-    for name in DECODERS {
-        let least = plan.entries.iter().filter(|e| is_decoder(e, name)).map(need).min();
-        if let Some(least) = least.filter(|&n| n > most) {
-            return Err(OptionError(format!("max-memory: `{name}` takes at least {least} bytes, found {most}")));
+/// Which decoders take no more memory than is allowed: asked about every entry point as it is placed.
+pub(crate) struct Fitting<'a> {
+    options: &'a Options,
+    /// Of every kind of decoder that there is, the bytes that its smallest takes.
+    least: Vec<(DecoderKind, u64)>,
+}
+
+impl Fitting<'_> {
+    pub fn new(options: &Options) -> Fitting<'_> {
+        Fitting { options, least: Vec::new() }
+    }
+
+    /// Whether an entry point may stay. What is no decoder may.
+    pub fn fits(&mut self, entry: &Entry) -> bool {
+        let (Some(kind), Some(most)) = (entry.decoder_kind(), self.options.max_memory) else { return true };
+        let device = Cpu { threads: THREADS, isa: Isa::SCALAR };
+        let need = decoding_bytes(entry, [self.options.height, self.options.width], &device);
+        match self.least.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, least)) => *least = need.min(*least),
+            None => self.least.push((kind, need)),
+        }
+        need <= most
+    }
+
+    /// Whether every kind of decoder has one left.
+    ///
+    /// # Errors
+    /// When one has not: with the bytes that its smallest takes.
+    pub fn finish(self) -> Result<(), OptionError> {
+        let most = self.options.max_memory.unwrap_or(u64::MAX);
+        match self.least.iter().find(|(_, least)| *least > most) {
+            Some((kind, least)) => Err(OptionError(format!("max-memory: `{kind}` takes at least {least} bytes, found {most}"))),
+            None => Ok(()),
         }
     }
-    Ok(plan.entries.iter().map(|e| !DECODERS.iter().any(|name| is_decoder(e, name)) || need(e) <= most).collect())
 }

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use fcdm_compiler::checkpoint::{Checkpoint, Weights};
-use serde::Deserialize;
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 
+use super::fields::Fields;
 use super::graph::Graph;
 use super::kl::{self, Kl};
-use super::tiny::{self, Half, Naming, Tiny};
-use super::{Autoencoder, Network};
+use super::tiny::{self, Naming, Tiny};
+use super::{Autoencoder, Family, Half};
 use crate::import::{ImportError, Tensors};
 
 /// diffusers' names of the weights' file, the better format first.
@@ -56,7 +56,7 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
             format!("expected halves with the same latents, found {} of the encoder and {} of the decoder", of(e), of(d)),
         ));
     }
-    Ok(Autoencoder { network: Network::Graphs { encoder, decoder }, parts: Vec::new() })
+    Ok(Autoencoder { family: Family::Graphs { encoder, decoder }, parts: Vec::new() })
 }
 
 /// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a directory with the two halves
@@ -81,42 +81,38 @@ fn wrong(file: &Path, message: impl Into<String>) -> ImportError {
     ImportError::Config { file: file.display().to_string(), message: message.into() }
 }
 
-/// The class that `config.json` names.
-#[derive(Deserialize)]
-struct Class {
-    #[serde(rename = "_class_name")]
-    name: String,
+/// diffusers' classes.
+#[derive(Clone, Copy)]
+enum Class {
+    Kl,
+    Tiny,
 }
 
 fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let config = folder.join(CONFIG);
     let text = config_text(&config)?;
-    let class: Class = serde_json::from_str(&text).map_err(|e| wrong(&config, format!("expected an autoencoder's description: {e}")))?;
+    let config_wrong = |text: String| wrong(&config, text);
+    let mut fields = Fields::parse(&text).map_err(config_wrong)?;
+    let class = fields.class(&[("AutoencoderKL", Class::Kl), ("AutoencoderTiny", Class::Tiny)]).map_err(config_wrong)?;
     let found = weights.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
     let file = found.ok_or_else(|| wrong(folder, format!("expected {} or {}, found neither", DIFFUSERS[0], DIFFUSERS[1])))?;
-    let checkpoint = Checkpoint::open(&file, Weights::Auto)?;
+    let checkpoint = Checkpoint::open(&file, StateDict::Auto)?;
     let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
-    match class.name.as_str() {
-        "AutoencoderKL" => {
-            let read: kl::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
-            read.validate().map_err(|e| wrong(&config, e))?;
-            let kl = Kl::new(read, &shape, prefix);
+    match class {
+        Class::Kl => {
+            let kl = Kl::new(kl::Config::read(fields).map_err(config_wrong)?, &shape, prefix);
             let list = kl.parameters().to_vec();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderKL", prefix, list)?];
-            Ok(Autoencoder { network: Network::Kl(Box::new(kl)), parts })
+            Ok(Autoencoder { family: Family::Kl(Box::new(kl)), parts })
         }
-        "AutoencoderTiny" => {
-            let read: tiny::Config = serde_json::from_str(&text).map_err(|e| wrong(&config, e.to_string()))?;
-            read.validate().map_err(|e| wrong(&config, e))?;
+        Class::Tiny => {
+            tiny::check_structure(&mut fields).map_err(config_wrong)?;
             let half = |half| Tiny::from_shapes(&shape, half, Naming::Diffusers, prefix).map_err(|e| wrong(&file, e));
             let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
+            tiny::check_sizes(fields, &encoder, &decoder).map_err(config_wrong)?;
             let list = [encoder.parameters(), decoder.parameters()].concat();
             let parts = vec![Tensors::new(checkpoint, "AutoencoderTiny", prefix, list)?];
             two_halves(Some(encoder), Some(decoder), parts, &file.display().to_string())
-        }
-        other => {
-            let name: String = other.chars().take(60).flat_map(char::escape_debug).collect();
-            Err(wrong(&config, format!("_class_name: expected AutoencoderKL or AutoencoderTiny, found `{name}`")))
         }
     }
 }
@@ -161,7 +157,7 @@ fn halves(folder: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 
 /// A file that is one half, and the other beside it.
 fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let checkpoint = Checkpoint::open(path, Weights::Auto)?;
+    let checkpoint = Checkpoint::open(path, StateDict::Auto)?;
     let decoder = match (checkpoint.tensor("0.weight"), checkpoint.tensor("1.weight")) {
         (Some(_), _) => false,
         (None, Some(_)) => true,
@@ -179,7 +175,7 @@ fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, Weights::Auto)).transpose();
+    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, StateDict::Auto)).transpose();
     taesd(open(encoder)?, open(decoder)?, prefix)
 }
 
@@ -192,17 +188,17 @@ fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> 
 /// If there is neither.
 pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let mut parts = Vec::new();
-    let mut read = |checkpoint: Option<Checkpoint>, half, name: &str| -> Result<Option<Tiny>, ImportError> {
+    let mut read = |checkpoint: Option<Checkpoint>, half: Half| -> Result<Option<Tiny>, ImportError> {
         let Some(checkpoint) = checkpoint else { return Ok(None) };
         let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
-        let prefix = format!("{prefix}{name}.");
+        let prefix = format!("{prefix}{half}.");
         let tiny = Tiny::from_shapes(&shape, half, Naming::Index, &prefix);
         let tiny = tiny.map_err(|message| ImportError::Config { file: checkpoint.file().to_owned(), message })?;
         let list = tiny.parameters().to_vec();
         parts.push(Tensors::new(checkpoint, "TAESD", &prefix, list)?);
         Ok(Some(tiny))
     };
-    let (encoder, decoder) = (read(encoder, Half::Encoder, "encoder")?, read(decoder, Half::Decoder, "decoder")?);
+    let (encoder, decoder) = (read(encoder, Half::Encoder)?, read(decoder, Half::Decoder)?);
     let file = parts.last().expect("there is a half").checkpoint().file().to_owned();
     two_halves(encoder, decoder, parts, &file)
 }
@@ -218,5 +214,6 @@ fn two_halves(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>,
             format!("expected halves with equally many latent channels, found {e} of the encoder and {d} of the decoder"),
         ));
     }
-    Ok(Autoencoder { network: Network::Tiny { encoder, decoder }, parts })
+    let [encoder, decoder] = [encoder, decoder].map(|half| half.map(Box::new));
+    Ok(Autoencoder { family: Family::Tiny { encoder, decoder }, parts })
 }

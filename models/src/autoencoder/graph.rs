@@ -13,7 +13,7 @@ use fcdm_ir::ops::{Add, Scale};
 use fcdm_ir::resample::upsample_bilinear;
 use fcdm_ir::{Builder, Function, Type, Value};
 
-use super::tiny::{Half, PICTURE_CHANNELS};
+use super::{Half, PICTURE_CHANNELS};
 use crate::graph_roles::roles;
 use crate::role::Role;
 
@@ -82,8 +82,7 @@ impl Graph {
             return Err(wrong(format!("expected {expected}, found {}", found())));
         }
         // Both halves may use the same names.
-        let name = if half == Half::Encoder { "encoder" } else { "decoder" };
-        let (path, input, prefix) = (path.to_owned(), input.clone(), format!("{prefix}{name}."));
+        let (path, input, prefix) = (path.to_owned(), input.clone(), format!("{prefix}{half}."));
         let roles = roles(probe.function(), &[]);
         Ok(Graph { path, half, input, latent_channels, factor, scale, prefix, probe, roles })
     }
@@ -139,11 +138,11 @@ impl Graph {
         };
         let size = [height * times, width * times];
         let onnx = at(&self.path, &self.input, channels, size).map_err(|e| e.to_string())?;
-        let (name, input, result) = match self.half {
-            Half::Encoder => ("encode", "picture", "mean"),
-            Half::Decoder => ("decode", "latent", "picture"),
+        let (input, result) = match self.half {
+            Half::Encoder => ("picture", "mean"),
+            Half::Decoder => ("latent", "picture"),
         };
-        let mut b = Builder::new(name);
+        let mut b = Builder::new(self.half.entry_name().to_string());
         let mut x = b.input(input, Type::f32([1, size[0], size[1], channels]));
         if self.half == Half::Decoder && self.scale != 1.0 {
             x = b.one(Scale { by: 1.0 / self.scale }, &[x]);

@@ -11,10 +11,11 @@ mod config;
 use fcdm_ir::ops::{Clamp, Exp, Offset, Scale, Split, UpsampleNearest};
 use fcdm_ir::{Function, Type};
 
+use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Place;
-use blocks::{Level, Mid, Norm, norm_silu};
+use crate::role::Region;
+use blocks::{Level, Mid, Norm, Shapes, norm_silu};
 pub use config::Config;
 
 /// Bounds of the posterior's log-variance.
@@ -26,17 +27,19 @@ pub struct Kl {
     config: Config,
     /// What the IR's names of weights have before those of the file.
     prefix: String,
-    encoder: Half,
-    decoder: Half,
-    /// `quant_conv` and `post_quant_conv`, if there are such.
-    quant: Option<[Layer; 2]>,
+    encoder: Coder,
+    decoder: Coder,
+    /// Behind the encoder, if there is such.
+    quant: Option<Layer>,
+    /// Before the decoder.
+    post_quant: Option<Layer>,
     /// Encoder and decoder, then what stands between.
     parameters: Vec<Parameter>,
 }
 
-/// Encoder or decoder.
+/// Layers of encoder or decoder.
 #[derive(Clone, Debug, PartialEq)]
-struct Half {
+struct Coder {
     conv_in: Layer,
     /// In the order of the data.
     levels: Vec<Level>,
@@ -46,16 +49,16 @@ struct Half {
 }
 
 impl Kl {
-    /// Takes what the configuration does not say from the names and shapes in the file.
-    pub fn new(config: Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>, prefix: &str) -> Kl {
+    /// What attention is called, which the configuration does not say, is told by the names and shapes in the file.
+    pub fn new(config: Config, shape: Shapes<'_>, prefix: &str) -> Kl {
         let mut parameters = Vec::new();
         let d = &mut Declaration::new(&mut parameters);
-        let encoder = Half::encoder(d, &config, shape);
-        let decoder = Half::decoder(d, &config, shape);
+        let encoder = Coder::encoder(d, &config, shape);
+        let decoder = Coder::decoder(d, &config, shape);
         let z = config.latent_channels;
-        let quant = shape("quant_conv.weight")
-            .map(|_| [("quant_conv", 2 * z), ("post_quant_conv", z)].map(|(name, width)| d.pointwise(name, width, width, true)));
-        Kl { config, prefix: prefix.to_owned(), encoder, decoder, quant, parameters }
+        let quant = config.use_quant_conv.then(|| d.pointwise("quant_conv", 2 * z, 2 * z, true));
+        let post_quant = config.use_post_quant_conv.then(|| d.pointwise("post_quant_conv", z, z, true));
+        Kl { config, prefix: prefix.to_owned(), encoder, decoder, quant, post_quant, parameters }
     }
 
     /// The configuration.
@@ -79,14 +82,14 @@ impl Kl {
     /// `@decode(latent [1,h,w,C]) -> picture [1,fh,fw,3]`.
     pub fn decode(&self, height: usize, width: usize) -> Function {
         let (c, half) = (&self.config, &self.decoder);
-        let mut wiring = Wiring::new("decode", &self.prefix);
+        let mut wiring = Wiring::new(Half::Decoder.entry_name(), &self.prefix);
         let net = &mut wiring;
         let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
         let mut x = net.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
-        if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            x = net.b.one(Offset { by: shift }, &[x]);
+        if c.shift_factor != 0.0 {
+            x = net.b.one(Offset { by: c.shift_factor }, &[x]);
         }
-        if let Some([_, post_quant]) = &self.quant {
+        if let Some(post_quant) = &self.post_quant {
             x = net.layer(post_quant, x);
         }
         x = net.layer(&half.conv_in, x);
@@ -107,9 +110,9 @@ impl Kl {
     /// `@encode(picture [1,fh,fw,3]) -> mean, std [1,h,w,C]`, of the posterior; height and width are those of the latents.
     pub fn encode(&self, height: usize, width: usize) -> Function {
         let (c, f, half) = (&self.config, self.config.factor(), &self.encoder);
-        let mut wiring = Wiring::new("encode", &self.prefix);
+        let mut wiring = Wiring::new(Half::Encoder.entry_name(), &self.prefix);
         let net = &mut wiring;
-        let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, c.in_channels]));
+        let mut x = net.b.input("picture", Type::f32([1, f * height, f * width, PICTURE_CHANNELS]));
         x = net.layer(&half.conv_in, x);
         for level in &half.levels {
             x = level.resnets(net, x);
@@ -121,13 +124,13 @@ impl Kl {
         x = half.mid.apply(net, x);
         x = norm_silu(net, &half.norm_out, x);
         x = net.layer(&half.conv_out, x);
-        if let Some([quant, _]) = &self.quant {
+        if let Some(quant) = &self.quant {
             x = net.layer(quant, x);
         }
         let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
         let mut mean = halves[0];
-        if let Some(shift) = c.shift_factor.filter(|&s| s != 0.0) {
-            mean = net.b.one(Offset { by: -shift }, &[mean]);
+        if c.shift_factor != 0.0 {
+            mean = net.b.one(Offset { by: -c.shift_factor }, &[mean]);
         }
         let mean = net.b.one(Scale { by: c.scaling_factor }, &[mean]);
         let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
@@ -138,12 +141,12 @@ impl Kl {
     }
 }
 
-impl Half {
+impl Coder {
     /// Widths and levels from the highest resolution to the lowest.
-    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Half {
+    fn encoder(d: &mut Declaration<'_>, c: &Config, shape: Shapes<'_>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let conv_in = d.at(Place::Input).conv3x3("encoder.conv_in", first, c.in_channels, true);
+        let conv_in = d.at(Region::Input).conv3x3("encoder.conv_in", first, PICTURE_CHANNELS, true);
         let (mut levels, mut from) = (Vec::new(), first);
         for (i, &w) in widths.iter().enumerate() {
             let mut level = Level::declared(d, format!("encoder.down_blocks.{i}"), c.layers_per_block, [from, w], norm);
@@ -152,18 +155,18 @@ impl Half {
             levels.push(level);
             from = w;
         }
-        let mid = Mid::declared(d, "encoder", last, shape, norm);
+        let mid = Mid::declared(d, "encoder", last, c.mid_block_add_attention.then_some(shape), norm);
         let norm_out = norm.declared(d, "encoder.conv_norm_out", last);
-        let conv_out = d.at(Place::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
-        Half { conv_in, levels, mid, norm_out, conv_out }
+        let conv_out = d.at(Region::Output).conv3x3("encoder.conv_out", 2 * c.latent_channels, last, true);
+        Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 
     /// Back again; every level has one resnet more.
-    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Half {
+    fn decoder(d: &mut Declaration<'_>, c: &Config, shape: Shapes<'_>) -> Coder {
         let (norm, widths) = (Norm::of(c), &c.block_out_channels);
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let conv_in = d.at(Place::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
-        let mid = Mid::declared(d, "decoder", last, shape, norm);
+        let conv_in = d.at(Region::Input).conv3x3("decoder.conv_in", last, c.latent_channels, true);
+        let mid = Mid::declared(d, "decoder", last, c.mid_block_add_attention.then_some(shape), norm);
         let (mut levels, mut from) = (Vec::new(), last);
         for (i, &w) in widths.iter().rev().enumerate() {
             let mut level = Level::declared(d, format!("decoder.up_blocks.{i}"), c.layers_per_block + 1, [from, w], norm);
@@ -173,7 +176,7 @@ impl Half {
             from = w;
         }
         let norm_out = norm.declared(d, "decoder.conv_norm_out", first);
-        let conv_out = d.at(Place::Output).conv3x3("decoder.conv_out", c.out_channels, first, true);
-        Half { conv_in, levels, mid, norm_out, conv_out }
+        let conv_out = d.at(Region::Output).conv3x3("decoder.conv_out", PICTURE_CHANNELS, first, true);
+        Coder { conv_in, levels, mid, norm_out, conv_out }
     }
 }

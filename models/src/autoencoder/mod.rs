@@ -7,15 +7,18 @@
 //! - [`open`]: telling them apart and reading them; [`entries`]: their entry points.
 
 pub mod entries;
+mod fields;
 mod files;
 pub mod graph;
 pub mod kl;
 pub mod tiny;
 
+use std::fmt;
 use std::ops::Range;
 
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::Function;
+use fcdm_runtime::entry_name::{DecoderKind, EntryName};
 
 pub use files::{open, open_all, taesd};
 
@@ -31,15 +34,46 @@ pub const PREFIX: &str = "vae.";
 /// The same of a second one, for previews.
 pub const PREVIEW_PREFIX: &str = "preview.";
 
+/// RGB.
+pub const PICTURE_CHANNELS: usize = 3;
+
+/// Which half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Picture to latents.
+    Encoder,
+    /// Latents to picture.
+    Decoder,
+}
+
+impl Half {
+    /// The name of its function.
+    pub fn entry_name(self) -> EntryName {
+        match self {
+            Half::Encoder => EntryName::Encode,
+            Half::Decoder => EntryName::Decode(DecoderKind::Own, None),
+        }
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Half::Encoder => "encoder",
+            Half::Decoder => "decoder",
+        })
+    }
+}
+
 /// An autoencoder in files: every tensor is there and has its shape.
 pub struct Autoencoder {
-    network: Network,
+    family: Family,
     /// The files' parameters, but for ONNX models.
     parts: Vec<Tensors>,
 }
 
-enum Network {
-    Tiny { encoder: Option<Tiny>, decoder: Option<Tiny> },
+enum Family {
+    Tiny { encoder: Option<Box<Tiny>>, decoder: Option<Box<Tiny>> },
     Kl(Box<Kl>),
     Graphs { encoder: Option<Box<Graph>>, decoder: Option<Box<Graph>> },
 }
@@ -47,44 +81,44 @@ enum Network {
 impl Autoencoder {
     /// What people call it.
     pub fn family(&self) -> &'static str {
-        match self.network {
-            Network::Tiny { .. } => "TAESD",
-            Network::Kl(_) => "AutoencoderKL",
-            Network::Graphs { .. } => "ONNX",
+        match self.family {
+            Family::Tiny { .. } => "TAESD",
+            Family::Kl(_) => "AutoencoderKL",
+            Family::Graphs { .. } => "ONNX",
         }
     }
 
     /// Of an ONNX autoencoder, which has one half at least.
     fn graphs(&self) -> impl Iterator<Item = &Graph> {
         let halves =
-            if let Network::Graphs { encoder, decoder } = &self.network { [encoder.as_deref(), decoder.as_deref()] } else { [None; 2] };
+            if let Family::Graphs { encoder, decoder } = &self.family { [encoder.as_deref(), decoder.as_deref()] } else { [None; 2] };
         halves.into_iter().flatten()
     }
 
     /// Channels of the latents.
     pub fn latent_channels(&self) -> usize {
-        match &self.network {
-            Network::Tiny { encoder, decoder } => encoder.as_ref().or(decoder.as_ref()).expect("there is a half").latent_channels(),
-            Network::Kl(kl) => kl.config().latent_channels,
-            Network::Graphs { .. } => self.graphs().next().expect("there is a half").latent_channels(),
+        match &self.family {
+            Family::Tiny { encoder, decoder } => encoder.as_ref().or(decoder.as_ref()).expect("there is a half").latent_channels(),
+            Family::Kl(kl) => kl.config().latent_channels,
+            Family::Graphs { .. } => self.graphs().next().expect("there is a half").latent_channels(),
         }
     }
 
     /// Pixels of a picture that a latent stands for, along either axis.
     pub fn factor(&self) -> usize {
-        match &self.network {
-            Network::Tiny { .. } => tiny::FACTOR,
-            Network::Kl(kl) => kl.config().factor(),
-            Network::Graphs { .. } => self.graphs().next().expect("there is a half").factor(),
+        match &self.family {
+            Family::Tiny { .. } => tiny::FACTOR,
+            Family::Kl(kl) => kl.config().factor(),
+            Family::Graphs { .. } => self.graphs().next().expect("there is a half").factor(),
         }
     }
 
     /// The greatest number of values per latent position that a layer gives.
     pub fn widest(&self) -> usize {
-        match &self.network {
-            Network::Tiny { encoder, decoder } => encoder.iter().chain(decoder).map(Tiny::widest).max().unwrap_or(0),
-            Network::Kl(kl) => kl.widest(),
-            Network::Graphs { .. } => self.graphs().map(Graph::widest).max().unwrap_or(0),
+        match &self.family {
+            Family::Tiny { encoder, decoder } => encoder.iter().chain(decoder).map(|half| half.widest()).max().unwrap_or(0),
+            Family::Kl(kl) => kl.widest(),
+            Family::Graphs { .. } => self.graphs().map(Graph::widest).max().unwrap_or(0),
         }
     }
 
@@ -93,10 +127,10 @@ impl Autoencoder {
     /// # Errors
     /// One line, if the files have no decoder, or an ONNX model not at that size.
     pub fn decode(&self, height: usize, width: usize) -> Result<Function, String> {
-        let function = match &self.network {
-            Network::Tiny { decoder, .. } => decoder.as_ref().map(|d| Ok(d.function(height, width))),
-            Network::Kl(kl) => Some(Ok(kl.decode(height, width))),
-            Network::Graphs { decoder, .. } => decoder.as_ref().map(|d| d.function(height, width)),
+        let function = match &self.family {
+            Family::Tiny { decoder, .. } => decoder.as_ref().map(|d| Ok(d.function(height, width))),
+            Family::Kl(kl) => Some(Ok(kl.decode(height, width))),
+            Family::Graphs { decoder, .. } => decoder.as_ref().map(|d| d.function(height, width)),
         };
         function.unwrap_or_else(|| Err("vae: the decoder is missing".to_owned()))
     }
@@ -107,10 +141,10 @@ impl Autoencoder {
     /// # Errors
     /// One line, if the files have no encoder, or an ONNX model not at that size.
     pub fn encode(&self, height: usize, width: usize) -> Result<Function, String> {
-        let function = match &self.network {
-            Network::Tiny { encoder, .. } => encoder.as_ref().map(|e| Ok(e.function(height, width))),
-            Network::Kl(kl) => Some(Ok(kl.encode(height, width))),
-            Network::Graphs { encoder, .. } => encoder.as_ref().map(|e| e.function(height, width)),
+        let function = match &self.family {
+            Family::Tiny { encoder, .. } => encoder.as_ref().map(|e| Ok(e.function(height, width))),
+            Family::Kl(kl) => Some(Ok(kl.encode(height, width))),
+            Family::Graphs { encoder, .. } => encoder.as_ref().map(|e| e.function(height, width)),
         };
         function.unwrap_or_else(|| Err("encoder: the autoencoder's files have none".to_owned()))
     }

@@ -6,11 +6,13 @@
 
 use fcdm_ir::ops::{Add, Clamp, Offset, Relu, Scale, Tanh, UpsampleNearest};
 use fcdm_ir::{Function, Type, Value};
-use serde::Deserialize;
+use serde_json::json;
 
+use super::fields::{Fields, Wrong};
+use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Place;
+use crate::role::Region;
 
 /// Pixels of a picture that a latent stands for, along either axis.
 pub const FACTOR: usize = 8;
@@ -21,15 +23,6 @@ const EPS: f64 = 1e-5;
 
 /// Latents are bounded before they are decoded: `BOUND * tanh(x / BOUND)`.
 const BOUND: f64 = 3.0;
-
-/// Which half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Picture to latents.
-    Encoder,
-    /// Latents to picture.
-    Decoder,
-}
 
 /// How a file names the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,46 +44,41 @@ impl Naming {
     }
 }
 
-/// `config.json` of diffusers' `AutoencoderTiny`: the fields that the tensors do not say and that may be otherwise. The rest
-/// of the file is passed over.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Config {
-    /// The activation of the blocks.
-    #[serde(default = "relu")]
-    pub act_fn: String,
-    /// What the denoiser's latents are the autoencoder's times.
-    #[serde(default = "one")]
-    pub scaling_factor: f64,
-    /// What is subtracted from the autoencoder's latents before that.
-    #[serde(default)]
-    pub shift_factor: Option<f64>,
-}
-
-fn relu() -> String {
-    "relu".to_owned()
-}
-fn one() -> f64 {
-    1.0
-}
-
-impl Config {
-    /// The family is trained on latents as denoisers see them.
-    ///
-    /// # Errors
-    /// One line, for what no file of the family has: field, expected, found.
-    pub fn validate(&self) -> Result<(), String> {
-        let wrong = |field: &str, expected: &str, found: String| Err(format!("{field}: expected {expected}, found {found}"));
-        if self.act_fn != "relu" {
-            return wrong("act_fn", "relu", self.act_fn.chars().take(60).flat_map(char::escape_debug).collect());
-        }
-        if self.scaling_factor != 1.0 {
-            return wrong("scaling_factor", "1", self.scaling_factor.to_string());
-        }
-        match self.shift_factor {
-            Some(shift) if shift != 0.0 => wrong("shift_factor", "0", shift.to_string()),
-            _ => Ok(()),
-        }
+/// Of diffusers' `config.json`, the fields that do not depend on sizes: the structure is fixed, and the family is trained on latents
+/// as denoisers see them.
+///
+/// # Errors
+/// One line: field, expected, found.
+pub(super) fn check_structure(fields: &mut Fields) -> Result<(), Wrong> {
+    fields.shared()?;
+    // What pictures of latents are made with.
+    for name in ["latent_magnitude", "latent_shift"] {
+        fields.passed_over(name);
     }
+    for (name, expected) in [
+        ("act_fn", json!("relu")),
+        ("upsample_fn", json!("nearest")),
+        ("upsampling_scaling_factor", json!(2)),
+        ("num_encoder_blocks", json!([1, 3, 3, 3])),
+        ("num_decoder_blocks", json!([3, 3, 3, 1])),
+        ("scaling_factor", json!(1)),
+        ("shift_factor", json!(0)),
+    ] {
+        fields.fixed(name, &expected)?;
+    }
+    Ok(())
+}
+
+/// The rest, which must say what the tensors do.
+///
+/// # Errors
+/// As [`check_structure`].
+pub(super) fn check_sizes(mut fields: Fields, encoder: &Tiny, decoder: &Tiny) -> Result<(), Wrong> {
+    fields.fixed("latent_channels", &json!(decoder.latent_channels()))?;
+    fields.fixed("encoder_block_out_channels", &json!(encoder.stages))?;
+    fields.fixed("decoder_block_out_channels", &json!(decoder.stages))?;
+    fields.fixed("block_out_channels", &json!(decoder.stages))?;
+    fields.finish()
 }
 
 /// What is at an index of the sequence.
@@ -151,6 +139,8 @@ pub struct Tiny {
     output: usize,
     /// Channels of the widest layer.
     width: usize,
+    /// Those of the blocks, by resolution.
+    stages: Vec<usize>,
 }
 
 impl Tiny {
@@ -167,9 +157,9 @@ impl Tiny {
                 let i = input.map_or_else(|| "I".to_owned(), |n| n.to_string());
                 Err(format!("tensor `{name}`: expected shape [O, {i}, 3, 3], found {found:?}"))
             }
-            None => Err(format!("tensor `{name}` is missing: is this {} of the TAESD family?", half.article())),
+            None => Err(format!("tensor `{name}` is missing: is this the {half} of a TAESD?")),
         };
-        let (mut steps, mut parameters) = (Vec::new(), Vec::new());
+        let (mut steps, mut parameters, mut stages) = (Vec::new(), Vec::new(), Vec::new());
         let (mut first, mut channels, mut width) = (None, None, 0);
         // Input and output channels of the next layer, by its first weight.
         let mut sizes = |name: &str| {
@@ -185,17 +175,20 @@ impl Tiny {
                 Kind::Relu => Step::Relu,
                 Kind::Upsample => Step::Upsample,
                 Kind::Convolution { stride, bias } => {
-                    let place = match index {
-                        last if last + 1 == kinds.len() => Place::Output,
+                    let region = match index {
+                        last if last + 1 == kinds.len() => Region::Output,
                         // The decoder begins by bounding the latents.
-                        0 | 1 => Place::Input,
-                        _ => Place::Trunk,
+                        0 | 1 => Region::Input,
+                        _ => Region::Trunk,
                     };
                     let [i, o] = sizes(&format!("{}.weight", key()))?;
-                    Step::Convolution(d.at(place).convolution(&key(), [o, i], bias, stride, [1; 4]))
+                    Step::Convolution(d.at(region).convolution(&key(), [o, i], bias, stride, [1; 4]))
                 }
                 Kind::Block => {
                     let [i, o] = sizes(&format!("{}.conv.0.weight", key()))?;
+                    if kinds[index - 1] != BLOCK {
+                        stages.push(o);
+                    }
                     let pool = shape(&format!("{}.pool.0.weight", key())).is_some();
                     Step::Block(Box::new(Block::declared(d, key(), i, o, pool)))
                 }
@@ -206,7 +199,7 @@ impl Tiny {
         if pixels != PICTURE_CHANNELS {
             return Err(format!("{what}: expected {PICTURE_CHANNELS} channels, found {pixels}"));
         }
-        Ok(Tiny { half, prefix: prefix.to_owned(), steps, parameters, input, output, width })
+        Ok(Tiny { half, prefix: prefix.to_owned(), steps, parameters, input, output, width, stages })
     }
 
     /// Channels of the latents.
@@ -227,11 +220,11 @@ impl Tiny {
     /// `@encode(picture [1,H,W,3]) -> mean [1,H/8,W/8,C]` or `@decode(latent [1,h,w,C]) -> picture [1,8h,8w,3]`, pictures in
     /// [-1,1]. `height` and `width` are those of the latents.
     pub fn function(&self, height: usize, width: usize) -> Function {
-        let (name, input, result, scale) = match self.half {
-            Half::Encoder => ("encode", "picture", "mean", FACTOR),
-            Half::Decoder => ("decode", "latent", "picture", 1),
+        let (input, result, scale) = match self.half {
+            Half::Encoder => ("picture", "mean", FACTOR),
+            Half::Decoder => ("latent", "picture", 1),
         };
-        let mut net = Wiring::new(name, &self.prefix);
+        let mut net = Wiring::new(self.half.entry_name(), &self.prefix);
         let mut x = net.b.input(input, Type::f32([1, height * scale, width * scale, self.input]));
         if self.half == Half::Encoder {
             x = net.b.one(Scale { by: 0.5 }, &[x]);
@@ -246,18 +239,6 @@ impl Tiny {
             x = net.b.one(Offset { by: -1.0 }, &[x]);
         }
         net.b.finish(vec![(result.to_owned(), x)])
-    }
-}
-
-/// RGB.
-pub const PICTURE_CHANNELS: usize = 3;
-
-impl Half {
-    fn article(self) -> &'static str {
-        match self {
-            Half::Encoder => "an encoder",
-            Half::Decoder => "a decoder",
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use fcdm_passes::Report;
 use serde_json::{Value, json};
 
 use super::Networks;
+use crate::autoencoder::Half;
 use crate::fcdm;
 use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
 use crate::import::Survey;
@@ -43,7 +44,7 @@ pub(super) fn report(networks: Networks<'_>, options: &Options, passes: &Report)
         parameters.push(("autoencoder".to_owned(), a.count()));
         let cost = |f: Function| fcdm_ir::graph::cost(&f).macs;
         let decode = options.decoder.then(|| a.decode(options.height, options.width).ok()).flatten();
-        macs.extend(decode.map(|f| ("decode".to_owned(), cost(f))));
+        macs.extend(decode.map(|f| (Half::Decoder.entry_name().to_string(), cost(f))));
     }
     json!({
         "precision": options.precision.name(),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use fcdm_compiler::assemble::Assembly;
+use fcdm_compiler::compiled::BuildError;
 use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
 use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write};
 
@@ -51,7 +52,7 @@ pub(super) fn write_tensors<'a>(
     let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
     let written = write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress);
     match (written, failed.take()) {
-        (_, Some(e)) => Err(e.into()),
+        (_, Some(e)) => Err(BuildError::from(e).into()),
         (Err(WriteError::Cancelled { .. }), None) => Err(CompileError::Cancelled),
         (Err(e), None) => Err(e.into()),
         (Ok(checksum), None) => Ok(checksum),

@@ -2,10 +2,11 @@
 
 use fcdm_ir::flow::depends;
 use fcdm_ir::{Function, Type};
+use fcdm_runtime::entry_name::EntryName;
 
 use super::config::Config;
 use super::network::parameters;
-use crate::role::{LayerKind, Place, Role};
+use crate::role::{LayerKind, Region, Role};
 
 /// Parameters by kind of layer, in order of first appearance.
 pub fn parameters_by_part(cfg: &Config) -> Vec<(&'static str, u64)> {
@@ -19,14 +20,14 @@ pub fn parameters_by_part(cfg: &Config) -> Vec<(&'static str, u64)> {
 /// Multiply-accumulates of one call of a network's function by stage (first component of the layer's name); the
 /// work that does not see the image, its first input, is under `condition`.
 pub fn macs_by_stage(f: &Function) -> Vec<(String, u64)> {
-    let mut stages = Vec::new();
+    let (mut stages, condition) = (Vec::new(), EntryName::Condition.to_string());
     let sees_image = depends(f, |v| v == f.inputs()[0]);
     for inst in f.insts() {
         let x: Vec<&Type> = inst.operands.iter().map(|&v| f.ty(v)).collect();
         let y: Vec<&Type> = inst.results.iter().map(|&v| f.ty(v)).collect();
         let macs = inst.op.cost(&x, &y).macs;
         let (value, name) = (inst.results[0], &f.value(inst.results[0]).name);
-        let stage = if sees_image[value.index()] { name.split('.').next().unwrap_or(name) } else { "condition" };
+        let stage = if sees_image[value.index()] { name.split('.').next().unwrap_or(name) } else { &condition };
         if macs > 0 {
             add(&mut stages, stage.to_owned(), macs);
         }
@@ -42,11 +43,11 @@ fn add<K: PartialEq>(list: &mut Vec<(K, u64)>, key: K, n: u64) {
 }
 
 fn part_of(role: Role) -> &'static str {
-    match (role.place, role.layer) {
-        (Place::Timestep, _) => "timestep MLPs",
-        (Place::Class, _) => "class tables",
-        (Place::Modulation, _) => "adaLN projections",
-        (Place::Skip, _) => "skip projections",
+    match (role.region, role.layer) {
+        (Region::Timestep, _) => "timestep MLPs",
+        (Region::Class, _) => "class tables",
+        (Region::Modulation, _) => "adaLN projections",
+        (Region::Skip, _) => "skip projections",
         (_, LayerKind::Depthwise) => "depthwise convolutions",
         (_, LayerKind::Linear) => "pointwise convolutions",
         (_, LayerKind::Grn) => "GRN",

@@ -6,6 +6,7 @@ use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError};
 use fcdm_runtime::artifact::{ModelInfo, Prediction};
 use fcdm_runtime::check::MAX_COUNT;
+use fcdm_runtime::entry_name::EntryName;
 
 use super::config::Config;
 use super::import::Import;
@@ -30,9 +31,9 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
     }
     let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
-    let take = |m: &Module, name: &str| m.function(name).expect("hoisting splits every FCDM").clone();
+    let take = |m: &Module, name: EntryName| m.function(&name.to_string()).expect("hoisting splits every FCDM").clone();
     let (wide, _) = options.optimised(at(CONDITION_ROWS), &mut |_, _| {})?;
-    let condition = EntryPoint::new(take(&wide, "condition"), CONDITION_ROWS);
+    let condition = EntryPoint::new(take(&wide, EntryName::Condition), CONDITION_ROWS);
     let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
     let mut compiled = Compiled { entries: vec![condition], weights, report: None };
     for &batch in &options.batches {
@@ -40,7 +41,7 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
         let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
         let (m, report) = options.optimised(at(batch), watch)?;
         compiled.report.get_or_insert(report);
-        compiled.entries.push(EntryPoint::new(take(&m, "denoise"), batch));
+        compiled.entries.push(EntryPoint::new(take(&m, EntryName::Denoise), batch));
     }
     Ok(compiled)
 }

@@ -5,7 +5,7 @@
 use fcdm_runtime::rng::{Purpose, Stream, normals, uniform};
 
 use crate::parameter::Parameter;
-use crate::role::{LayerKind, Part, Place, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Role};
 
 /// Standard deviation of embeddings.
 const EMBEDDING_DEVIATION: f32 = 0.02;
@@ -13,17 +13,17 @@ const EMBEDDING_DEVIATION: f32 = 0.02;
 /// Values of a parameter, in checkpoint order. `index` is its position in [`super::parameters`].
 pub fn initialise(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
     let stream = Stream { purpose: Purpose::Weights, item: index as u32, step: 0 };
-    let Role { layer, part, place } = p.role;
-    match (layer, part, place) {
-        (_, Part::Bias, _) | (LayerKind::Grn, ..) | (.., Place::Modulation | Place::Output) => vec![0.0; p.count()],
-        (LayerKind::Norm, Part::Weight, _) => vec![1.0; p.count()],
-        (.., Place::Timestep | Place::Class) => {
+    let Role { layer, part, region } = p.role;
+    match (layer, part, region) {
+        (_, ParameterKind::Bias, _) | (LayerKind::Grn, ..) | (.., Region::Modulation | Region::Output) => vec![0.0; p.count()],
+        (LayerKind::Norm, ParameterKind::Weight, _) => vec![1.0; p.count()],
+        (.., Region::Timestep | Region::Class) => {
             let mut values = vec![0.0; p.count()];
             normals(seed, stream, &mut values);
             values.iter_mut().for_each(|v| *v *= EMBEDDING_DEVIATION);
             values
         }
-        (.., Place::Input | Place::Trunk | Place::Skip) => {
+        (.., Region::Input | Region::Trunk | Region::Skip) => {
             let bound = glorot_bound(p);
             (0..p.count() as u64).map(|i| (bound * (2.0 * uniform(seed, stream, i) - 1.0)) as f32).collect()
         }
@@ -35,7 +35,7 @@ pub fn initialise(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
 fn glorot_bound(p: &Parameter) -> f64 {
     let s = &p.shape;
     let taps: usize = s[2..].iter().product();
-    let (fan_in, fan_out) = if p.role.place == Place::Input { (s[1] * taps, s[0]) } else { (s[1] * taps, s[0] * taps) };
+    let (fan_in, fan_out) = if p.role.region == Region::Input { (s[1] * taps, s[0]) } else { (s[1] * taps, s[0] * taps) };
     (6.0 / (fan_in + fan_out) as f64).sqrt()
 }
 

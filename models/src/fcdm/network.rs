@@ -6,7 +6,7 @@ use fcdm_ir::{DType, Function, Type, Value};
 use super::config::{Config, FREQUENCIES, STAGES};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Place;
+use crate::role::Region;
 
 /// Epsilon of every LayerNorm and GRN.
 const EPS: f64 = 1e-6;
@@ -75,21 +75,21 @@ impl Fcdm {
         let d = &mut Declaration::new(list);
         let [w1, w2, w3] = [0, 1, 2].map(|level| cfg.width(level));
         let conditions = [0, 1, 2].map(|level| Condition::declared(d, cfg, level));
-        let first = d.at(Place::Input).conv3x3("x_embedder", w1, cfg.in_channels, true);
+        let first = d.at(Region::Input).conv3x3("x_embedder", w1, cfg.in_channels, true);
         let encoder1 = stage(d, cfg, 0);
         let down1 = d.conv3x3("down1_2.conv.0", w1 / 2, w1, false);
         let encoder2 = stage(d, cfg, 1);
         let down2 = d.conv3x3("down2_3.conv.0", w2 / 2, w2, false);
         let latent = stage(d, cfg, 2);
         let up2 = d.conv3x3("up3_2.conv.0", 2 * w3, w3, false);
-        let reduce2 = d.at(Place::Skip).pointwise("reduce_chans_2", w2, 2 * w2, true);
+        let reduce2 = d.at(Region::Skip).pointwise("reduce_chans_2", w2, 2 * w2, true);
         let decoder2 = stage(d, cfg, 3);
         let up1 = d.conv3x3("up2_1.conv.0", 2 * w2, w2, false);
-        let reduce1 = d.at(Place::Skip).pointwise("reduce_chans_1", w1, 2 * w1, true);
+        let reduce1 = d.at(Region::Skip).pointwise("reduce_chans_1", w1, 2 * w1, true);
         let decoder1 = stage(d, cfg, 4);
         let output = d.conv3x3("output_layer", w1, w1, true);
-        let modulation = d.at(Place::Modulation).linear("final_layer.adaLN_modulation.1", 2 * w1, w1);
-        let last = d.at(Place::Output).conv3x3("final_layer.conv", cfg.out_channels(), w1, true);
+        let modulation = d.at(Region::Modulation).linear("final_layer.adaLN_modulation.1", 2 * w1, w1);
+        let last = d.at(Region::Output).conv3x3("final_layer.conv", cfg.out_channels(), w1, true);
         let stages = [encoder1, encoder2, latent, decoder2, decoder1];
         Fcdm { conditions, first, stages, down: [down1, down2], up: [up2, up1], reduce: [reduce2, reduce1], output, modulation, last }
     }
@@ -141,9 +141,9 @@ impl Fcdm {
 impl Condition {
     fn declared(d: &mut Declaration<'_>, cfg: &Config, level: usize) -> Condition {
         let (w, k) = (cfg.width(level), level + 1);
-        let mut mlp = d.at(Place::Timestep);
+        let mut mlp = d.at(Region::Timestep);
         let timestep = [mlp.linear(&format!("t_embedder_{k}.mlp.0"), w, FREQUENCIES), mlp.linear(&format!("t_embedder_{k}.mlp.2"), w, w)];
-        let class = d.at(Place::Class).table(&format!("y_embedder_{k}.embedding_table"), cfg.class_rows(), w);
+        let class = d.at(Region::Class).table(&format!("y_embedder_{k}.embedding_table"), cfg.class_rows(), w);
         Condition { timestep, class }
     }
 
@@ -171,7 +171,7 @@ impl Block {
             pwconv1: d.pointwise(&format!("{name}.pwconv1"), wide, w, true),
             grn: d.grn(&format!("{name}.grn"), wide, EPS),
             pwconv2: d.pointwise(&format!("{name}.pwconv2"), w, wide, true),
-            modulation: d.at(Place::Modulation).linear(&format!("{name}.adaLN_modulation.1"), 3 * w, w),
+            modulation: d.at(Region::Modulation).linear(&format!("{name}.adaLN_modulation.1"), 3 * w, w),
             name,
         }
     }

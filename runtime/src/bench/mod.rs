@@ -31,6 +31,7 @@ use crate::arena::ArenaError;
 use crate::artifact::{Artifact, ArtifactError};
 use crate::cost::Cost;
 use crate::engine::Cpu;
+use crate::entry_name::{DecoderKind, EntryName};
 use crate::executor::{Executor, ExecutorError, Program};
 use crate::network::{Network, NetworkError};
 use crate::simd::Isa;
@@ -120,7 +121,7 @@ pub struct Report {
     /// What it occupies.
     pub memory: Memory,
     /// From nothing to the first result.
-    pub start: Start,
+    pub start: FirstResult,
     /// Every instruction set, if asked for.
     pub isas: Option<Vec<IsaProfile>>,
 }
@@ -155,7 +156,7 @@ pub struct Memory {
 
 /// How the first result came about; the parts in order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Start {
+pub struct FirstResult {
     /// Opening the artifact, and verifying every byte.
     pub open_s: f64,
     /// Checking the plan, starting threads, reserving memory.
@@ -197,7 +198,10 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let artifact = Artifact::open(path)?;
     let open_s = start.elapsed().as_secs_f64();
     let weight_bytes = artifact.tensors().map(|(_, _, _, bytes)| bytes.len() as u64).sum();
-    let name = options.entry.clone().unwrap_or_else(|| if artifact.model().is_some() { DENOISER } else { "decode" }.to_owned());
+    let name = options.entry.clone().unwrap_or_else(|| {
+        let default = if artifact.model().is_some() { EntryName::Denoise } else { EntryName::Decode(DecoderKind::Own, None) };
+        default.to_string()
+    });
     let mut held = load(artifact, &name, options)?;
     let program = Arc::clone(held.executor().program());
     let index = find(&program, &name, options.batch)?;
@@ -206,7 +210,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let repeat = options.repeat;
     let (conditions, condition) = match &mut held {
         Held::Network(network) => {
-            let entry = program.entries().iter().position(|e| e.name == "condition").expect("a network has a condition");
+            let entry = program.entries().iter().position(|e| e.is(EntryName::Condition)).expect("a network has a condition");
             let mut evaluation = Evaluation::new(&program, entry, None);
             evaluation.run(on_cpu(network));
             let first_s = start.elapsed().as_secs_f64() - loaded_s;
@@ -252,7 +256,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
         kernels: profile::by_kernel(&steps, ceiling),
         steps,
         memory: Memory { resident, arena_bytes, scratch_bytes, weight_bytes },
-        start: Start { open_s, load_s: loaded_s - open_s, condition_s, evaluation_s, total_s: loaded_s + condition_s + evaluation_s },
+        start: FirstResult { open_s, load_s: loaded_s - open_s, condition_s, evaluation_s, total_s: loaded_s + condition_s + evaluation_s },
         isas: match options.compare_isa {
             true => Some(isas::compare(&program, threads, &evaluation, repeat)?),
             false => None,
@@ -262,7 +266,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
 
 /// Makes what its users would have: a network for the denoiser, the entry point alone for any other.
 fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, BenchError> {
-    if name == DENOISER {
+    if name.parse() == Ok(EntryName::Denoise) {
         return Ok(Held::Network(Box::new(Network::new(artifact, &Cpu::new(options.threads)?)?)));
     }
     let mut plan = artifact.plan().clone();
@@ -277,9 +281,6 @@ fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, Bench
     let program = Program::load(plan, Arc::new(artifact), isa).map_err(|source| NetworkError::Plan { file, source })?;
     Ok(Held::Alone(Executor::new(Arc::new(program), options.threads)?))
 }
-
-/// The entry point that comes once for each step of a sampler.
-const DENOISER: &str = "denoise";
 
 impl Whole {
     fn new(program: &Program, entry: usize, times: Times) -> Whole {

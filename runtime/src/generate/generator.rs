@@ -11,8 +11,9 @@ use super::shown::Shown;
 #[cfg(feature = "threads")]
 use crate::artifact::Verification;
 use crate::artifact::{Artifact, ArtifactError, ModelInfo};
-use crate::autoencoder::{DECODERS, Decoder};
+use crate::autoencoder::Decoder;
 use crate::engine::{Cpu, Device};
+use crate::entry_name::DecoderKind;
 use crate::network::{Class, Guided, Network, NetworkError};
 use crate::picture::Picture;
 use crate::sampler::{Guidance, Method, Sampler};
@@ -159,15 +160,16 @@ impl Generator {
         let artifact = artifact.into();
         let network = Network::new(artifact.clone(), device)?;
         let model = network.model();
-        let decoder = |name: &'static str| match artifact.autoencoder() {
+        let decoder = |kind: DecoderKind| match artifact.autoencoder() {
             None => Ok(None),
-            Some(_) => Decoder::new(&artifact, name, [model.height, model.width], device, setup.max_memory).map(Some),
+            Some(_) => Decoder::new(&artifact, kind, [model.height, model.width], device, setup.max_memory).map(Some),
         };
-        let shown = Shown::new(decoder(DECODERS[0])?, model);
+        let shown = Shown::new(decoder(DecoderKind::Own)?, model);
         // By the decoder for previews, if there is one, else by that for pictures.
-        let cheap = artifact.plan().entries.iter().any(|e| e.name == DECODERS[1]);
+        let has_cheap = artifact.plan().entries.iter().any(|e| e.decoder_kind() == Some(DecoderKind::Preview));
+        let cheap = if has_cheap { DecoderKind::Preview } else { DecoderKind::Own };
         let preview = match setup.previews {
-            true => Shown::new(decoder(DECODERS[usize::from(cheap)])?, model),
+            true => Shown::new(decoder(cheap)?, model),
             false => None,
         };
         Ok(Generator { artifact, network, shown, preview, verdict: Verdict::default() })

@@ -84,6 +84,9 @@ impl Level {
     }
 }
 
+/// The shape of a file's tensor, by name.
+pub(super) type Shapes<'a> = &'a dyn Fn(&str) -> Option<Vec<usize>>;
+
 /// The lowest resolution.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mid {
@@ -93,9 +96,10 @@ pub(super) struct Mid {
 }
 
 impl Mid {
-    pub fn declared(d: &mut Declaration<'_>, half: &str, width: usize, shape: &dyn Fn(&str) -> Option<Vec<usize>>, norm: Norm) -> Mid {
+    /// With attention, if the shapes in the file are asked what it is called.
+    pub fn declared(d: &mut Declaration<'_>, half: &str, width: usize, attention: Option<Shapes<'_>>, norm: Norm) -> Mid {
         let first = Resnet::declared(d, format!("{half}.mid_block.resnets.0"), width, width, norm);
-        let attention = Attention::found(d, format!("{half}.mid_block.attentions.0"), width, shape, norm);
+        let attention = attention.map(|shape| Attention::declared(d, format!("{half}.mid_block.attentions.0"), width, shape, norm));
         let second = Resnet::declared(d, format!("{half}.mid_block.resnets.1"), width, width, norm);
         Mid { resnets: [first, second], attention }
     }
@@ -121,23 +125,16 @@ struct Attention {
 }
 
 impl Attention {
-    /// The attention of that name, if the file has it. Its weights are `[C,C]` or, in files converted from the original ones,
-    /// 1x1 convolutions `[C,C,1,1]`.
-    fn found(
-        d: &mut Declaration<'_>,
-        name: String,
-        width: usize,
-        shape: &dyn Fn(&str) -> Option<Vec<usize>>,
-        norm: Norm,
-    ) -> Option<Attention> {
+    /// Its weights are `[C,C]` or, in files converted from the original ones, 1x1 convolutions `[C,C,1,1]`.
+    fn declared(d: &mut Declaration<'_>, name: String, width: usize, shape: Shapes<'_>, norm: Norm) -> Attention {
         let in_file = |names: [&'static str; 4]| Some((names, shape(&format!("{name}.{}.weight", names[0]))?.len() == 4));
-        let (names, convolutions) = NAMES.into_iter().find_map(in_file)?;
+        let (names, convolutions) = NAMES.into_iter().find_map(in_file).unwrap_or((NAMES[0], false));
         let norm = norm.declared(d, &format!("{name}.group_norm"), width);
         let [query, key, value, output] = names.map(|what| match convolutions {
             true => d.pointwise(&format!("{name}.{what}"), width, width, true),
             false => d.linear(&format!("{name}.{what}"), width, width),
         });
-        Some(Attention { name, norm, projections: [query, key, value], output })
+        Attention { name, norm, projections: [query, key, value], output }
     }
 
     /// `x + out(softmax(q k^T / sqrt(C)) v)`.

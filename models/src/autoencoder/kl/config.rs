@@ -1,88 +1,74 @@
 //! What `config.json` says of an `AutoencoderKL`.
 
-use serde::Deserialize;
+use serde_json::json;
 
-/// `config.json`: the fields that say something of the network. The rest of the file is passed over.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+use super::super::fields::{Fields, Wrong};
+
+/// What the file decides.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Channels of pictures.
-    #[serde(default = "three")]
-    pub in_channels: usize,
-    /// The same.
-    #[serde(default = "three")]
-    pub out_channels: usize,
     /// Widths from the highest resolution to the lowest.
     pub block_out_channels: Vec<usize>,
     /// Resnets per block of the encoder; the decoder's have one more.
-    #[serde(default = "one")]
     pub layers_per_block: usize,
     /// Channels of the latents.
-    #[serde(default = "four")]
     pub latent_channels: usize,
     /// Groups of every group norm.
-    #[serde(default = "thirty_two")]
     pub norm_num_groups: usize,
     /// What the denoiser's latents are the autoencoder's times.
-    #[serde(default = "stable_diffusion")]
     pub scaling_factor: f64,
     /// What is subtracted from the autoencoder's latents before that.
-    #[serde(default)]
-    pub shift_factor: Option<f64>,
+    pub shift_factor: f64,
+    /// Whether there is attention at the lowest resolution.
+    pub mid_block_add_attention: bool,
+    /// Whether a layer follows the encoder.
+    pub use_quant_conv: bool,
+    /// Whether one precedes the decoder.
+    pub use_post_quant_conv: bool,
 }
 
-fn one() -> usize {
-    1
-}
-fn three() -> usize {
-    3
-}
-fn four() -> usize {
-    4
-}
-fn thirty_two() -> usize {
-    32
-}
-fn stable_diffusion() -> f64 {
-    0.18215
-}
+/// The most levels.
+const LEVELS: usize = 8;
 
 impl Config {
-    /// Checks ranges.
+    /// Takes all fields.
     ///
     /// # Errors
     /// One line: field, expected, found.
-    pub fn validate(&self) -> Result<(), String> {
-        let wrong = |field: &str, expected: &str, found: String| Err(format!("{field}: expected {expected}, found {found}"));
-        let n = self.block_out_channels.len();
-        if !(1..=8).contains(&n) {
-            return wrong("block_out_channels", "1 to 8 widths", n.to_string());
+    pub(crate) fn read(mut fields: Fields) -> Result<Config, Wrong> {
+        fields.shared()?;
+        let config = Config {
+            block_out_channels: fields.counts("block_out_channels")?,
+            layers_per_block: fields.count("layers_per_block", 1, 1..=16)?,
+            latent_channels: fields.count("latent_channels", 4, 1..=1024)?,
+            norm_num_groups: fields.count("norm_num_groups", 32, 1..=4096)?,
+            scaling_factor: fields.number("scaling_factor", 0.18215)?,
+            shift_factor: fields.number("shift_factor", 0.0)?,
+            mid_block_add_attention: fields.flag("mid_block_add_attention", true)?,
+            use_quant_conv: fields.flag("use_quant_conv", true)?,
+            use_post_quant_conv: fields.flag("use_post_quant_conv", true)?,
+        };
+        config.validate()?;
+        let levels = config.block_out_channels.len();
+        fields.fixed("act_fn", &json!("silu"))?;
+        fields.fixed("down_block_types", &json!(vec!["DownEncoderBlock2D"; levels]))?;
+        fields.fixed("up_block_types", &json!(vec!["UpDecoderBlock2D"; levels]))?;
+        fields.finish()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), Wrong> {
+        let (levels, groups, scale) = (self.block_out_channels.len(), self.norm_num_groups, self.scaling_factor);
+        if !(1..=LEVELS).contains(&levels) {
+            return Err(format!("block_out_channels: expected 1 to {LEVELS} widths, found {levels}"));
         }
-        for (field, value) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
-            if value != 3 {
-                return wrong(field, "3", value.to_string());
-            }
-        }
-        for (field, value, most) in [
-            ("layers_per_block", self.layers_per_block, 16),
-            ("latent_channels", self.latent_channels, 1024),
-            ("norm_num_groups", self.norm_num_groups, 4096),
-        ] {
-            if !(1..=most).contains(&value) {
-                return wrong(field, &format!("1 to {most}"), value.to_string());
-            }
-        }
-        let groups = self.norm_num_groups;
         if let Some(w) = self.block_out_channels.iter().find(|&&w| w == 0 || w > 1 << 14 || !w.is_multiple_of(groups)) {
-            return wrong("block_out_channels", &format!("multiples of {groups} (norm_num_groups) up to 16384"), w.to_string());
+            return Err(format!("block_out_channels: expected multiples of {groups} (norm_num_groups) up to 16384, found {w}"));
         }
-        let scale = self.scaling_factor;
-        if !(scale.is_finite() && scale.abs() > 1e-6) {
-            return wrong("scaling_factor", "a number other than 0", scale.to_string());
+        if scale.abs() <= 1e-6 {
+            return Err(format!("scaling_factor: expected a number other than 0, found {scale}"));
         }
-        match self.shift_factor {
-            Some(shift) if !shift.is_finite() => wrong("shift_factor", "a number", shift.to_string()),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Pixels of a picture that a latent stands for, along either axis.

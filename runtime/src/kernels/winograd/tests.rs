@@ -141,10 +141,11 @@ fn a_batch_is_its_samples() {
     let u = panels(&w, o);
     let kernel = winograd([1; 4]);
     let s = |n: usize| step(kernel.clone(), &[&[n, image[0], image[1], i], &[o, 9, i]], &[&[n, image[0], image[1], o]]);
-    let isa = crate::simd::Isa::best();
-    let all = crate::kernels::testing::run(&s(n), &[&x, &u], isa, 2);
-    let last = crate::kernels::testing::run(&s(1), &[&x[(n - 1) * pixels..], &u], isa, 2);
-    assert_eq!(all[0][(n - 1) * made..], last[0]);
+    for isa in crate::simd::Isa::NAMES.iter().filter_map(|name| crate::simd::Isa::named(name)) {
+        let all = crate::kernels::testing::run(&s(n), &[&x, &u], isa, 2);
+        let last = crate::kernels::testing::run(&s(1), &[&x[(n - 1) * pixels..], &u], isa, 2);
+        assert_eq!(all[0][(n - 1) * made..], last[0], "{isa}");
+    }
 }
 
 /// Odd channels leave half of each tap's last pair empty.

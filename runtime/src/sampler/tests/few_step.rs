@@ -128,7 +128,8 @@ fn a_clone_goes_on_and_a_new_sampler_begins_anew() {
         go_on(&mut copy, 4..8, &mut of_copy);
         go_on(&mut new, 4..8, &mut of_new);
         assert_eq!(of_copy, state, "{method:?}");
-        assert_ne!(of_new, state, "{method:?}: the new sampler's first step is of first order");
+        let far = of_new.iter().zip(&state).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far > 1e-4, "{method:?}: the new sampler's first step is of first order: {far}");
         // A run after another is as the first was; so is one that begins where the other was stopped, once told.
         let mut again = start.clone();
         go_on(&mut sampler, 0..8, &mut again);

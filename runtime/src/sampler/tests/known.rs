@@ -147,7 +147,7 @@ fn a_mask_keeps_positions() {
         assert_eq!([some[0], some[3]], [clean[0], clean[3]], "{method:?}");
         // The exact prediction of an element does not depend on the others.
         assert_eq!([some[1], some[4]], [plain[1], plain[4]], "{method:?}");
-        assert!(some[2] != clean[2] && some[2] != plain[2], "{method:?}");
+        assert!((some[2] - clean[2]).abs() > 1e-3 && (some[2] - plain[2]).abs() > 1e-3, "{method:?}");
     }
 }
 
