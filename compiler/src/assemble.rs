@@ -10,7 +10,7 @@ use fcdm_runtime::plan::{self, Plan};
 use thiserror::Error;
 
 use crate::allocate::allocate;
-use crate::checker::{CheckError, check};
+use crate::checker::{CheckErrors, check};
 use crate::lower::{Kept, LowerError, lower};
 use crate::target::Target;
 use crate::weights::{Encodings, Order, Stored, WeightError, WeightSource, WeightUse, pieces};
@@ -49,8 +49,8 @@ pub enum AssembleError {
     Check {
         /// The function.
         entry: String,
-        /// The rule that does not hold.
-        source: CheckError,
+        /// The rules that do not hold.
+        source: CheckErrors,
     },
     /// Two functions disagree on a weight.
     #[error("weight `{0}` has different types in different functions")]
@@ -86,7 +86,8 @@ pub fn assemble(
         let program =
             lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let place = allocate(&program, &entry, e.rows);
-        check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
+        let order: Vec<usize> = (0..program.steps.len()).collect();
+        check(&program, &order, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
         for usage in program.weights {
             let known = weights.entry(usage.key()).or_insert_with(|| usage.clone());
