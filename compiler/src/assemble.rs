@@ -9,9 +9,9 @@ use fcdm_passes::partition::Copier;
 use fcdm_runtime::plan::{self, Plan};
 use thiserror::Error;
 
-use crate::allocate::allocate;
 use crate::checker::{CheckErrors, check};
 use crate::lower::{Kept, LowerError, lower};
+use crate::schedule::schedule;
 use crate::target::Target;
 use crate::weights::{Encodings, Order, Stored, WeightError, WeightSource, WeightUse, pieces};
 
@@ -68,7 +68,7 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// Lowers, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
+/// Lowers, orders, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
 /// tells how matrices are stored, those too.
 ///
 /// # Errors
@@ -85,8 +85,7 @@ pub fn assemble(
         let entry = e.function.name().to_owned();
         let program =
             lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
-        let place = allocate(&program, &entry, e.rows);
-        let order: Vec<usize> = (0..program.steps.len()).collect();
+        let (order, place) = schedule(&program, &entry, e.rows);
         check(&program, &order, &place).map_err(|source| AssembleError::Check { entry, source })?;
         placed.push(place);
         for usage in program.weights {
