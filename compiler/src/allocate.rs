@@ -97,7 +97,7 @@ fn taken_place(program: &Program, step: &Step, output: BufferId, ends: impl Fn(B
     let fits = |x: &View| {
         let buffer = &program.buffers[x.buffer.0];
         let everywhere = step.inputs.iter().enumerate().filter(|(_, v)| v.buffer == x.buffer).all(|(i, _)| out.takes.contains(&i));
-        out.whole && buffer.home == Home::Arena && buffer.bytes == bytes && everywhere && ends(x.buffer)
+        out.part.is_none() && buffer.home == Home::Arena && buffer.bytes == bytes && everywhere && ends(x.buffer)
     };
     // Two outputs of a step cannot take the same place: only the first may take one.
     (k == 0).then(|| out.takes.iter().filter_map(|&i| step.inputs.get(i)).find(|x| fits(x)).map(|x| x.buffer)).flatten()

@@ -10,9 +10,9 @@ use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::plan::{self, Form, Plan};
 use thiserror::Error;
 
-use crate::allocate::allocate;
-use crate::checker::{CheckError, check};
+use crate::checker::{CheckErrors, check};
 use crate::lower::{Kept, LowerError, lower};
+use crate::schedule::schedule;
 use crate::target::Target;
 use crate::weights::{Encodings, Order, Stored, WeightError, WeightSource, WeightUse, pieces};
 
@@ -50,8 +50,8 @@ pub enum AssembleError {
     Check {
         /// The function.
         entry: String,
-        /// The rule that does not hold.
-        source: CheckError,
+        /// The rules that do not hold.
+        source: CheckErrors,
     },
     /// Two functions disagree on a weight.
     #[error("weight `{0}` has different types in different functions")]
@@ -69,7 +69,7 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// Lowers, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
+/// Lowers, orders, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
 /// tells how matrices are stored, those too.
 ///
 /// # Errors
@@ -100,8 +100,8 @@ pub fn assemble_some(
         let entry = e.function.name().to_owned();
         let program =
             lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
-        let place = allocate(&program, &entry, e.rows);
-        check(&program, &place).map_err(|source| AssembleError::Check { entry, source })?;
+        let (order, place) = schedule(&program, &entry, e.rows);
+        check(&program, &order, &place).map_err(|source| AssembleError::Check { entry, source })?;
         if !keep(&place) {
             continue;
         }

@@ -2,8 +2,8 @@
 //!
 //! - [`checkpoint`]: importers of trained weights;
 //! - [`onnx`]: import of ONNX models, of any network;
-//! - [`lower`]: a function becomes steps over virtual buffers; [`allocate`]: the buffers get their places in the arena;
-//!   [`checker`]: proves that the places are right, without sharing code with what chose them;
+//! - [`lower`]: a function becomes steps over virtual buffers; [`schedule`]: the steps get their order; [`allocate`]: the buffers get
+//!   their places in the arena; [`checker`]: proves that order and places are right, without sharing code with what chose them;
 //! - [`target`]: the machine that plans are made for; [`winograd`]: which convolutions are computed by Winograd;
 //! - [`compiled`]: functions that are to be entry points;
 //! - [`in_memory`]: an assembly's tensors without a file;
@@ -18,6 +18,7 @@ pub mod compiled;
 pub mod in_memory;
 pub mod lower;
 pub mod onnx;
+pub mod schedule;
 pub mod target;
 pub mod weights;
 pub mod winograd;

@@ -1,11 +1,8 @@
-//! A function as a graph: topological order for the scheduler, post-dominators for the legality of a fusion, DOT for people,
-//! and the sum of its costs.
+//! A function as a graph, DOT of it for people, and the sum of its costs.
 
 use std::fmt::Write;
 
 use petgraph::Graph;
-use petgraph::algo::dominators::{Dominators, simple_fast};
-use petgraph::algo::toposort;
 use petgraph::graph::NodeIndex;
 
 use crate::function::{Def, Function, Value};
@@ -72,47 +69,6 @@ fn build(f: &Function, weights: bool) -> Graph<Node, Edge> {
         }
     }
     g
-}
-
-/// The instructions of a verified function in an order in which definitions come before uses.
-pub fn topological_order(f: &Function) -> Vec<usize> {
-    let g = graph_without_weights(f);
-    let order = toposort(&g, None).expect("a verified function has no cycles");
-    order.into_iter().filter_map(|n| if let Node::Inst(i) = g[n] { Some(i) } else { None }).collect()
-}
-
-/// Which instructions all paths from another to the function's results go through.
-pub struct PostDominators {
-    tree: Dominators<NodeIndex>,
-}
-
-impl PostDominators {
-    /// Those of a verified function.
-    pub fn new(f: &Function) -> PostDominators {
-        // Edges from use to definition, and from an exit to the definitions of the results.
-        let mut g: Graph<(), ()> = Graph::new();
-        let insts: Vec<NodeIndex> = f.insts().iter().map(|_| g.add_node(())).collect();
-        let exit = g.add_node(());
-        let mut edge = |from: NodeIndex, v: Value| {
-            if let Def::Result { inst, .. } = f.value(v).def {
-                g.add_edge(from, insts[inst], ());
-            }
-        };
-        f.insts().iter().zip(&insts).for_each(|(inst, &node)| inst.operands.iter().for_each(|&v| edge(node, v)));
-        f.results().iter().for_each(|&(_, v)| edge(exit, v));
-        PostDominators { tree: simple_fast(&g, exit) }
-    }
-
-    /// True if every path from instruction `of` to a result goes through instruction `by`. An instruction post-dominates itself;
-    /// one that no result needs is post-dominated by nothing.
-    pub fn post_dominates(&self, by: usize, of: usize) -> bool {
-        self.tree.dominators(NodeIndex::new(of)).is_some_and(|mut chain| chain.any(|n| n == NodeIndex::new(by)))
-    }
-
-    /// The nearest other instruction that post-dominates this one, if there is one before the results.
-    pub fn immediate(&self, of: usize) -> Option<usize> {
-        self.tree.immediate_dominator(NodeIndex::new(of)).filter(|&n| n != self.tree.root()).map(NodeIndex::index)
-    }
 }
 
 /// Cost of all instructions of a verified function.

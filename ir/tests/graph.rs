@@ -1,8 +1,8 @@
-//! The graph view, its order and post-dominators, and gradients that some paths do not reach.
+//! The graph view, and gradients that some paths do not reach.
 #![allow(clippy::unwrap_used)]
 
 use fcdm_ir::eval::{Tensor, evaluate};
-use fcdm_ir::graph::{PostDominators, dot, graph, graph_without_weights, topological_order};
+use fcdm_ir::graph::{dot, graph, graph_without_weights};
 use fcdm_ir::text::parse_function;
 use fcdm_ir::{Builder, Type, ops, vjp};
 
@@ -28,25 +28,6 @@ fn graphs_have_the_weights_asked_for() {
     // An input, a weight, six instructions, a result; nine uses.
     assert_eq!((all.node_count(), all.edge_count()), (9, 9));
     assert_eq!((lean.node_count(), lean.edge_count()), (8, 8));
-}
-
-#[test]
-fn order_puts_definitions_first() {
-    let f = parse_function(DIAMOND).unwrap();
-    let order = topological_order(&f);
-    let place = |i: usize| order.iter().position(|&o| o == i).unwrap();
-    assert_eq!(order.len(), 6);
-    assert!([(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (3, 5)].iter().all(|&(a, b)| place(a) < place(b)));
-}
-
-#[test]
-fn post_dominators_of_a_diamond() {
-    let f = parse_function(DIAMOND).unwrap();
-    let tree = PostDominators::new(&f);
-    assert!(tree.post_dominates(3, 0) && tree.post_dominates(5, 0) && tree.post_dominates(0, 0));
-    assert!(!tree.post_dominates(1, 0) && !tree.post_dominates(2, 0) && !tree.post_dominates(4, 3));
-    assert!(!tree.post_dominates(4, 4), "no result needs it");
-    assert_eq!((tree.immediate(0), tree.immediate(1), tree.immediate(5)), (Some(3), Some(3), None));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use super::{Args, KernelDef, Needs, Signature, Strided, Task, Worker};
 use crate::check::Fault;
 use crate::check::rule::{ensure, sane};
 use crate::cost::{Cost, size};
@@ -32,7 +32,8 @@ pub struct Copy {
 
 impl KernelDef for Copy {
     fn signature(&self) -> Signature {
-        Signature::of(&["x"], &["y"]).partly()
+        let part = Strided { first: self.to, extents: self.extents.clone(), strides: self.y_strides.clone() };
+        Signature::of(&["x"], &["y"]).partly(part)
     }
 
     fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
@@ -197,6 +198,7 @@ mod tests {
     fn leaves_the_rest_alone() {
         let x = values(6, 3);
         let k = kernel(&[2, 3], 0, &[3, 1], 2, &[5, 1]);
+        assert_eq!(k.signature().outputs[0].writes(40), Some(vec![8..20, 28..40]));
         run_all(&step(k, &[&[2, 3]], &[&[2, 5]]), &[&x], |y, _| {
             assert!([0, 1, 5, 6].iter().all(|&i: &usize| y[0][i].is_nan()));
             assert_eq!((&y[0][2..5], &y[0][7..]), (&x[..3], &x[3..]));

@@ -1,9 +1,12 @@
 //! What a kernel is, apart from its code: operands, shape rule, cost, and how a step of it becomes a task.
 
-use super::Task;
+use std::iter::once;
+use std::ops::Range;
+
+use super::{Strided, Task};
 use crate::check::Fault;
 use crate::cost::Cost;
-use crate::plan::{Form, Operand};
+use crate::plan::{Element, Form, Operand};
 use crate::simd::Isa;
 
 /// Everything there is to know of a kernel. No method has a default. `x` and `y` are a step's inputs and outputs, as many as the
@@ -72,14 +75,25 @@ pub struct Output {
     pub form: Form,
     /// Inputs, by index, whose place it may take: element by element, nothing is read there any more once it is written.
     pub takes: &'static [usize],
-    /// Whether all of it is written; else what else is there stays.
-    pub whole: bool,
+    /// The elements that are written, if not all; what else is there stays.
+    pub part: Option<Strided>,
+}
+
+impl Output {
+    /// The bytes that are written of one of so many, as ranges in ascending order with gaps between them; `None` if the attributes lead
+    /// out of it.
+    pub fn writes(&self, bytes: usize) -> Option<Vec<Range<usize>>> {
+        const WIDTH: usize = Element::F32.bytes();
+        let Some(part) = &self.part else { return Some(once(0..bytes).collect()) };
+        let runs = part.runs(bytes / WIDTH)?;
+        Some(runs.into_iter().map(|r| r.start * WIDTH..r.end * WIDTH).collect())
+    }
 }
 
 impl Signature {
     /// Inputs and outputs, that take nobody's place, of dense f32. A name that ends in `?` may be left out.
     pub fn of(inputs: &[&'static str], outputs: &[&'static str]) -> Signature {
-        let outputs = outputs.iter().map(|&name| Output { name, form: Form::F32, takes: &[], whole: true });
+        let outputs = outputs.iter().map(|&name| Output { name, form: Form::F32, takes: &[], part: None });
         Signature { inputs: inputs.iter().map(|&name| Input::f32(name)).collect(), outputs: outputs.collect() }
     }
 
@@ -95,9 +109,9 @@ impl Signature {
         self
     }
 
-    /// The same, a part of the first output being left alone.
-    pub fn partly(mut self) -> Signature {
-        self.outputs[0].whole = false;
+    /// The same, no other elements of the first output being written.
+    pub fn partly(mut self, part: Strided) -> Signature {
+        self.outputs[0].part = Some(part);
         self
     }
 

@@ -24,6 +24,7 @@ mod pack;
 mod product;
 mod reduce;
 mod scratch;
+mod strided;
 #[cfg(test)]
 pub(crate) mod testing;
 mod weight_grad;
@@ -55,6 +56,7 @@ pub use pack::Pack;
 pub use product::{Activation, Algorithm, Epilogue, Left, Product, Rearrange, Window};
 pub use reduce::{Sum, SumSquares};
 pub(crate) use scratch::{Scratch, Split, Units, part};
+pub use strided::Strided;
 pub use weight_grad::{Conv2dWeightGrad, DwConv2dWeightGrad};
 
 macro_rules! kernels {

@@ -294,7 +294,7 @@ impl KernelDef for Product {
             ("r", residual),
         ];
         let inputs = names.iter().filter(|(_, there)| *there).map(|(name, _)| Input::f32(name)).collect();
-        let output = |name| Output { name, form: Form::F32, takes: &[], whole: true };
+        let output = |name| Output { name, form: Form::F32, takes: &[], part: None };
         let outputs = ["y", "ss"].into_iter().take(1 + usize::from(self.epilogue == Epilogue::GeluSumsq)).map(output).collect();
         Signature { inputs, outputs }.with("W", Kind::Matrix)
     }
