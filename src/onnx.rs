@@ -19,7 +19,7 @@ pub enum Backend {
     /// Our compiler and runtime.
     #[default]
     Fcdm,
-    /// tract-core, for comparison.
+    /// tract-core, for comparison; at its own speed in a build with `--profile dist`.
     Tract,
 }
 

@@ -14,8 +14,6 @@ use crate::types::Type;
 pub enum Node {
     /// An input of the function.
     Input(Value),
-    /// A weight.
-    Weight(Value),
     /// An instruction, by its index.
     Inst(usize),
     /// A result of the function, by its position.
@@ -31,23 +29,13 @@ pub struct Edge {
     pub operand: usize,
 }
 
-/// The whole function. Nodes come in the order inputs and weights, instructions, results.
+/// A function without its weights, as data flow at run time sees it. Nodes come in the order inputs, instructions, results.
 pub fn graph(f: &Function) -> Graph<Node, Edge> {
-    build(f, true)
-}
-
-/// The function without its weights, as data flow at run time sees it.
-pub fn graph_without_weights(f: &Function) -> Graph<Node, Edge> {
-    build(f, false)
-}
-
-fn build(f: &Function, weights: bool) -> Graph<Node, Edge> {
     let mut g = Graph::new();
     let mut defined: Vec<Option<NodeIndex>> = vec![None; f.value_count()];
     for (v, data) in f.values() {
         defined[v.index()] = match data.def {
             Def::Input(_) => Some(g.add_node(Node::Input(v))),
-            Def::Weight if weights => Some(g.add_node(Node::Weight(v))),
             Def::Weight | Def::Result { .. } => None,
         };
     }
@@ -79,11 +67,11 @@ pub fn cost(f: &Function) -> Cost {
 
 /// DOT for people: a box an instruction with its op and weights, fused ones coloured, shapes along the edges.
 pub fn dot(f: &Function) -> String {
-    let g = graph_without_weights(f);
+    let g = graph(f);
     let mut out = format!("digraph \"{}\" {{\n  node [shape=box, fontname=\"monospace\"];\n", f.name());
     for n in g.node_indices() {
         let (label, style) = match g[n] {
-            Node::Input(v) | Node::Weight(v) => (format!("%{}\\n{}", f.value(v).name, f.ty(v)), ", shape=ellipse"),
+            Node::Input(v) => (format!("%{}\\n{}", f.value(v).name, f.ty(v)), ", shape=ellipse"),
             Node::Inst(i) => {
                 (instruction_label(f, i), if f.insts()[i].op.is_fused() { ", style=filled, fillcolor=\"#ffd28a\"" } else { "" })
             }
