@@ -88,7 +88,10 @@ fn another_version() {
     let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
     assert_eq!(bytes[at], b'2');
     bytes[at] = b'1';
-    assert_eq!(refused(&f, bytes), "error: bad.fcdm: fcdm.version: expected 2, found `1`");
+    assert_eq!(
+        refused(&f, bytes),
+        "error: bad.fcdm: fcdm.version: expected 2, found `1`: another version of fcdm wrote this file; compile it again"
+    );
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub enum Fault {
     /// A safetensors file, but not ours.
     #[error("not an fcdm artifact: its metadata has no `fcdm.version`")]
     NotFcdm,
+    /// Another version of the format. Weights alone could be had from it: the compiler makes it anew.
+    #[error("{field}: expected {expected}, found {found}: another version of fcdm wrote this file; compile it again")]
+    Version {
+        /// The field that says so.
+        field: String,
+        /// The version that is read.
+        expected: String,
+        /// The file's.
+        found: String,
+    },
     /// A metadata field, or one inside it.
     #[error("{field}: expected {expected}, found {found}")]
     Field {
@@ -58,6 +68,10 @@ impl Fault {
 
     pub(super) fn field(field: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
         Self::Field { field: field.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    pub(super) fn version(field: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Version { field: field.into(), expected: expected.to_string(), found: found.to_string() }
     }
 
     pub(super) fn tensor(name: &str, expected: impl ToString, found: impl ToString) -> Self {

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::error::{ArtifactError, Fault, one_line};
@@ -69,7 +70,7 @@ impl Artifact {
         let header = RawHeader::parse(source.bytes())?;
         let version = header.metadata.get(keys::VERSION).ok_or(Fault::NotFcdm)?;
         if version != VERSION {
-            return Err(Fault::field(keys::VERSION, VERSION, format!("`{}`", one_line(version))));
+            return Err(Fault::version(keys::VERSION, VERSION, format!("`{}`", one_line(version))));
         }
         let data_start = header.data_start;
         let (metadata, tensors) = header.table(source.bytes().len())?;
@@ -147,12 +148,20 @@ impl Artifact {
     }
 }
 
+/// What plans of all versions have.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 pub(super) fn plan_from_json(json: &str) -> Result<Plan, Fault> {
-    let plan: Plan = serde_json::from_str(json).map_err(|e| Fault::field(keys::PLAN, "a plan", one_line(&e.to_string())))?;
-    if plan.version != plan::VERSION {
-        return Err(Fault::field(format!("{}.version", keys::PLAN), plan::VERSION, plan.version));
+    let broken = |e: serde_json::Error| Fault::field(keys::PLAN, "a plan", one_line(&e.to_string()));
+    // Before anything else: the rest of another version may have another form.
+    let Versioned { version } = serde_json::from_str(json).map_err(broken)?;
+    if version != plan::VERSION {
+        return Err(Fault::version(format!("{}.version", keys::PLAN), plan::VERSION, version));
     }
-    Ok(plan)
+    serde_json::from_str(json).map_err(broken)
 }
 
 pub(super) fn required<'a>(metadata: &'a Strings, key: &str) -> Result<&'a str, Fault> {

@@ -174,6 +174,10 @@ fn writer_names_what_is_wrong_and_leaves_the_old_file() {
     bad = contents();
     bad.plan.entries[0].steps[0].kernel = Fill { value: f32::INFINITY }.into();
     assert!(refused(&bad, vec![]).starts_with("fcdm.plan: expected a plan, found invalid type: null"));
+    let old = r#"{"version":4,"entries":[{"kernel":"relu","of":"a form that is no more"}]}"#;
+    let fault = super::reader::plan_from_json(old).unwrap_err().to_string();
+    let now = crate::plan::VERSION;
+    assert_eq!(fault, format!("fcdm.plan.version: expected {now}, found 4: another version of fcdm wrote this file; compile it again"));
     bad = contents();
     bad.provenance = Some(json!([1]));
     assert_eq!(refused(&bad, vec![]), "fcdm.provenance: expected a JSON object, found [1]");
@@ -243,7 +247,10 @@ fn hostile_and_foreign_files_are_named() {
     assert_eq!(said(&assembled("[]", b"")), "not a safetensors file: expected a header that is a JSON object padded with spaces");
     let plain = r#"{"x":{"dtype":"F16","shape":[3],"data_offsets":[0,6]}}"#;
     assert_eq!(said(&assembled(plain, &[0; 6])), "not an fcdm artifact: its metadata has no `fcdm.version`");
-    assert_eq!(said(&assembled(r#"{"__metadata__":{"fcdm.version":"9\n"}}"#, b"")), "fcdm.version: expected 2, found `9\\n`");
+    assert_eq!(
+        said(&assembled(r#"{"__metadata__":{"fcdm.version":"9\n"}}"#, b"")),
+        "fcdm.version: expected 2, found `9\\n`: another version of fcdm wrote this file; compile it again"
+    );
 
     let table =
         |tensors: &str, data: usize| said(&assembled(&format!(r#"{{"__metadata__":{{"fcdm.version":"2"}},{tensors}}}"#), &vec![0; data]));
