@@ -141,6 +141,9 @@ pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
         let (median, minimum) = (1e3 * times.median_s, 1e3 * times.minimum_s);
         let (model, runs) = (m.path.display(), times.runs);
         sayln!("{model}: {engine}, {threads} threads: {median:.3} ms, median of {runs} runs (minimum {minimum:.3})");
+        if matches!(m.backend, Backend::Tract) {
+            sayln!("tract is at its own speed in a build with `--profile dist` alone");
+        }
     }
     Ok(())
 }
