@@ -69,8 +69,9 @@ fn lives(program: &Program) -> Vec<Life> {
             let id = v.buffer.0;
             let (Some((first, last)), Home::Arena, None) = (spans[id], &program.buffers[id].home, life_of[id]) else { continue };
             let bytes = program.buffers[id].bytes.next_multiple_of(ALIGN);
-            let taken = if first == i { taken_place(program, step, v.buffer, |b| spans[b.0].is_some_and(|s| s.1 == i)) } else { None };
-            let at = match taken.and_then(|b| life_of[b.0]) {
+            let ends = |b: BufferId| spans[b.0].is_some_and(|s| s.1 == i);
+            let taken = takeable(program, step).into_iter().find(|&(x, y)| first == i && y == v.buffer && ends(x));
+            let at = match taken.and_then(|(x, _)| life_of[x.0]) {
                 Some(at) => {
                     lives[at].buffers.push(v.buffer);
                     lives[at].last = last;
@@ -87,20 +88,18 @@ fn lives(program: &Program) -> Vec<Life> {
     lives
 }
 
-/// The input whose place an output of a step takes: of the same bytes, read for the last time, and at no position where the kernel
-/// reads it after it has begun to write.
-fn taken_place(program: &Program, step: &Step, output: BufferId, ends: impl Fn(BufferId) -> bool) -> Option<BufferId> {
-    let k = step.outputs.iter().position(|v| v.buffer == output)?;
+/// Inputs of a step whose place its output may take if nobody reads them behind it, the preferred first, and the output: of the same
+/// bytes, and at no position where the kernel reads it after it has begun to write.
+pub fn takeable(program: &Program, step: &Step) -> Vec<(BufferId, BufferId)> {
     let signature = step.kernel.signature();
-    let out = &signature.outputs[k];
-    let bytes = program.buffers[output.0].bytes;
-    let fits = |x: &View| {
-        let buffer = &program.buffers[x.buffer.0];
-        let everywhere = step.inputs.iter().enumerate().filter(|(_, v)| v.buffer == x.buffer).all(|(i, _)| out.takes.contains(&i));
-        out.part.is_none() && buffer.home == Home::Arena && buffer.bytes == bytes && everywhere && ends(x.buffer)
-    };
     // Two outputs of a step cannot take the same place: only the first may take one.
-    (k == 0).then(|| out.takes.iter().filter_map(|&i| step.inputs.get(i)).find(|x| fits(x)).map(|x| x.buffer)).flatten()
+    let (Some(out), Some(y)) = (signature.outputs.first(), step.outputs.first().map(|v| v.buffer)) else { return Vec::new() };
+    let of = |b: BufferId| &program.buffers[b.0];
+    let fits = |&x: &BufferId| {
+        let everywhere = step.inputs.iter().enumerate().all(|(i, v)| v.buffer != x || out.takes.contains(&i));
+        x != y && of(x) == of(y) && of(x).home == Home::Arena && everywhere && out.part.is_none()
+    };
+    out.takes.iter().filter_map(|&i| step.inputs.get(i)).map(|v| v.buffer).filter(fits).map(|x| (x, y)).collect()
 }
 
 /// Bytes alive at the worst step.

@@ -10,7 +10,7 @@ use fcdm_runtime::plan::{ALIGN, Entry};
 use petgraph::Direction::Incoming;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::allocate::allocate;
+use crate::allocate::{allocate, takeable};
 use crate::lower::{BufferId, Home, Program, Step};
 
 /// Orders and places a program: which of its steps each placed step is, and the entry.
@@ -92,20 +92,9 @@ impl Touches {
             touched
         });
         let steps = steps.collect();
-        Touches { buffers, steps, taken: program.steps.iter().map(|s| taken(program, s)).collect() }
+        let taken = |s: &Step| takeable(program, s).into_iter().map(|(x, y)| (x.0, y.0)).collect();
+        Touches { buffers, steps, taken: program.steps.iter().map(taken).collect() }
     }
-}
-
-/// As allocation has it.
-fn taken(program: &Program, step: &Step) -> Vec<(usize, usize)> {
-    let signature = step.kernel.signature();
-    let (Some(out), Some(y)) = (signature.outputs.first(), step.outputs.first().map(|v| v.buffer)) else { return Vec::new() };
-    let of = |b: BufferId| &program.buffers[b.0];
-    let fits = |&x: &BufferId| {
-        let everywhere = step.inputs.iter().enumerate().all(|(i, v)| v.buffer != x || out.takes.contains(&i));
-        x != y && of(x) == of(y) && of(x).home == Home::Arena && everywhere && out.part.is_none()
-    };
-    step.inputs.iter().map(|v| v.buffer).filter(fits).map(|x| (x.0, y.0)).collect()
 }
 
 /// The bytes alive as steps run one after the other.
