@@ -155,13 +155,16 @@ struct Versioned {
 }
 
 pub(super) fn plan_from_json(json: &str) -> Result<Plan, Fault> {
-    let broken = |e: serde_json::Error| Fault::field(keys::PLAN, "a plan", one_line(&e.to_string()));
-    // Before anything else: the rest of another version may have another form.
-    let Versioned { version } = serde_json::from_str(json).map_err(broken)?;
-    if version != plan::VERSION {
-        return Err(Fault::version(format!("{}.version", keys::PLAN), plan::VERSION, version));
+    let parsed = serde_json::from_str::<Plan>(json);
+    // Where it cannot be read, its version may be why: another one may have another form.
+    let version = match &parsed {
+        Ok(plan) => Some(plan.version),
+        Err(_) => serde_json::from_str(json).ok().map(|Versioned { version }| version),
+    };
+    match version {
+        Some(version) if version != plan::VERSION => Err(Fault::version(format!("{}.version", keys::PLAN), plan::VERSION, version)),
+        _ => parsed.map_err(|e| Fault::field(keys::PLAN, "a plan", one_line(&e.to_string()))),
     }
-    serde_json::from_str(json).map_err(broken)
 }
 
 pub(super) fn required<'a>(metadata: &'a Strings, key: &str) -> Result<&'a str, Fault> {
