@@ -46,6 +46,22 @@ impl Folder {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
+    /// Copies what is in another folder into this one.
+    pub fn copy(&self, from: &Path) {
+        let mut folders = vec![(from.to_owned(), self.0.path().to_owned())];
+        while let Some((from, to)) = folders.pop() {
+            std::fs::create_dir_all(&to).unwrap();
+            for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+                let (path, to) = (entry.path(), to.join(entry.file_name()));
+                match path.is_dir() {
+                    true => folders.push((path, to)),
+                    // Not its permissions: the original may be read-only.
+                    false => std::fs::write(to, std::fs::read(path).unwrap()).unwrap(),
+                }
+            }
+        }
+    }
+
     /// Every file below the folder, sorted, with `/` between the parts of its name.
     pub fn files(&self) -> Vec<String> {
         let (mut found, mut folders) = (Vec::new(), vec![self.0.path().to_owned()]);
