@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
+use fcdm_models::size;
 use fcdm_runtime::artifact::{Artifact, Sampling};
 use fcdm_runtime::encoding::Encoding;
 use serde_json::json;
@@ -44,15 +45,17 @@ pub struct Arguments {
     /// Memory that decoding may take, such as 200MB: decoders that take more are left out, and tiles take their place.
     #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size)]
     max_memory: Option<u64>,
-    /// Height x width of the network's input (latents: the picture's divided by 8) [default: 32x32, or an ONNX model's own].
+    /// Height x width of the network's input; latents are smaller than their pictures, mostly by 8 [default: as trained, where the
+    /// checkpoint records image_size, or as exported, or 32x32].
     #[arg(long, value_name = "HxW", value_parser = parse_size)]
-    size: Option<(usize, usize)>,
+    size: Option<[usize; 2]>,
     /// Batch sizes to make entry points for; others are composed of these.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     batch: Vec<usize>,
-    /// Which weights of a trainer's checkpoint to take; auto prefers the running average.
-    #[arg(long, value_enum, default_value = "auto")]
-    weights: Which,
+    /// Which weights of a trainer's checkpoint to take, by the name that `inspect` shows; `ema` is any running average, `model` what is
+    /// none [default: the average, if there is one].
+    #[arg(long, value_name = "NAME")]
+    weights: Option<String>,
     /// A text file with one class name a line, in the order of the class indices.
     #[arg(long, value_name = "FILE")]
     class_names: Option<PathBuf>,
@@ -86,25 +89,15 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Height and width where nobody says otherwise: 256 px at 1/8.
-const DEFAULT_SIZE: (usize, usize) = (32, 32);
-
-/// `--weights`.
-#[derive(Clone, Copy, ValueEnum)]
-enum Which {
-    Auto,
-    Ema,
-    Model,
-}
-
 /// `--precision`: any encoding that there is.
 fn encodings() -> impl TypedValueParser<Value = Encoding> {
     let names = PossibleValuesParser::new(Encoding::ALL.iter().map(|e| e.name()));
     names.map(|name| Encoding::named(&name).expect("a possible value is an encoding's name"))
 }
 
-fn parse_size(text: &str) -> Result<(usize, usize), String> {
-    let parsed = text.split_once(['x', 'X']).and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let (h, w) = text.split_once(['x', 'X']).unwrap_or((text, text));
+    let parsed = h.parse().ok().zip(w.parse().ok()).map(|(h, w)| [h, w]);
     parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
 }
 
@@ -142,20 +135,18 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let vae = open(&a.vae, autoencoder::PREFIX)?;
     let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX)?;
     let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
-    let options = options(a, import.as_ref())?;
+    let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
     let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
-    for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes) {
-        eprintln!("note: {note}");
-    }
+    import.iter().for_each(say_notes);
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
         eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
     }
     if a.json {
         print_json(&output, &summary)
     } else {
-        print_text(&output, networks, &summary)
+        print_text(&output, networks, &options, &summary)
     }
     Ok(())
 }
@@ -165,16 +156,36 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
         let file = path.display().to_string();
         return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
     }
-    let weights = match a.weights {
-        Which::Auto => StateDict::Auto,
-        Which::Ema => StateDict::Ema,
-        Which::Model => StateDict::Model,
-    };
-    let checkpoint = Checkpoint::open(path, weights).map_err(|e| refused(path, e.into()))?;
-    Import::new(checkpoint, !a.no_null_class).map_err(|e| refused(path, CompileError::from(e).into()))
+    open(path, a.weights.as_deref(), !a.no_null_class).map_err(|e| refused(path, e))
 }
 
-fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
+/// Opens a checkpoint and takes weights from it. `auto` is as good as no name.
+pub fn open(path: &std::path::Path, weights: Option<&str>, null_class: bool) -> Result<Import, Failure> {
+    let import = Import::open(Checkpoint::open(path)?, weights.filter(|&name| name != "auto"), null_class);
+    Ok(import.map_err(CompileError::from)?)
+}
+
+/// Says what was left out of a checkpoint.
+fn say_notes(import: &Import) {
+    for note in import.state_dict().into_iter().flat_map(StateDict::notes) {
+        eprintln!("note: {note}");
+    }
+    for other in import.others() {
+        if let Some(wrong) = &other.wrong {
+            eprintln!("note: weights `{}` are no FCDM: {wrong}", other.name);
+        }
+    }
+}
+
+/// `ema of a PyTorch file (also there: model)`.
+pub fn weights_line(import: &Import) -> String {
+    let Some(dict) = import.state_dict() else { return "all of an ONNX file".to_owned() };
+    let others: Vec<&str> = import.others().iter().filter(|o| o.wrong.is_none()).map(|o| o.name.as_str()).collect();
+    let others = if others.is_empty() { String::new() } else { format!(" (also there: {})", others.join(", ")) };
+    format!("{} of a {} file{others}", dict.name(), dict.format())
+}
+
+fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) -> Result<Options, Failure> {
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
@@ -183,8 +194,14 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
         let classes = import.config().num_classes;
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
     }
-    let own = import.and_then(Import::onnx).map_or(DEFAULT_SIZE, |(_, [h, w])| (h, w));
-    let (height, width) = a.size.unwrap_or(own);
+    let [height, width] = a.size.map_or_else(|| size::inferred(import, vae).map_err(Failure::usage), Ok)?;
+    if let Some((import, trained)) = import.and_then(|i| Some((i, size::trained_on(i)?))) {
+        let pictures = [height, width].map(|side| side.saturating_mul(size::factor(import, vae)));
+        if pictures != trained {
+            let ([h, w], [th, tw]) = (pictures, trained);
+            eprintln!("warning: size: {height}x{width} makes pictures of {h}x{w}; the checkpoint was trained on {th}x{tw}");
+        }
+    }
     Ok(Options {
         batches,
         height,
@@ -230,15 +247,18 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
+/// Height and width of the pictures, if any can be made.
+fn pictures(networks: Networks<'_>, options: &Options) -> Option<[usize; 2]> {
+    let of_states = || networks.fcdm.filter(|i| size::factor(i, None) == 1).map(|_| 1);
+    networks.autoencoder.map(Autoencoder::factor).or_else(of_states).map(|f| [options.height * f, options.width * f])
+}
+
+fn print_text(output: &std::path::Path, networks: Networks<'_>, options: &Options, s: &Summary) {
     if let Some(import) = networks.fcdm {
         let c = import.config();
         let name = c.preset().map_or("FCDM", |p| p.name());
         sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
-        match import.checkpoint() {
-            Some(checkpoint) => sayln!("weights: {} of a {} file", checkpoint.weights_used(), checkpoint.format()),
-            None => sayln!("weights: all of an ONNX file"),
-        }
+        sayln!("weights: {}", weights_line(import));
     }
     let autoencoder = |what: &str, a: Option<&Autoencoder>| {
         if let Some(a) = a {
@@ -247,6 +267,7 @@ fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
     };
     autoencoder("autoencoder", networks.autoencoder);
     autoencoder("previews", networks.preview);
+    sayln!("size: {}", crate::size::line([options.height, options.width], pictures(networks, options)));
     sayln!("tensors: {}", progress::size(s.weight_bytes));
     print_entries(&s.plan);
     let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();

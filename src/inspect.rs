@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_ir::graph::dot;
 use fcdm_ir::text::parse_module;
 use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
-use fcdm_models::fcdm::{Config, Import, Preset, Size, network};
+use fcdm_models::fcdm::{Config, Preset, Size, network};
+use fcdm_models::size;
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::entry_name::EntryName;
@@ -17,7 +17,7 @@ use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
-use crate::progress::size;
+use crate::progress;
 use crate::say::sayln;
 
 /// Show what is in an artifact (.fcdm), in a checkpoint, or in one of the named sizes (FCDM-S, B, L, XL).
@@ -25,6 +25,9 @@ use crate::say::sayln;
 pub struct Arguments {
     /// The file, or the name of a size.
     file: PathBuf,
+    /// Which weights of a trainer's checkpoint, see `compile --weights`.
+    #[arg(long, value_name = "NAME")]
+    weights: Option<String>,
     /// Print the IR of an artifact.
     #[arg(long, conflicts_with_all = ["plan", "dot", "json"])]
     ir: bool,
@@ -65,19 +68,21 @@ fn only_of_artifacts(a: &Arguments) -> Result<(), Failure> {
 
 fn checkpoint(a: &Arguments) -> Result<(), Failure> {
     only_of_artifacts(a)?;
-    let ckpt = Checkpoint::open(&a.file, StateDict::Auto)?;
-    let import = Import::new(ckpt, true).map_err(CompileError::from)?;
+    let import = crate::compile::open(&a.file, a.weights.as_deref(), true)?;
     let survey = import.survey(&mut |_, _| true).map_err(CompileError::from)?.expect("nobody stops it");
-    let ckpt = import.checkpoint().expect("made of one");
+    let weights = import.state_dict().expect("made of a checkpoint");
+    let ckpt = weights.checkpoint();
     let bad: usize = survey.not_finite.iter().map(|(_, n, _)| n).sum();
     let about_file = json!({
         "format": ckpt.format().to_string(),
-        "weights": ckpt.weights_used(),
+        "weights": weights.name(),
+        "other_weights": import.others().iter().map(|o| &o.name).collect::<Vec<_>>(),
         "weights_xxh3": format!("{:016x}", survey.fingerprint),
         "values_not_finite": bad,
         "optimizer_step": ckpt.optimizer_step(),
         "arguments": ckpt.arguments(),
-        "notes": ckpt.notes(),
+        "trained_on": size::trained_on(&import),
+        "notes": weights.notes().collect::<Vec<_>>(),
     });
     about(a, about_file, import.config())
 }
@@ -97,6 +102,9 @@ fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure
         match (key.as_str(), value) {
             ("config" | "parameters" | "macs_32x32", _) | (_, Value::Null) => {}
             ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| sayln!("argument {k}: {}", plain(v))),
+            ("other_weights", Value::Array(names)) if names.is_empty() => {}
+            ("other_weights", Value::Array(names)) => sayln!("also there: {}", names.iter().map(plain).collect::<Vec<_>>().join(", ")),
+            ("trained_on", Value::Array(size)) => sayln!("trained on: pictures of {}x{}", size[0], size[1]),
             ("notes", Value::Array(notes)) => notes.iter().for_each(|n| sayln!("note: {}", plain(n))),
             _ => sayln!("{key}: {}", plain(value)),
         }
@@ -192,16 +200,21 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         sayln!("{all:#}");
         return Ok(());
     }
-    sayln!("{}: fcdm artifact, {}", a.file.display(), size(artifact.file_bytes() as u64));
+    sayln!("{}: fcdm artifact, {}", a.file.display(), progress::size(artifact.file_bytes() as u64));
     if let Some(model) = model {
         print_model(model);
     }
     if let Some(a) = artifact.autoencoder() {
         sayln!("autoencoder: {}, {} channels at 1/{}", a.family, a.latent_channels, a.factor);
     }
+    if let Some(model) = model {
+        let decoded = artifact.autoencoder().map(|a| a.factor).or(matches!(model.in_channels, 1 | 3).then_some(1));
+        let state = [model.height, model.width];
+        sayln!("size: {}", crate::size::line(state, decoded.map(|f| state.map(|side| side.saturating_mul(f)))));
+    }
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
-    sayln!("weights: {} in {} tensors, matrices in {}", size(weight_bytes), artifact.tensors().len(), precision(artifact));
+    sayln!("weights: {} in {} tensors, matrices in {}", progress::size(weight_bytes), artifact.tensors().len(), precision(artifact));
     print_entries(artifact.plan());
     let fired = report["passes"].as_array().into_iter().flatten().filter(|p| p["fired"] == true);
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
@@ -262,7 +275,7 @@ pub fn print_entries(plan: &Plan) {
             0 => String::new(),
             n => format!(", {n} convolutions by Winograd"),
         };
-        let arena = size(e.arena_bytes as u64);
+        let arena = progress::size(e.arena_bytes as u64);
         sayln!("{} x{}: {} steps{winograd}, arena {arena} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len());
     }
 }

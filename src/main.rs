@@ -16,6 +16,7 @@ mod pictures;
 mod progress;
 mod run;
 mod say;
+mod size;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;

@@ -76,7 +76,7 @@ impl Evaluator {
 
 /// Evaluates a model on the tensors of a file, whose extents it is compiled for.
 pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads: usize, as_json: bool) -> Result<(), Failure> {
-    let file = Checkpoint::open(inputs, StateDict::Auto)?;
+    let file = StateDict::everything(Checkpoint::open(inputs)?)?;
     let shapes: Vec<(String, Vec<usize>)> = file.names().filter_map(|n| Some((n.to_owned(), file.tensor(n)?.shape.clone()))).collect();
     let onnx = Onnx::open_at(path, &shapes)?;
     let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, CheckpointError>>()?;
@@ -95,7 +95,7 @@ pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads
     Ok(())
 }
 
-fn read(file: &Checkpoint, p: &ModelPort) -> Result<Numbers, CheckpointError> {
+fn read(file: &StateDict, p: &ModelPort) -> Result<Numbers, CheckpointError> {
     match p.integers {
         true => file.read_integers(&p.name).map(Numbers::Integers),
         false => file.read_f32(&p.name).map(Numbers::Floats),

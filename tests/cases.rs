@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod process;
+#[path = "cases/sizes.rs"]
+mod sizes;
 
 use process::Folder;
 

@@ -1,6 +1,9 @@
 //! The commands as a user runs them: what they write, and what they say.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../compiler/tests/checkpoint/assemble.rs"]
+#[allow(dead_code)]
+mod assemble;
 #[path = "command_line/compiling.rs"]
 mod compiling;
 #[path = "command_line/generating.rs"]
@@ -19,3 +22,5 @@ mod oracle;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/weights.rs"]
+mod weights;

@@ -153,7 +153,7 @@ fn taef2_in_diffusers_layout() {
     let folder = tempfile::tempdir().unwrap();
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (half, first) in [("encoder", 0), ("decoder", 1)] {
-        let file = Checkpoint::open(taef2().join(format!("taef2_{half}.pth")), StateDict::Auto).unwrap();
+        let file = StateDict::everything(Checkpoint::open(taef2().join(format!("taef2_{half}.pth"))).unwrap()).unwrap();
         for name in file.names() {
             let (index, rest) = name.split_once('.').unwrap();
             let new = format!("{half}.layers.{}.{rest}", index.parse::<usize>().unwrap() - first);
@@ -245,7 +245,7 @@ fn trajectories_to_pixels() {
         println!("SKIPPED: {} is not there", shared.display());
         return;
     }
-    let import = Import::new(Checkpoint::open(&shared, StateDict::Auto).unwrap(), true).unwrap();
+    let import = Import::open(Checkpoint::open(&shared).unwrap(), None, true).unwrap();
     let least = trajectory(&import, &vae, &file, &["all", "first3"]);
     assert!(least > 70.0, "{least:.1} dB");
 }

@@ -188,7 +188,7 @@ fn every_trajectory() {
 /// A real checkpoint of the official trainer against PyTorch, 50 DDIM steps with guidance 2, and 25 ancestral ones.
 #[test]
 fn the_clothing_checkpoint() {
-    use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+    use fcdm_compiler::checkpoint::Checkpoint;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/checkpoints");
     if !data.exists() {
         println!("SKIPPED: {} is not there", data.display());
@@ -196,8 +196,8 @@ fn the_clothing_checkpoint() {
     }
     let folder = tempfile::tempdir().unwrap();
     let reference = oracle::read(&data.join("clothing-pixel.reference.safetensors"));
-    let ckpt = Checkpoint::open(data.join("clothing-pixel.pt"), StateDict::Auto).unwrap();
-    let import = Import::new(ckpt, true).unwrap();
+    let ckpt = Checkpoint::open(data.join("clothing-pixel.pt")).unwrap();
+    let import = Import::open(ckpt, None, true).unwrap();
     let options = Options { batches: vec![1, 2, 8], ..Options::new(32, 32) };
     let path = folder.path().join("clothing.fcdm");
     compile(Networks { fcdm: Some(&import), ..Networks::default() }, &options, &path, &mut Silent).unwrap();

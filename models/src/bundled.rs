@@ -1,6 +1,8 @@
 //! The model in the box: a small FCDM of photographs of clothes and the autoencoder of its latents, so that pictures can be made
 //! before anything is downloaded. Where they come from and their licences stand in `models/weights/README.md`.
 
+use std::sync::Arc;
+
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_runtime::artifact::Sampling;
 use xxhash_rust::xxh3::Xxh3;
@@ -35,7 +37,7 @@ pub fn fingerprint() -> u64 {
 /// # Errors
 /// None that a test would not have found.
 pub fn networks() -> Result<(Import, Autoencoder), ImportError> {
-    let import = Import::new(Checkpoint::from_bytes("clothing-latent", FCDM.to_vec(), StateDict::Auto)?, true)?;
+    let import = Import::open(Checkpoint::from_bytes("clothing-latent", FCDM.to_vec())?, None, true)?;
     Ok((import, autoencoder()?))
 }
 
@@ -44,7 +46,7 @@ pub fn networks() -> Result<(Import, Autoencoder), ImportError> {
 /// # Errors
 /// As [`networks`].
 pub fn autoencoder() -> Result<Autoencoder, ImportError> {
-    let open = |name: &str, bytes: &[u8]| Checkpoint::from_bytes(name, bytes.to_vec(), StateDict::Auto);
+    let open = |name: &str, bytes: &[u8]| StateDict::only(&Arc::new(Checkpoint::from_bytes(name, bytes.to_vec())?));
     taesd(Some(open("taef2_encoder", ENCODER)?), Some(open("taef2_decoder", DECODER)?), PREFIX)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, count_nonfinite};
+use fcdm_compiler::checkpoint::{CheckpointError, StateDict, count_nonfinite};
 use fcdm_compiler::weights::{WeightError, WeightSource, pieces};
 use fcdm_runtime::artifact::write_f32;
 use thiserror::Error;
@@ -30,7 +30,7 @@ pub enum ImportError {
         message: String,
     },
     /// Tensors that are not there.
-    #[error("{file}: {count} tensors of this {model} are missing, the first is `{first}`")]
+    #[error("{file}: {count} tensors of this {model} are missing, the first is `{first}`{instead}")]
     Missing {
         /// The file.
         file: String,
@@ -40,6 +40,18 @@ pub enum ImportError {
         count: usize,
         /// The first in the order of the network.
         first: String,
+        /// What there is under its name, if it is no tensor.
+        instead: String,
+    },
+    /// Weights that are not there.
+    #[error("{file}: weights `{asked}`: expected {expected}, found none of that name")]
+    Weights {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        asked: String,
+        /// Those that are there.
+        expected: String,
     },
     /// Tensors that no network of this size has.
     #[error("{file}: {count} tensors do not belong to this {model}, the first is `{first}`")]
@@ -69,11 +81,16 @@ pub enum ImportError {
 
 /// A network's parameters in a checkpoint: every one is there and has its shape, and there is nothing else.
 pub struct Tensors {
-    checkpoint: Checkpoint,
+    weights: StateDict,
     /// What the IR's names have before those of the checkpoint.
     prefix: String,
     list: Vec<Parameter>,
     by_name: HashMap<String, usize>,
+}
+
+/// What there is under the name of a tensor that is missing, as the end of a message.
+pub(crate) fn instead(weights: &StateDict, name: &str) -> String {
+    weights.other(name).map_or_else(String::new, |kind| format!(", which is {kind}, not a tensor"))
 }
 
 /// What a look at every value finds.
@@ -92,30 +109,31 @@ impl Tensors {
     ///
     /// # Errors
     /// See [`ImportError`].
-    pub fn new(checkpoint: Checkpoint, model: &'static str, prefix: &str, list: Vec<Parameter>) -> Result<Tensors, ImportError> {
-        let file = || checkpoint.file().to_owned();
-        let missing: Vec<&Parameter> = list.iter().filter(|p| checkpoint.tensor(&p.name).is_none()).collect();
+    pub fn new(weights: StateDict, model: &'static str, prefix: &str, list: Vec<Parameter>) -> Result<Tensors, ImportError> {
+        let file = || weights.file().to_owned();
+        let missing: Vec<&Parameter> = list.iter().filter(|p| weights.tensor(&p.name).is_none()).collect();
         if let Some(first) = missing.first() {
-            return Err(ImportError::Missing { file: file(), model, count: missing.len(), first: first.name.clone() });
+            let (first, instead) = (first.name.clone(), instead(&weights, &first.name));
+            return Err(ImportError::Missing { file: file(), model, count: missing.len(), first, instead });
         }
         for p in &list {
-            let found = &checkpoint.tensor(&p.name).expect("no tensor is missing").shape;
+            let found = &weights.tensor(&p.name).expect("no tensor is missing").shape;
             if *found != p.shape {
                 let (tensor, expected, found) = (p.name.clone(), p.shape.clone(), found.clone());
                 return Err(ImportError::Shape { file: file(), tensor, expected, found });
             }
         }
         let by_name: HashMap<String, usize> = list.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect();
-        let extra: Vec<&str> = checkpoint.names().filter(|n| !by_name.contains_key(*n)).collect();
+        let extra = weights.beside(&mut list.iter().map(|p| p.name.as_str()));
         if let Some(&first) = extra.first() {
             return Err(ImportError::Extra { file: file(), model, count: extra.len(), first: first.to_owned() });
         }
-        Ok(Tensors { checkpoint, prefix: prefix.to_owned(), list, by_name })
+        Ok(Tensors { weights, prefix: prefix.to_owned(), list, by_name })
     }
 
-    /// The file that they are in.
-    pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+    /// Where they are read from.
+    pub fn weights(&self) -> &StateDict {
+        &self.weights
     }
 
     /// Number of values.
@@ -149,7 +167,7 @@ pub fn survey(parts: &[&Tensors], progress: &mut dyn FnMut(u64, u64) -> bool) ->
         }
         surveyor.tensor(&p.name, &p.shape, |see| {
             pieces(&p.shape).into_iter().try_for_each(|rows| {
-                see(&tensors.checkpoint.read_rows_f32(&p.name, rows)?);
+                see(&tensors.weights.read_rows_f32(&p.name, rows)?);
                 Ok(())
             })
         })?;
@@ -196,7 +214,7 @@ impl Surveyor {
 impl WeightSource for Tensors {
     fn load(&self, name: &str) -> Result<Vec<f32>, WeightError> {
         let p = self.parameter(name)?;
-        let values = self.checkpoint.read_f32(&p.name).map_err(|e| WeightError::Read(e.to_string()))?;
+        let values = self.weights.read_f32(&p.name).map_err(|e| WeightError::Read(e.to_string()))?;
         Ok(p.to_ir(values))
     }
 
@@ -207,7 +225,7 @@ impl WeightSource for Tensors {
             let (values, row) = (self.load(name)?, p.count() / p.ty().shape[0]);
             return Ok(values[rows.start * row..rows.end * row].to_vec());
         };
-        let values = self.checkpoint.read_rows_f32(&p.name, rows).map_err(|e| WeightError::Read(e.to_string()))?;
+        let values = self.weights.read_rows_f32(&p.name, rows).map_err(|e| WeightError::Read(e.to_string()))?;
         Ok(part.to_ir(values))
     }
 }

@@ -14,4 +14,5 @@ pub mod options;
 pub mod parameter;
 pub mod pictures;
 pub mod role;
+pub mod size;
 pub mod tensors;

@@ -43,7 +43,7 @@ pub enum TensorsError {
 }
 
 /// A safetensors file of inputs.
-pub struct TensorFile(Checkpoint);
+pub struct TensorFile(StateDict);
 
 /// An expected extent: a number, or a letter for any.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl TensorFile {
     /// # Errors
     /// When it is not a safetensors file.
     pub fn open(path: &Path) -> Result<TensorFile, TensorsError> {
-        Ok(TensorFile(Checkpoint::open(path, StateDict::Auto)?))
+        Ok(TensorFile(StateDict::everything(Checkpoint::open(path)?)?))
     }
 
     /// Whether there is a tensor of that name.

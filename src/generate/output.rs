@@ -148,7 +148,9 @@ impl<'a> Output<'a> {
         if let Some(path) = &self.latents_to {
             sayln!("wrote {} states to {}", jobs.len(), path.display());
         }
-        sayln!("{sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
+        let [_, height, width] = self.state;
+        let size = crate::size::line([height, width], self.shape.map(|[h, w, _]| [h, w]));
+        sayln!("{size}; {sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
         Ok(())
     }
 }

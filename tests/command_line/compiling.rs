@@ -123,3 +123,17 @@ fn half_weights() {
     let refused = f.misused("compile GOLDEN/eps8/0000003.pt -o x.fcdm --size 16x8 --precision int3");
     assert!(refused.contains("int3") && refused.contains("bf16"), "{refused}");
 }
+
+/// The trainer's arguments say 256 pixels; the golden network has four channels, of latents at 1/8.
+#[test]
+fn the_size_is_that_of_the_pictures_trained_on() {
+    let f = Folder::new();
+    let summary = f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm");
+    assert!(summary.contains("\nsize: 32x32 latents, no decoder\n"), "{summary}");
+    let ran = f.run("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 8");
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (Some(0), "warning: size: 8x8 makes pictures of 64x64; the checkpoint was trained on 256x256\n")
+    );
+    assert!(f.ok("inspect GOLDEN/eps8/0000003.pt").contains("trained on: pictures of 256x256\n"));
+}

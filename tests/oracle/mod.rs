@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_ir::eval::Tensor;
@@ -148,8 +149,8 @@ pub fn read(path: &std::path::Path) -> BTreeMap<String, Golden> {
 }
 
 /// The weights of a network.
-pub fn checkpoint(net: &str) -> Checkpoint {
-    Checkpoint::open(golden().join(net).join("weights.safetensors"), StateDict::Auto).unwrap()
+pub fn checkpoint(net: &str) -> StateDict {
+    StateDict::only(&Arc::new(Checkpoint::open(golden().join(net).join("weights.safetensors")).unwrap())).unwrap()
 }
 
 /// Channels-last values `[N,H,W,C]` in PyTorch's order.

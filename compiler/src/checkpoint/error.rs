@@ -47,16 +47,6 @@ pub enum CheckpointError {
         /// What is there.
         found: String,
     },
-    /// The pickle names something that acts rather than holds data.
-    #[error("{file}: data.pkl: refused to call `{name}` (byte {at}): a checkpoint holds tensors and plain data only")]
-    Refused {
-        /// The path as given.
-        file: String,
-        /// `module.name`, as the pickle has it.
-        name: String,
-        /// Offset in `data.pkl` of the opcode that brings the name.
-        at: usize,
-    },
     /// The tables of contents would take more memory than a file of this size justifies.
     #[error(
         "{file}: expected contents that can be listed in {limit} bytes of memory, found more of them than a file of {size} bytes needs"
@@ -68,16 +58,6 @@ pub enum CheckpointError {
         limit: usize,
         /// Bytes of the file.
         size: usize,
-    },
-    /// The weights asked for are not in the file.
-    #[error("{file}: expected {asked} weights, found {found}")]
-    MissingWeights {
-        /// The path as given.
-        file: String,
-        /// What was asked for.
-        asked: &'static str,
-        /// What the file holds.
-        found: String,
     },
     /// Two tensors bear one name once prefixes such as `module.` are stripped.
     #[error("{file}: tensor `{name}`: expected one tensor of that name, found `{first}` and `{second}`")]
@@ -99,7 +79,7 @@ pub enum CheckpointError {
         /// The name asked for.
         tensor: String,
         /// Which weights are in use.
-        weights: &'static str,
+        weights: String,
         /// How many tensors there are.
         count: usize,
     },

@@ -1,92 +1,70 @@
 //! From the names in a file to the names of the model.
 //!
-//! Wrappers leave prefixes: `module.` (data parallel, averaged models), `_orig_mod.` (compiled models); files that
-//! hold two sets of weights in one flat list say `ema.` or `model.`. No tensor of the model begins with any of these.
+//! Wrappers leave words between the dots: data parallel and averaged models `module`, compiled models `_orig_mod`, activation
+//! checkpointing and sharding their own. They say nothing and are taken out wherever they stand. What then stands before a
+//! network's own names is the name of a set of weights: keys of dicts, prefixes, or both. Words in it tell a running average.
 
-use super::error::{CheckpointError, shown};
-use super::tensor::Located;
-use super::{Notes, StateDict};
+use std::borrow::Cow;
 
-/// A tensor under the name that the file gives it.
-pub(super) type Named = (String, Located);
+/// Left by wrappers.
+const WRAPPERS: [&str; 7] =
+    ["module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module", "_forward_module", "_ddp_module"];
 
-/// Left by wrappers: they say nothing.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
-/// Say which set of weights a tensor belongs to.
-const SETS: [&str; 2] = ["ema", "model"];
+/// Words of a set's name that tell an average over training.
+const AVERAGED: [&str; 7] = ["ema", "averaged", "average", "avg", "swa", "shadow", "polyak"];
 
-fn unwrapped(mut name: &str) -> &str {
-    while let Some(rest) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {
-        name = rest;
+/// Words that tell the weights under training, beside an average.
+const TRAINED: [&str; 3] = ["online", "raw", "student"];
+
+/// A name without the words of wrappers.
+pub(super) fn unwrapped(name: &str) -> Cow<'_, str> {
+    if !name.split('.').any(|word| WRAPPERS.contains(&word)) {
+        return Cow::Borrowed(name);
     }
-    name
+    Cow::Owned(name.split('.').filter(|word| !WRAPPERS.contains(word)).collect::<Vec<_>>().join("."))
 }
 
-/// The set that a name's prefix tells, if it does.
-fn set_of(name: &str) -> Option<&'static str> {
-    let name = unwrapped(name);
-    SETS.into_iter().find(|set| name.strip_prefix(set).is_some_and(|rest| rest.starts_with('.')))
+/// Whether the name of a set says that it is a running average: the last of its words that says anything.
+pub(super) fn is_averaged(set: &str) -> bool {
+    let told = |word: &String| match word.as_str() {
+        w if AVERAGED.contains(&w) => Some(true),
+        w if TRAINED.contains(&w) => Some(false),
+        _ => None,
+    };
+    words(set).iter().rev().find_map(told).unwrap_or(false)
 }
 
-/// The model's own name for a tensor.
-fn bare(mut name: &str) -> &str {
-    loop {
-        name = unwrapped(name);
-        match set_of(name).and_then(|set| name.strip_prefix(set)?.strip_prefix('.')) {
-            Some(rest) => name = rest,
-            None => return name,
+/// `net_ema`, `modelEMA`, `ema_0.9999`: letters in a row, lower case, parted where upper case follows lower.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut last) = (vec![String::new()], ' ');
+    for c in text.chars() {
+        if !c.is_alphabetic() || (c.is_uppercase() && last.is_lowercase()) {
+            words.push(String::new());
         }
+        if c.is_alphabetic() {
+            let word = words.last_mut().expect("there is always one");
+            word.extend(c.to_lowercase());
+        }
+        last = c;
     }
+    words
 }
 
-/// Chooses among the sets of a flat list; `unprefixed` is what names without a set are called.
-pub(super) fn choose(
-    file: &str,
-    mut tensors: Vec<Named>,
-    asked: StateDict,
-    unprefixed: &'static str,
-    notes: &mut Notes,
-) -> Result<(&'static str, Vec<Named>), CheckpointError> {
-    let holds = |set: &str| tensors.iter().any(|(name, _)| set_of(name) == Some(set));
-    let present: Vec<&'static str> = SETS.into_iter().filter(|set| holds(set)).collect();
-    let set = match (asked.set(), present.first()) {
-        (Some(asked), _) if present.contains(&asked) => asked,
-        (None, Some(first)) => first,
-        (Some(asked), None) if asked == unprefixed => return Ok((unprefixed, tensors)),
-        (None, None) => return Ok((unprefixed, tensors)),
-        (Some(asked), _) => return Err(missing(file, asked, &present)),
-    };
-    let before = tensors.len();
-    tensors.retain(|(name, _)| set_of(name) == Some(set));
-    if tensors.len() < before {
-        notes.add(format!("{} tensors outside the `{set}` weights are not used", before - tensors.len()));
+/// What stands before one of a network's names in a name of a file, and whether that has lost the dots of the network's own, as some
+/// averages keep their names.
+pub(super) fn prefix<'n>(name: &'n str, anchor: &str) -> Option<(&'n str, bool)> {
+    if let Some(rest) = name.strip_suffix(anchor)
+        && (rest.is_empty() || rest.ends_with('.'))
+    {
+        return Some((rest, false));
     }
-    Ok((set, tensors))
+    let dotless = without_dots(anchor);
+    name.strip_suffix(dotless.as_str()).filter(|rest| !rest.is_empty() && dotless.len() < anchor.len()).map(|rest| (rest, true))
 }
 
-/// The error of weights that are not there; `present` are those that are.
-pub(super) fn missing(file: &str, asked: &'static str, present: &[&str]) -> CheckpointError {
-    let found = match present {
-        [] => "one set of weights that says neither `ema` nor `model`".to_string(),
-        sets => format!("only {}", sets.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")),
-    };
-    CheckpointError::MissingWeights { file: file.to_string(), asked, found }
-}
-
-/// Strips all prefixes. Two tensors that end up with one name are an error.
-pub(super) fn strip(file: &str, mut tensors: Vec<Named>) -> Result<Vec<Named>, CheckpointError> {
-    let mut by_name: Vec<usize> = (0..tensors.len()).collect();
-    by_name.sort_unstable_by_key(|&i| bare(&tensors[i].0));
-    if let Some(w) = by_name.windows(2).find(|w| bare(&tensors[w[0]].0) == bare(&tensors[w[1]].0)) {
-        let [first, second] = [w[0].min(w[1]), w[0].max(w[1])].map(|i| shown(tensors[i].0.as_bytes()));
-        let name = shown(bare(&tensors[w[0]].0).as_bytes());
-        return Err(CheckpointError::Collision { file: file.to_string(), name, first, second });
-    }
-    for (name, _) in &mut tensors {
-        let prefix = name.len() - bare(name).len();
-        name.drain(..prefix);
-    }
-    Ok(tensors)
+/// A network's name as averages keep it that cannot have dots in names.
+pub(super) fn without_dots(name: &str) -> String {
+    name.replace('.', "")
 }
 
 #[cfg(test)]
@@ -94,12 +72,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_are_stripped_in_any_order() {
-        for name in ["x.w", "module.x.w", "_orig_mod.module.x.w", "ema.module.x.w", "module.model.x.w", "model._orig_mod.x.w"] {
-            assert_eq!(bare(name), "x.w");
+    fn words_of_wrappers_are_taken_out_wherever_they_stand() {
+        for name in ["x.w", "module.x.w", "_orig_mod.module.x.w", "x._checkpoint_wrapped_module._fsdp_wrapped_module.w", "x._orig_mod.w"] {
+            assert_eq!(unwrapped(name), "x.w");
         }
-        assert_eq!(bare("models.x"), "models.x");
-        assert_eq!(set_of("module.ema.x"), Some("ema"));
-        assert_eq!(set_of("emas.x"), None);
+        assert_eq!(unwrapped("modules.x.w"), "modules.x.w");
+    }
+
+    #[test]
+    fn averages_are_told_by_words() {
+        for set in [
+            "ema",
+            "model_ema",
+            "ema_model",
+            "ema_state_dict",
+            "state_dict_ema",
+            "net_ema",
+            "modelEMA",
+            "ema_0.9999",
+            "swa_model",
+            "ema.ema_model",
+        ] {
+            assert!(is_averaged(set), "{set}");
+        }
+        for set in ["", "model", "schema", "state_dict.model", "ema.online_model", "emanations", "teammate"] {
+            assert!(!is_averaged(set), "{set}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_what_stands_before_a_name() {
+        assert_eq!(prefix("x_embedder.weight", "x_embedder.weight"), Some(("", false)));
+        assert_eq!(prefix("ema.x_embedder.weight", "x_embedder.weight"), Some(("ema.", false)));
+        assert_eq!(prefix("model_ema.netx_embedderweight", "x_embedder.weight"), Some(("model_ema.net", true)));
+        assert_eq!(prefix("max_embedder.weight", "x_embedder.weight"), None);
+        assert_eq!(prefix("xw", "w"), None);
     }
 }

@@ -4,10 +4,10 @@
 //! # Policy on names
 //! - `collections.OrderedDict` becomes a dict. A few names have a meaning to [`super::torch`], which looks only at the
 //!   parts of the tree it needs: tensor constructors, storages, `argparse.Namespace`.
-//! - Names from modules that act on the world or run code (`os`, `subprocess`, `builtins`, `importlib`, ...; the list
-//!   is in [`policy`]) make the whole file refused, where they are first mentioned, called or not.
-//! - Any other call stays an opaque [`Node::Call`], which can never become a tensor: a checkpoint whose optimiser state
-//!   or arguments hold foreign objects is still readable.
+//! - Any other call stays an opaque [`Node::Call`], which can never become a tensor: a checkpoint whose optimiser state,
+//!   scheduler or arguments hold foreign objects or functions is still readable.
+//! - The first name from a module that acts on the world or runs code (`os`, `subprocess`, `builtins`, `importlib`, ...; the list
+//!   is in [`policy`]) is remembered, for a note: another reader would call it.
 //! - Extension codes, text persistent ids, out-of-band buffers and the text opcodes of protocol 0 are refused.
 //!
 //! # Shape of the tree
@@ -122,12 +122,19 @@ pub(super) struct Pickle<'a> {
     items: Vec<Value>,
     chunks: Vec<Chunk>,
     root: Value,
+    /// The first name that acts, and the offset of the opcode that brings it.
+    acting: Option<(Span, Span, u32)>,
 }
 
 impl<'a> Pickle<'a> {
     /// What the pickle as a whole is.
     pub fn root(&self) -> Value {
         self.root
+    }
+
+    /// The first name mentioned of what acts on the world or runs code, fit for a message, and where.
+    pub fn acting(&self) -> Option<(String, u32)> {
+        self.acting.map(|(module, name, at)| (super::error::shown(format!("{}.{}", self.span(module), self.span(name)).as_bytes()), at))
     }
 
     /// The object behind a value, if it is one.

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::budget::Budget;
+use super::contents::{Content, Contents, Entry};
 use super::error::{CheckpointError, Place, shown};
-use super::names::Named;
 use super::tensor::{ElementType, RANK, TensorClaim, row_major};
 
 /// Bytes of the length before the header.
@@ -143,10 +143,7 @@ impl<'de> Visitor<'de> for Metadata<'_> {
     }
 }
 
-/// The tensors in the order of their data, and the texts of `__metadata__` as JSON strings.
-type Contents = (Vec<Named>, BTreeMap<String, String>);
-
-/// Reads and checks the header of the file `bytes`.
+/// Reads and checks the header of the file `bytes`: tensors in the order of their data, and the texts of `__metadata__` as JSON strings.
 pub(super) fn read(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Contents, CheckpointError> {
     let place = Place { file, part: "header" };
     let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or_else(|| place.expected("8 bytes of length", "fewer"))?;
@@ -165,8 +162,8 @@ pub(super) fn read(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Cont
     })?;
     // Empty tensors share their offset with the next one; names make the order definite.
     tensors.sort_unstable_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
-    let mut named = Vec::new();
-    budget.reserve(&mut named, tensors.len())?;
+    let mut entries = Vec::new();
+    budget.reserve(&mut entries, tensors.len())?;
     let mut covered = 0;
     for (name, description) in tensors {
         let (begin, end) = description.data_offsets;
@@ -179,10 +176,10 @@ pub(super) fn read(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Cont
         let stored = description.place(base + begin as usize..base + end as usize);
         let stored = stored.map_err(|(expected, found)| place.tensor(&name, expected, found))?;
         budget.charge(16 * stored.info.shape.len() + 32)?;
-        named.push((name, stored));
+        entries.push(Entry { name, dict: 0, content: Content::Tensor(stored) });
     }
     match covered == data.len() as u64 {
-        true => Ok((named, metadata)),
+        true => Ok(Contents { entries, dicts: vec![String::new()], arguments: metadata, optimizer_step: None }),
         false => Err(place.expected(format!("tensors that cover all {} bytes of data", data.len()), format!("{covered} bytes covered"))),
     }
 }

@@ -1,19 +1,20 @@
 //! What `torch.save` means by a pickle: where the weights are in it, and what makes a tensor.
 //!
-//! A training checkpoint is a dict of `model`, `ema` (state dicts), `opt` and `args`; others are a bare state dict, or
-//! one under `state_dict`. Only the state dict in use is interpreted; the optimiser's state is merely parsed.
+//! A training checkpoint is a dict of state dicts, the optimiser's state and arguments, under names of the trainer's own; or a bare
+//! state dict. All dicts of text are listed; which tensors are weights is for [`super::state_dict`] to find.
 //! A tensor is a call of `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, ...)`; a storage is the
-//! persistent id `("storage", type, key, location, elements)`, and its bytes are the entry `data/KEY`.
+//! persistent id `("storage", type, key, location, elements)`, and its bytes are the entry `data/KEY`. What is no such call is
+//! no weight, whatever it mentions: it is noted, and never called.
 
 use std::collections::BTreeMap;
 
+use super::Notes;
 use super::budget::Budget;
+use super::contents::{Content, Contents, Entry};
 use super::error::{CheckpointError, Place, shown};
-use super::names::{self, Named};
 use super::pickle::{self, Pickle, Value};
 use super::tensor::{ElementType, Located, RANK, TensorClaim};
 use super::zip::Directory;
-use super::{Notes, StateDict};
 
 /// Longest name of a tensor or storage, in bytes.
 const NAME: usize = 256;
@@ -21,22 +22,23 @@ const NAME: usize = 256;
 const ARGUMENT: usize = 4096;
 const ARGUMENTS: usize = 16 * ARGUMENT;
 
-/// What a checkpoint holds.
-pub(super) struct Contents {
-    pub weights: &'static str,
-    pub tensors: Vec<Named>,
-    pub arguments: BTreeMap<String, String>,
-    pub optimizer_step: Option<u64>,
+/// Dicts in dicts that are looked into.
+const DEPTH: usize = 5;
+/// Under which of the file's own names trainers keep their arguments.
+const ARGUMENTS_KEYS: [&str; 5] = ["args", "hyper_parameters", "config", "cfg", "hparams"];
+
+/// Why a value is not read as a tensor.
+enum Unread {
+    Unclear { expected: String, found: String },
+    TooLarge(CheckpointError),
+}
+
+fn unclear(expected: &str, found: impl Into<String>) -> Unread {
+    Unread::Unclear { expected: expected.to_owned(), found: found.into() }
 }
 
 /// Reads the archive `bytes`.
-pub(super) fn read(
-    file: &str,
-    bytes: &[u8],
-    asked: StateDict,
-    notes: &mut Notes,
-    budget: &mut Budget,
-) -> Result<Contents, CheckpointError> {
+pub(super) fn read(file: &str, bytes: &[u8], notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
     let directory = Directory::read(file, bytes, budget)?;
     let place = Place { file, part: "data.pkl" };
     let mut roots = directory.names().filter_map(|n| n.strip_suffix("data.pkl")).filter(|p| p.is_empty() || p.ends_with('/'));
@@ -56,7 +58,7 @@ pub(super) fn read(
     let range = directory.find(&format!("{root}data.pkl")).expect("it is among the names");
     let pickle = pickle::parse(&bytes[range], place, budget)?;
     let archive = Archive { place, bytes, directory, root, pickle };
-    archive.contents(asked, notes, budget)
+    archive.contents(notes, budget)
 }
 
 struct Archive<'a> {
@@ -92,66 +94,94 @@ fn element(name: &str) -> Option<(ElementType, usize)> {
 }
 
 impl Archive<'_> {
-    fn contents(&self, asked: StateDict, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
+    fn contents(&self, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
         let p = &self.pickle;
         let top = p.root();
         if p.dict(top).is_none() {
             return Err(self.place.expected("a dict of tensors", p.kind(top)));
         }
-        let part = |key: &str| p.get(top, key).filter(|&v| p.dict(v).is_some());
-        let present: Vec<&'static str> = ["ema", "model"].into_iter().filter(|k| part(k).is_some()).collect();
-        let (weights, tensors) = match asked.set().or(present.first().copied()) {
-            Some(set) if present.contains(&set) => (set, self.state_dict(part(set).expect("it is present"), notes, budget)?),
-            Some(set) if !present.is_empty() => return Err(names::missing(self.place.file, set, &present)),
-            _ => {
-                let (dict, unprefixed) = part("state_dict").map_or((top, "all"), |dict| (dict, "model"));
-                names::choose(self.place.file, self.state_dict(dict, notes, budget)?, asked, unprefixed, notes)?
-            }
-        };
-        Ok(Contents { weights, tensors, arguments: self.arguments(notes), optimizer_step: self.optimizer_step() })
+        if let Some((name, at)) = p.acting() {
+            notes.add(format!("the pickle mentions `{name}` (byte {at}), which is no weight; nothing of a pickle is ever called here"));
+        }
+        let mut all =
+            Contents { entries: Vec::new(), dicts: Vec::new(), arguments: self.arguments(notes), optimizer_step: self.optimizer_step() };
+        self.collect(top, "", DEPTH, &mut all, budget)?;
+        Ok(all)
     }
 
-    /// The tensors of a state dict; other entries become notes.
-    fn state_dict(&self, dict: Value, notes: &mut Notes, budget: &mut Budget) -> Result<Vec<Named>, CheckpointError> {
+    /// Lists what is in a dict, and in the dicts in it, of which there are `depth` at most.
+    fn collect(&self, dict: Value, keys: &str, depth: usize, all: &mut Contents, budget: &mut Budget) -> Result<(), CheckpointError> {
         let p = &self.pickle;
-        let mut tensors = Vec::new();
+        budget.charge(keys.len())?;
+        let index = u32::try_from(all.dicts.len()).expect("a dict takes bytes of the pickle, which is below 4 GiB");
+        budget.push(&mut all.dicts, keys.to_owned())?;
         for (key, value) in p.dict(dict).into_iter().flatten() {
-            let Some(name) = p.text(key) else {
-                notes.add(format!("an entry whose key is {} is not a tensor's and is not used", p.kind(key)));
-                continue;
+            let key = match (p.text(key), p.int(key)) {
+                (Some(text), _) => String::from_utf8_lossy(&text[..text.len().min(NAME + 1)]).into_owned(),
+                (None, Some(number)) => number.to_string(),
+                (None, None) => continue,
             };
-            if name.len() > NAME {
-                let found = format!("{} bytes", name.len());
-                return Err(self.place.expected(format!("names of tensors of at most {NAME} bytes"), found));
-            }
-            let name = std::str::from_utf8(name).expect("text was checked when read");
-            match self.tensor(name, value, budget)? {
-                Some(stored) => {
-                    budget.charge(name.len())?;
-                    budget.push(&mut tensors, (name.to_string(), stored))?;
+            let mut name = if keys.is_empty() { key } else { format!("{keys}.{key}") };
+            budget.charge(name.len())?;
+            if p.dict(value).is_some() {
+                if depth > 0 && name.len() <= NAME {
+                    self.collect(value, &name, depth - 1, all, budget)?;
                 }
-                None => notes.add(format!("`{}` is {}, not a tensor, and is not used", shown(name.as_bytes()), p.kind(value))),
+                continue;
             }
+            let content = if name.len() > NAME {
+                let found = format!("{} bytes or more", name.len());
+                name.truncate(name.floor_char_boundary(NAME));
+                Content::Unclear { expected: format!("names of tensors of at most {NAME} bytes"), found }
+            } else {
+                self.content(value, budget)?
+            };
+            if let Content::Unclear { expected, found } = &content {
+                budget.charge(expected.len() + found.len())?;
+            }
+            budget.push(&mut all.entries, Entry { name, dict: index, content })?;
         }
-        Ok(tensors)
+        Ok(())
+    }
+
+    /// What a value is: a tensor, or what else.
+    fn content(&self, value: Value, budget: &mut Budget) -> Result<Content, CheckpointError> {
+        Ok(match self.tensor(value, budget) {
+            Ok(Some(stored)) => Content::Tensor(stored),
+            Ok(None) => {
+                let kind = self.pickle.kind(value);
+                budget.charge(kind.len())?;
+                Content::Other(kind)
+            }
+            Err(Unread::Unclear { expected, found }) => Content::Unclear { expected, found },
+            Err(Unread::TooLarge(e)) => return Err(e),
+        })
     }
 
     /// Interprets the value of a state dict's entry; `None` if it is no tensor.
-    fn tensor(&self, name: &str, mut value: Value, budget: &mut Budget) -> Result<Option<Located>, CheckpointError> {
+    fn tensor(&self, mut value: Value, budget: &mut Budget) -> Result<Option<Located>, Unread> {
         let p = &self.pickle;
         // A parameter wraps a tensor. Nobody wraps deeper; the bound ends cycles.
         for _ in 0..4 {
-            match p.call(value) {
-                Some(("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..])) => value = *data,
-                Some(("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
-                    return self.view(name, [*storage, *offset, *shape, *strides], None, budget).map(Some);
+            let Some((mut module, mut name, mut args)) = p.call(value) else { return Ok(None) };
+            // What a tensor with attributes of its own is made by: the function, the type that results, its arguments, the attributes.
+            if let ("torch._tensor", "_rebuild_from_type_v2" | "_rebuild_from_type", &[function, _, inner, ..]) = (module, name, args)
+                && let Some((m, n)) = p.global(function)
+                && let Some(inner) = p.tuple(inner)
+            {
+                (module, name, args) = (m, n, inner);
+            }
+            match (module, name, args) {
+                ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) => value = *data,
+                ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+                    return self.view([*storage, *offset, *shape, *strides], None, budget).map(Some);
                 }
-                Some(("torch._utils", "_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..])) => {
-                    return self.view(name, [*storage, *offset, *shape, *strides], Some(*dtype), budget).map(Some);
+                ("torch._utils", "_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..]) => {
+                    return self.view([*storage, *offset, *shape, *strides], Some(*dtype), budget).map(Some);
                 }
-                Some(("torch._utils", call, _)) => {
+                ("torch._utils", call, _) => {
                     let found = format!("a call of `torch._utils.{}`", shown(call.as_bytes()));
-                    return Err(self.place.tensor(name, "a dense tensor", found));
+                    return Err(unclear("a dense tensor", found));
                 }
                 _ => return Ok(None),
             }
@@ -159,11 +189,11 @@ impl Archive<'_> {
         Ok(None)
     }
 
-    fn view(&self, name: &str, parts: [Value; 4], dtype: Option<Value>, budget: &mut Budget) -> Result<Located, CheckpointError> {
+    fn view(&self, parts: [Value; 4], dtype: Option<Value>, budget: &mut Budget) -> Result<Located, Unread> {
         let p = &self.pickle;
-        let wrong = |expected: &str, value: Value| self.place.tensor(name, expected, p.kind(value));
+        let wrong = |expected: &str, value: Value| unclear(expected, p.kind(value));
         let [storage, offset, shape, strides] = parts;
-        let ((mut element_type, mut size), storage) = self.storage(name, storage)?;
+        let ((mut element_type, mut size), storage) = self.storage(storage)?;
         if let Some(dtype) = dtype {
             let known = p.global(dtype).filter(|(module, _)| *module == "torch").and_then(|(_, name)| element(name));
             (element_type, size) = known.ok_or_else(|| wrong("an element type", dtype))?;
@@ -173,9 +203,9 @@ impl Archive<'_> {
         let shape = self.integers(shape, &mut shape_room).ok_or_else(|| wrong("a shape of at most 8 integers", shape))?;
         let strides = self.integers(strides, &mut strides_room).ok_or_else(|| wrong("strides of at most 8 integers", strides))?;
         let offset = p.int(offset).ok_or_else(|| wrong("an integer offset", offset))?;
-        budget.charge(2 * size_of::<usize>() * shape.len() + 32)?;
+        budget.charge(2 * size_of::<usize>() * shape.len() + 32).map_err(Unread::TooLarge)?;
         let layout = TensorClaim { dtype: element_type, size, shape, strides, offset, storage };
-        layout.place().map_err(|(expected, found)| self.place.tensor(name, expected, found))
+        layout.place().map_err(|(expected, found)| Unread::Unclear { expected, found })
     }
 
     /// A tuple, list or `torch.Size` of at most [`RANK`] integers.
@@ -199,9 +229,9 @@ impl Archive<'_> {
     }
 
     /// Element type, bytes of an element, and where the storage lies in the file.
-    fn storage(&self, name: &str, value: Value) -> Result<((ElementType, usize), std::ops::Range<usize>), CheckpointError> {
+    fn storage(&self, value: Value) -> Result<((ElementType, usize), std::ops::Range<usize>), Unread> {
         let p = &self.pickle;
-        let wrong = |expected: &str, found: String| self.place.tensor(name, expected, found);
+        let wrong = |expected: &str, found: String| unclear(expected, found);
         let id = match p.node(value) {
             Some(pickle::Node::Persistent(id)) => p.tuple(id),
             _ => None,
@@ -237,17 +267,17 @@ impl Archive<'_> {
         }
     }
 
-    /// The attributes of `args`: a Namespace, or a dict.
+    /// The attributes of the trainer's arguments: a Namespace, or a dict.
     fn arguments(&self, notes: &mut Notes) -> BTreeMap<String, String> {
         let p = &self.pickle;
         let mut arguments = BTreeMap::new();
-        let Some(args) = p.get(p.root(), "args") else { return arguments };
+        let Some((called, args)) = ARGUMENTS_KEYS.iter().find_map(|key| Some((key, p.get(p.root(), key)?))) else { return arguments };
         let values = match p.call(args) {
             Some(("argparse", "Namespace", _)) => p.state(args),
             _ => Some(args),
         };
         let Some(pairs) = values.and_then(|v| p.dict(v)) else {
-            notes.add(format!("`args` is {}, neither a Namespace nor a dict, and is not read", p.kind(args)));
+            notes.add(format!("`{called}` is {}, neither a Namespace nor a dict, and is not read", p.kind(args)));
             return arguments;
         };
         let mut left = ARGUMENTS;
@@ -257,7 +287,7 @@ impl Archive<'_> {
             // Besides its text, an entry takes some room in the map.
             left = left.saturating_sub(key.len() + text.len() + 64);
             if left == 0 {
-                notes.add("`args` holds more than is kept; its end is not read".to_string());
+                notes.add(format!("`{called}` holds more than is kept; its end is not read"));
                 break;
             }
             arguments.insert(String::from_utf8_lossy(key).into_owned(), text);
@@ -273,7 +303,7 @@ impl Archive<'_> {
         let step = p.get(first, "step")?;
         let number = p.number(step).or_else(|| {
             let mut budget = Budget::new(self.place.file, 0);
-            let stored = self.tensor("step", step, &mut budget).ok()??;
+            let stored = self.tensor(step, &mut budget).ok()??;
             (stored.info.shape.iter().all(|&extent| extent == 1)).then(|| stored.read(self.bytes))??.first().map(|&v| f64::from(v))
         })?;
         (number >= 0.0 && number < u64::MAX as f64).then_some(number as u64)

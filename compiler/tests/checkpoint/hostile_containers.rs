@@ -1,6 +1,6 @@
 //! ZIPs and safetensors files that lie, and files that are neither.
 
-use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+use fcdm_compiler::checkpoint::Checkpoint;
 
 use crate::assemble::*;
 use crate::{golden, open, refusal};
@@ -141,10 +141,10 @@ fn other_formats_are_named() {
 
 #[test]
 fn files_that_cannot_be_mapped_are_errors() {
-    let error = Checkpoint::open("no/such/file.pt", StateDict::Auto).err().unwrap().to_string();
+    let error = Checkpoint::open("no/such/file.pt").err().unwrap().to_string();
     assert!(error.starts_with("no/such/file.pt: cannot be opened: "), "{error}");
-    assert!(Checkpoint::open(golden(""), StateDict::Auto).is_err());
+    assert!(Checkpoint::open(golden("")).is_err());
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let error = Checkpoint::open(empty.path(), StateDict::Auto).err().unwrap().to_string();
+    let error = Checkpoint::open(empty.path()).err().unwrap().to_string();
     assert!(error.ends_with("found an empty file"), "{error}");
 }

@@ -1,15 +1,17 @@
 //! What a checkpoint may look like: views, prefixes, sets of weights, things that are not tensors.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, ElementType, StateDict, count_nonfinite};
 
 use crate::assemble::*;
-use crate::{one_line, open, refusal};
+use crate::{first, one_line, open, refusal, sets};
 
 #[test]
 fn views_are_gathered_row_major() {
-    let read = |v: Vec<u8>| open(one(v)).unwrap().read_f32("w").unwrap();
+    let file = |v| Checkpoint::from_bytes("evil.pt", one(v)).unwrap();
+    let read = |v: Vec<u8>| StateDict::everything(file(v)).unwrap().read_f32("w").unwrap();
     assert_eq!(read(view(2, &[2, 3], &[3, 1])), [2., 3., 4., 5., 6., 7.]);
     assert_eq!(read(view(0, &[3, 2], &[1, 3])), [0., 3., 1., 4., 2., 5.]);
     assert_eq!(read(view(15, &[], &[])), [15.]);
@@ -60,36 +62,78 @@ fn parameters_and_newer_constructors_are_tensors() {
     assert_eq!(open(one(v3)).unwrap().read_f32("w").unwrap(), [1., 2.]);
 }
 
+/// Sets of weights as trainers save them: how each is called, in the order of preference, and the first value of each.
 #[test]
-fn sets_of_weights_are_chosen_and_named_when_missing() {
-    let weights = |at| dict(&[("module._orig_mod.w", view(at, &[1], &[1]))]);
-    let both = pt(&pickle(&dict(&[("model", weights(1)), ("ema", weights(2))])));
-    for (asked, used, value) in [(StateDict::Auto, "ema", 2.), (StateDict::Ema, "ema", 2.), (StateDict::Model, "model", 1.)] {
-        let checkpoint = Checkpoint::from_bytes("evil.pt", both.clone(), asked).unwrap();
-        assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
+fn sets_of_weights_are_found_under_whatever_name() {
+    let weights = |at| dict(&[("module.a._orig_mod.w", view(at, &[1], &[1])), ("a.b", view(at, &[1], &[1]))]);
+    let counter = |at| [dict(&[("n_averaged", view(0, &[], &[])), ("module.a.w", view(at, &[1], &[1]))])].concat();
+    let flat = |names: &[&str]| dict(&names.iter().enumerate().map(|(i, n)| (*n, view(i as i64, &[1], &[1]))).collect::<Vec<_>>());
+    let opt = dict(&[("state", dict(&[("a.w", call("torch.optim", "State", &[]))]))]);
+    for (file, expected) in [
+        (dict(&[("model", weights(1)), ("ema", weights(2)), ("opt", opt)]), &[("ema", 2.), ("model", 1.)][..]),
+        (dict(&[("model", weights(1)), ("model_ema", weights(2))]), &[("model_ema", 2.), ("model", 1.)]),
+        (dict(&[("state_dict", weights(1)), ("state_dict_ema", weights(2))]), &[("state_dict_ema", 2.), ("state_dict", 1.)]),
+        (dict(&[("model", weights(1)), ("average", counter(2))]), &[("average", 2.), ("model", 1.)]),
+        (dict(&[("model", weights(1)), ("second", counter(2))]), &[("second", 2.), ("model", 1.)]),
+        (dict(&[("train", dict(&[("net", weights(1)), ("net_ema", weights(2))]))]), &[("train.net_ema", 2.), ("train.net", 1.)]),
+        (dict(&[("module", weights(3))]), &[("all", 3.)]),
+        (weights(3), &[("all", 3.)]),
+        (flat(&["ema.online_model.a.w", "ema.ema_model.a.w"]), &[("ema.ema_model", 1.), ("ema.online_model", 0.)]),
+        (
+            flat(&["model.diffusion.a.w", "model_ema.diffusionaw", "model_ema.decay"]),
+            &[("model_ema.diffusion", 1.), ("model.diffusion", 0.)],
+        ),
+    ] {
+        let found = sets(&pt(&pickle(&file)));
+        let with = found.iter().filter(|set| set.tensor("a.w").is_some());
+        let told: Vec<(&str, f32)> = with.map(|set| (set.name(), set.read_f32("a.w").unwrap()[0])).collect();
+        assert_eq!(told, expected);
     }
-    let ask = |bytes: &[u8], asked| Checkpoint::from_bytes("evil.pt", bytes.to_vec(), asked);
-    let model = pt(&pickle(&dict(&[("model", weights(1))])));
-    assert_eq!(ask(&model, StateDict::Auto).unwrap().weights_used(), "model");
-    let error = ask(&model, StateDict::Ema).err().unwrap();
-    assert_eq!(one_line(&error), "evil.pt: expected ema weights, found only `model`");
-    let nested = pt(&pickle(&dict(&[("state_dict", weights(3))])));
-    assert_eq!(ask(&nested, StateDict::Model).unwrap().read_f32("w").unwrap(), [3.]);
-    let error = ask(&one(view(0, &[1], &[1])), StateDict::Ema).err().unwrap();
-    assert!(one_line(&error).ends_with("found one set of weights that says neither `ema` nor `model`"));
 }
 
 #[test]
-fn flat_files_with_both_prefixes_are_split() {
-    let header = r#"{"ema.w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"model.w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
-        "__metadata__":{"made_with":"a \"test\""}}"#;
-    let file = safetensors(header, &floats(2));
-    for (asked, used, value) in [(StateDict::Auto, "ema", 0.), (StateDict::Model, "model", 1.)] {
-        let checkpoint = Checkpoint::from_bytes("evil.pt", file.clone(), asked).unwrap();
-        assert_eq!((checkpoint.weights_used(), checkpoint.read_f32("w").unwrap()), (used, vec![value]));
-        assert_eq!(checkpoint.notes(), [format!("1 tensors outside the `{used}` weights are not used")]);
-        assert_eq!(checkpoint.arguments()["made_with"], r#""a \"test\"""#);
-    }
+fn what_a_set_leaves_out_is_noted() {
+    let file = dict(&[
+        ("ema", dict(&[("a.w", view(0, &[1], &[1])), ("step", view(0, &[], &[])), ("epoch", int(7)), ("other.w", view(1, &[1], &[1]))])),
+        ("b", view(1, &[1], &[1])),
+    ]);
+    let set = first(&pt(&pickle(&file)));
+    assert_eq!(set.names().collect::<Vec<_>>(), ["a.w", "other.w"]);
+    let notes = ["`ema.step`: single numbers are no weights and are not used", "`epoch` is the integer 7, not a tensor, and is not used"];
+    assert_eq!(set.notes().collect::<Vec<_>>(), notes);
+    let header = r#"{"ema.a.w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"model.a.w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
+        "c":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"__metadata__":{"made_with":"a \"test\""}}"#;
+    let found = sets(&safetensors(header, &floats(3)));
+    let told: Vec<(&str, f32)> = found.iter().map(|set| (set.name(), set.read_f32("a.w").unwrap()[0])).collect();
+    assert_eq!(told, [("ema", 0.), ("model", 1.)]);
+    assert_eq!(found[0].notes().collect::<Vec<_>>(), ["1 tensors outside the `ema` weights are not used"]);
+    assert_eq!(found[0].checkpoint().arguments()["made_with"], r#""a \"test\"""#);
+}
+
+/// What PyTorch makes of a tensor that has attributes of its own.
+#[test]
+fn tensors_with_attributes_are_tensors() {
+    let inner = tuple(&[storage("FloatStorage", "0", 16), int(4), integers(&[2]), integers(&[1]), b"\x89".to_vec(), b"N".to_vec()]);
+    let function = global("torch._utils", "_rebuild_tensor_v2");
+    let kind = global("torch.nn.parameter", "Parameter");
+    let typed =
+        call("torch._tensor", "_rebuild_from_type_v2", &[function, kind.clone(), inner, dict(&[("_is_initialized", b"\x88".to_vec())])]);
+    assert_eq!(open(one(typed)).unwrap().read_f32("w").unwrap(), [4., 5.]);
+    // Another function makes no tensor, whatever its arguments are.
+    let acting = call("torch._tensor", "_rebuild_from_type_v2", &[global("os", "system"), kind, tuple(&[text("true")]), b"N".to_vec()]);
+    let weights = dict(&[("w", view(0, &[1], &[1])), ("evil", acting)]);
+    let dict = open(pt(&pickle(&weights))).unwrap();
+    assert_eq!(dict.names().collect::<Vec<_>>(), ["w"]);
+    assert_eq!(dict.other("evil"), Some("an object of `torch._tensor._rebuild_from_type_v2`"));
+}
+
+/// Files to exchange values in keep their names, whatever these look like.
+#[test]
+fn everything_is_under_its_own_name() {
+    let file = pt(&pickle(&dict(&[("module.w", view(0, &[1], &[1])), ("ema", dict(&[("w", view(1, &[], &[]))]))])));
+    let all = StateDict::everything(Checkpoint::from_bytes("evil.pt", file).unwrap()).unwrap();
+    assert_eq!(all.names().collect::<Vec<_>>(), ["module.w", "ema.w"]);
+    assert_eq!(all.read_f32("ema.w").unwrap(), [1.]);
 }
 
 #[test]
@@ -109,7 +153,7 @@ fn foreign_objects_are_noted_and_never_tensors() {
         "`thing` is an object of `somewhere.else.Thing`, not a tensor, and is not used",
         "`epoch` is the integer 7, not a tensor, and is not used",
     ];
-    assert_eq!(checkpoint.notes(), notes);
+    assert_eq!(checkpoint.notes().collect::<Vec<_>>(), notes);
     let sparse = one(call("torch._utils", "_rebuild_sparse_tensor", &[]));
     assert!(refusal(sparse).contains("expected a dense tensor, found a call of `torch._utils._rebuild_sparse_tensor`"));
 }
@@ -125,8 +169,8 @@ fn arguments_are_plain_text() {
         ("tuple", tuple(&[b"N".to_vec(), b"\x88".to_vec(), int(-1 << 40)])),
     ]);
     let file = pt(&pickle(&dict(&[("model", dict(&[("w", view(0, &[1], &[1]))])), ("args", args)])));
-    let checkpoint = open(file).unwrap();
-    let arguments = checkpoint.arguments();
+    let weights = open(file).unwrap();
+    let arguments = weights.checkpoint().arguments();
     assert_eq!(arguments["a"], r#"{"list": [1, 2], "wide": "<wide integer>"}"#);
     assert_eq!(arguments["numpy"], r#""<an object of `numpy.core.multiarray.scalar`>""#);
     assert_eq!(arguments["text"], r#""x\ny""#);
@@ -151,7 +195,7 @@ fn archives_beyond_4_gib_are_read() {
     file.write_all(&bytes[..hole_at]).unwrap();
     file.seek(SeekFrom::Current(HOLE as i64)).unwrap();
     file.write_all(&bytes[hole_at..]).unwrap();
-    let checkpoint = Checkpoint::open(file.path(), StateDict::Auto).unwrap();
+    let checkpoint = StateDict::only(&Arc::new(Checkpoint::open(file.path()).unwrap())).unwrap();
     assert_eq!(checkpoint.read_f32("w").unwrap(), [14., 15.]);
     assert_eq!(checkpoint.read_f32("zeros").unwrap(), [0., 0.]);
 }

@@ -2,17 +2,17 @@
 
 use std::io::Write;
 
-use fcdm_compiler::checkpoint::{Checkpoint, ElementType, Format, StateDict, count_nonfinite};
+use fcdm_compiler::checkpoint::{ElementType, Format, StateDict, count_nonfinite};
 
-use crate::golden;
+use crate::{golden, weights};
 
 #[test]
 fn a_torch_checkpoint_equals_its_safetensors_twin() {
-    let pt = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Auto).unwrap();
-    let twin = Checkpoint::open(golden("eps8/0000003.safetensors"), StateDict::Auto).unwrap();
-    assert_eq!((pt.format(), pt.weights_used()), (Format::Torch, "ema"));
-    assert_eq!((twin.format(), twin.weights_used()), (Format::Safetensors, "all"));
-    assert!(pt.notes().is_empty(), "{:?}", pt.notes());
+    let pt = weights(&golden("eps8/0000003.pt"), "ema");
+    let twin = weights(&golden("eps8/0000003.safetensors"), "all");
+    assert_eq!((pt.format(), pt.name()), (Format::Torch, "ema"));
+    assert_eq!((twin.format(), twin.name()), (Format::Safetensors, "all"));
+    assert_eq!(pt.notes().collect::<Vec<_>>(), [""; 0]);
     let (mut a, mut b): (Vec<_>, Vec<_>) = (pt.names().collect(), twin.names().collect());
     assert_eq!(a[0], "t_embedder_1.mlp.0.weight", "names come in the file's order");
     a.sort();
@@ -20,26 +20,26 @@ fn a_torch_checkpoint_equals_its_safetensors_twin() {
     assert_eq!(a, b);
     for name in a {
         assert_eq!(pt.tensor(name), twin.tensor(name), "{name}");
-        let bits = |c: &Checkpoint| c.read_f32(name).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let bits = |c: &StateDict| c.read_f32(name).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(&pt), bits(&twin), "{name}");
     }
 }
 
 #[test]
 fn model_and_ema_are_told_apart_and_arguments_are_read() {
-    let model = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Model).unwrap();
-    let ema = Checkpoint::open(golden("eps8/0000003.pt"), StateDict::Ema).unwrap();
-    assert_eq!((model.weights_used(), ema.weights_used()), ("model", "ema"));
+    let model = weights(&golden("eps8/0000003.pt"), "model");
+    let ema = weights(&golden("eps8/0000003.pt"), "ema");
+    assert_eq!((model.name(), ema.name()), ("model", "ema"));
     assert_eq!(model.names().len(), ema.names().len());
     let name = "final_layer.conv.weight";
     assert_ne!(model.read_f32(name).unwrap(), ema.read_f32(name).unwrap());
     assert_eq!(ema.tensor(name).unwrap().shape, [8, 8, 3, 3]);
-    let arguments = ema.arguments();
+    let arguments = ema.checkpoint().arguments();
     assert_eq!(arguments["model"], "\"FCDM-tiny\"");
     assert_eq!(arguments["num_classes"], "10");
     assert_eq!(arguments["vae_scaling_factor"], "0.18215");
     assert_eq!(arguments["zarr_path"], "null");
-    assert_eq!(ema.optimizer_step(), Some(3));
+    assert_eq!(ema.checkpoint().optimizer_step(), Some(3));
     let error = ema.read_f32("nonsense").unwrap_err().to_string();
     let count = ema.names().len();
     assert!(error.ends_with(&format!("tensor `nonsense`: expected among the ema weights, found {count} tensors without it")));
@@ -49,7 +49,7 @@ fn model_and_ema_are_told_apart_and_arguments_are_read() {
 fn half_precision_weights_are_widened() {
     for (file, dtype) in [("flow16", ElementType::BF16), ("wide20", ElementType::F16)] {
         let path = golden(&format!("{file}/weights.safetensors"));
-        let checkpoint = Checkpoint::open(&path, StateDict::Auto).unwrap();
+        let checkpoint = weights(&path, "all");
         let bytes = std::fs::read(&path).unwrap();
         let raw = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(checkpoint.names().len(), raw.len());
@@ -75,10 +75,10 @@ fn a_trained_checkpoint_is_read() {
         writeln!(std::io::stderr(), "SKIPPED a_trained_checkpoint_is_read: none at {}", path.display()).unwrap();
         return;
     }
-    let checkpoint = Checkpoint::open(&path, StateDict::Ema).unwrap();
-    assert_eq!(checkpoint.arguments()["depth"], "[1, 1, 2, 1, 1]");
-    assert_eq!(checkpoint.arguments()["in_channels"], "3");
-    assert!(checkpoint.optimizer_step().is_some_and(|step| step > 0));
+    let checkpoint = weights(&path, "ema");
+    assert_eq!(checkpoint.checkpoint().arguments()["depth"], "[1, 1, 2, 1, 1]");
+    assert_eq!(checkpoint.checkpoint().arguments()["in_channels"], "3");
+    assert!(checkpoint.checkpoint().optimizer_step().is_some_and(|step| step > 0));
     for name in checkpoint.names() {
         let values = checkpoint.read_f32(name).unwrap();
         assert_eq!(values.len(), checkpoint.tensor(name).unwrap().shape.iter().product::<usize>());

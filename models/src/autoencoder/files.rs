@@ -2,6 +2,7 @@
 //! tensors say which half of a TAESD it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 
@@ -77,6 +78,11 @@ pub fn open(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
     half_file(path, prefix)
 }
 
+/// The weights in a file.
+fn weights(path: &Path) -> Result<StateDict, ImportError> {
+    Ok(StateDict::only(&Arc::new(Checkpoint::open(path)?))?)
+}
+
 fn wrong(file: &Path, message: impl Into<String>) -> ImportError {
     ImportError::Config { file: file.display().to_string(), message: message.into() }
 }
@@ -88,15 +94,15 @@ enum Class {
     Tiny,
 }
 
-fn diffusers(folder: &Path, weights: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
+fn diffusers(folder: &Path, file: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let config = folder.join(CONFIG);
     let text = config_text(&config)?;
     let config_wrong = |text: String| wrong(&config, text);
     let mut fields = Fields::parse(&text).map_err(config_wrong)?;
     let class = fields.class(&[("AutoencoderKL", Class::Kl), ("AutoencoderTiny", Class::Tiny)]).map_err(config_wrong)?;
-    let found = weights.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
+    let found = file.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
     let file = found.ok_or_else(|| wrong(folder, format!("expected {} or {}, found neither", DIFFUSERS[0], DIFFUSERS[1])))?;
-    let checkpoint = Checkpoint::open(&file, StateDict::Auto)?;
+    let checkpoint = weights(&file)?;
     let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
     match class {
         Class::Kl => {
@@ -157,7 +163,7 @@ fn halves(folder: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 
 /// A file that is one half, and the other beside it.
 fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let checkpoint = Checkpoint::open(path, StateDict::Auto)?;
+    let checkpoint = weights(path)?;
     let decoder = match (checkpoint.tensor("0.weight"), checkpoint.tensor("1.weight")) {
         (Some(_), _) => false,
         (None, Some(_)) => true,
@@ -175,7 +181,7 @@ fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let open = |path: Option<&Path>| path.map(|p| Checkpoint::open(p, StateDict::Auto)).transpose();
+    let open = |path: Option<&Path>| path.map(weights).transpose();
     taesd(open(encoder)?, open(decoder)?, prefix)
 }
 
@@ -186,9 +192,9 @@ fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> 
 ///
 /// # Panics
 /// If there is neither.
-pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &str) -> Result<Autoencoder, ImportError> {
+pub fn taesd(encoder: Option<StateDict>, decoder: Option<StateDict>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let mut parts = Vec::new();
-    let mut read = |checkpoint: Option<Checkpoint>, half: Half| -> Result<Option<Tiny>, ImportError> {
+    let mut read = |checkpoint: Option<StateDict>, half: Half| -> Result<Option<Tiny>, ImportError> {
         let Some(checkpoint) = checkpoint else { return Ok(None) };
         let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
         let prefix = format!("{prefix}{half}.");
@@ -199,7 +205,7 @@ pub fn taesd(encoder: Option<Checkpoint>, decoder: Option<Checkpoint>, prefix: &
         Ok(Some(tiny))
     };
     let (encoder, decoder) = (read(encoder, Half::Encoder)?, read(decoder, Half::Decoder)?);
-    let file = parts.last().expect("there is a half").checkpoint().file().to_owned();
+    let file = parts.last().expect("there is a half").weights().file().to_owned();
     two_halves(encoder, decoder, parts, &file)
 }
 

@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
-use fcdm_compiler::checkpoint::Checkpoint;
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 
-use super::config::Config;
+use super::config::{Config, ConfigError};
 use super::network::parameters;
 use crate::graph_roles::roles;
-use crate::import::{ImportError, Survey, Surveyor, Tensors, survey};
+use crate::import::{ImportError, Survey, Surveyor, Tensors, instead, survey};
 use crate::role::Role;
+
+/// The tensor by which an FCDM is recognised in a file.
+const ANCHOR: &str = "x_embedder.weight";
 
 /// An FCDM: every tensor is there and has its shape.
 pub struct Import {
     source: Source,
     config: Config,
+    others: Vec<Other>,
 }
 
 enum Source {
@@ -24,17 +29,60 @@ enum Source {
     Onnx { model: Box<Onnx>, size: [usize; 2], roles: HashMap<String, Role> },
 }
 
+/// Weights in the same file that were not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// What they are called.
+    pub name: String,
+    /// Why they are no FCDM, if they are not.
+    pub wrong: Option<String>,
+}
+
+/// What `--weights` calls the average and the others, whatever a file calls them.
+const AVERAGED: &str = "ema";
+const TRAINED: &str = "model";
+
 impl Import {
-    /// Reads the sizes and checks names and shapes; values are not looked at yet.
+    /// Finds the FCDMs in a checkpoint and takes the one called `which`, or the first that is complete: a running average if there is one.
+    /// Sizes are read off the shapes, names and shapes are checked; values are not looked at yet.
+    ///
+    /// `ema` is any average, `model` any weights with a name that are none, unless the file has them under these very names.
     ///
     /// # Errors
     /// See [`ImportError`].
-    pub fn new(checkpoint: Checkpoint, null_class: bool) -> Result<Import, ImportError> {
-        let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
-        let config = Config::from_shapes(&shape, null_class)
-            .map_err(|e| ImportError::Config { file: checkpoint.file().to_owned(), message: e.to_string() })?;
+    pub fn open(checkpoint: Checkpoint, which: Option<&str>, null_class: bool) -> Result<Import, ImportError> {
+        let checkpoint = Arc::new(checkpoint);
+        let mut all = StateDict::found(&checkpoint, &[ANCHOR])?;
+        if all.is_empty() {
+            all.push(StateDict::only(&checkpoint)?);
+        }
+        let asked = which.map(|name| asked(&checkpoint, &all, name)).transpose()?;
+        let mut tried: Vec<(String, Result<Import, ImportError>)> =
+            all.into_iter().map(|dict| (dict.name().to_owned(), Import::new(dict, null_class))).collect();
+        let taken = asked.or_else(|| tried.iter().position(|(_, import)| import.is_ok())).unwrap_or(0);
+        let (_, import) = tried.remove(taken);
+        let other = |(name, import): (String, Result<Import, ImportError>)| Other { name, wrong: import.err().map(|e| e.to_string()) };
+        Ok(Import { others: tried.into_iter().map(other).collect(), ..import? })
+    }
+
+    /// Takes these weights.
+    ///
+    /// # Errors
+    /// See [`ImportError`].
+    pub fn new(weights: StateDict, null_class: bool) -> Result<Import, ImportError> {
+        let shape = |name: &str| weights.tensor(name).map(|t| t.shape.clone());
+        let config = Config::from_shapes(&shape, null_class).map_err(|e| {
+            let message = match &e {
+                ConfigError::Missing(name) if weights.other(name).is_some() => {
+                    format!("tensor `{name}` is missing{}", instead(&weights, name))
+                }
+                _ => e.to_string(),
+            };
+            ImportError::Config { file: weights.file().to_owned(), message }
+        })?;
         let list = parameters(&config);
-        Ok(Import { source: Source::Checkpoint(Box::new(Tensors::new(checkpoint, "FCDM", "", list)?)), config })
+        let source = Source::Checkpoint(Box::new(Tensors::new(weights, "FCDM", "", list)?));
+        Ok(Import { source, config, others: Vec::new() })
     }
 
     /// Takes an exported FCDM for one: sizes are read off its graph, of which the network is then made. `file` is for messages.
@@ -46,7 +94,7 @@ impl Import {
         let config = Config::from_function(model.function(), null_class).map_err(wrong)?;
         let &[_, height, width, _] = &model.inputs()[0].ty.shape[..] else { return Err(wrong("expected an image x".into())) };
         let roles = roles(model.function(), &parameters(&config));
-        Ok(Import { source: Source::Onnx { model: Box::new(model), size: [height, width], roles }, config })
+        Ok(Import { source: Source::Onnx { model: Box::new(model), size: [height, width], roles }, config, others: Vec::new() })
     }
 
     /// The sizes.
@@ -67,14 +115,19 @@ impl Import {
         if let Source::Onnx { model, size, .. } = &self.source { Some((model, *size)) } else { None }
     }
 
-    /// The file, if it is a checkpoint.
-    pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        if let Source::Checkpoint(tensors) = &self.source { Some(tensors.checkpoint()) } else { None }
+    /// The weights that were taken, if it is of a checkpoint.
+    pub fn state_dict(&self) -> Option<&StateDict> {
+        if let Source::Checkpoint(tensors) = &self.source { Some(tensors.weights()) } else { None }
+    }
+
+    /// The weights of the same file that were not taken.
+    pub fn others(&self) -> &[Other] {
+        &self.others
     }
 
     /// What the trainer left in the file, by name.
     pub fn arguments(&self) -> BTreeMap<String, String> {
-        self.checkpoint().map(|c| c.arguments().clone()).unwrap_or_default()
+        self.state_dict().map(|s| s.checkpoint().arguments().clone()).unwrap_or_default()
     }
 
     /// Reads every value once, see [`survey`].
@@ -104,6 +157,20 @@ impl Import {
             Source::Onnx { model, .. } => &**model,
         }
     }
+}
+
+/// Which of the weights are called so.
+fn asked(checkpoint: &Checkpoint, all: &[StateDict], name: &str) -> Result<usize, ImportError> {
+    let kind = |dict: &StateDict| match name {
+        AVERAGED => dict.is_averaged(),
+        TRAINED => !dict.is_averaged() && dict.name() != "all",
+        _ => false,
+    };
+    let found = all.iter().position(|d| d.name() == name).or_else(|| all.iter().position(kind));
+    found.ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(|d| format!("`{}`", d.name())).collect();
+        ImportError::Weights { file: checkpoint.file().to_owned(), asked: name.to_owned(), expected: names.join(" or ") }
+    })
 }
 
 impl WeightSource for Import {

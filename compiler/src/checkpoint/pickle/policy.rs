@@ -1,8 +1,8 @@
-//! Which names a checkpoint may mention. See [`super`] for what follows from the answer.
+//! Which names act when they are called, as other readers of pickles would do. Nothing is called here: the answer is for a note.
 
 /// Modules that act on the world, run code, or give access to what does; with everything below them.
 /// Sorted, for the search. Python 2's names for them included.
-const DANGEROUS: &[&str] = &[
+const ACTING: &[&str] = &[
     "__builtin__",
     "__builtins__",
     "_codecs",
@@ -101,7 +101,7 @@ const DANGEROUS: &[&str] = &[
 ];
 
 /// Parts of packages that checkpoints do use: these parts load or run code.
-const DANGEROUS_BELOW: &[&str] = &[
+const ACTING_BELOW: &[&str] = &[
     "numpy.distutils",
     "numpy.f2py",
     "numpy.lib.npyio",
@@ -147,8 +147,8 @@ const BUILTIN_TYPES: &[&str] = &[
     "xrange",
 ];
 
-/// True for a name whose mention makes a file refused.
-pub(in super::super) fn is_dangerous(module: &str, name: &str) -> bool {
+/// True for a name that acts on the world or runs code.
+pub(in super::super) fn acts(module: &str, name: &str) -> bool {
     if PLAIN.iter().any(|(m, names)| *m == module && names.contains(&name)) {
         return false;
     }
@@ -159,8 +159,8 @@ pub(in super::super) fn is_dangerous(module: &str, name: &str) -> bool {
         full.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     // A path may also walk out of a harmless module through its imports: `argparse`, `_os.system`.
-    let through = name.split('.').rev().skip(1).any(|step| DANGEROUS.binary_search(&step.trim_matches('_')).is_ok());
-    DANGEROUS.binary_search(&package).is_ok() || through || DANGEROUS_BELOW.iter().any(below)
+    let through = name.split('.').rev().skip(1).any(|step| ACTING.binary_search(&step.trim_matches('_')).is_ok());
+    ACTING.binary_search(&package).is_ok() || through || ACTING_BELOW.iter().any(below)
 }
 
 #[cfg(test)]
@@ -169,11 +169,11 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_for_the_search() {
-        assert!(DANGEROUS.is_sorted());
+        assert!(ACTING.is_sorted());
     }
 
     #[test]
-    fn names_that_act_are_dangerous_and_data_is_not() {
+    fn names_that_act_are_told_from_data() {
         for (module, name) in [
             ("os", "system"),
             ("posix", "system"),
@@ -190,7 +190,7 @@ mod tests {
             ("importlib.util", "find_spec"),
             ("_codecs", "decode"),
         ] {
-            assert!(is_dangerous(module, name), "{module}.{name}");
+            assert!(acts(module, name), "{module}.{name}");
         }
         for (module, name) in [
             ("collections", "OrderedDict"),
@@ -205,7 +205,7 @@ mod tests {
             ("pathlib", "PosixPath"),
             ("omegaconf.dictconfig", "DictConfig"),
         ] {
-            assert!(!is_dangerous(module, name), "{module}.{name}");
+            assert!(!acts(module, name), "{module}.{name}");
         }
     }
 }

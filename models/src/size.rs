@@ -1,0 +1,56 @@
+//! What size a network is compiled for where nobody says: that of the pictures it was trained on, which trainers record, in
+//! latents of its autoencoder. Another size makes smears, for a convolutional network has learned how large things are.
+
+use crate::autoencoder::Autoencoder;
+use crate::fcdm::Import;
+
+/// Names under which trainers record the side of their pictures, in pixels.
+const RECORDED: [&str; 4] = ["image_size", "image-size", "resolution", "img_size"];
+
+/// Height and width of latents where nothing tells them: pictures of 256 at 1/8.
+pub const DEFAULT: [usize; 2] = [32, 32];
+
+/// Pixels for a latent where the autoencoder is not known.
+pub const USUAL_FACTOR: usize = 8;
+
+/// Height and width of the pictures that a checkpoint was trained on, if it records them.
+pub fn trained_on(import: &Import) -> Option<[usize; 2]> {
+    let arguments = import.state_dict()?.checkpoint().arguments();
+    let text = RECORDED.iter().find_map(|name| arguments.get(*name))?;
+    // A safetensors file has texts only.
+    let value = serde_json::from_str(text).ok()?;
+    let value = if let serde_json::Value::String(inner) = &value { serde_json::from_str(inner).ok()? } else { value };
+    let side = |v: &serde_json::Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=1 << 16).contains(n));
+    match &value {
+        serde_json::Value::Array(sides) if sides.len() == 2 => Some([side(&sides[0])?, side(&sides[1])?]),
+        one => side(one).map(|n| [n, n]),
+    }
+}
+
+/// Pixels that a value of the network's input stands for, along either axis: 1 for a network of pictures.
+pub fn factor(import: &Import, autoencoder: Option<&Autoencoder>) -> usize {
+    match (autoencoder, import.config().in_channels) {
+        (Some(a), _) => a.factor(),
+        (None, 1 | 3) => 1,
+        (None, _) => USUAL_FACTOR,
+    }
+}
+
+/// Height and width of the network's input: what an ONNX model was exported for, or what was trained on, or [`DEFAULT`].
+///
+/// # Errors
+/// One line, when the pictures trained on are of no size that the network takes.
+pub fn inferred(import: Option<&Import>, autoencoder: Option<&Autoencoder>) -> Result<[usize; 2], String> {
+    let Some(import) = import else { return Ok(DEFAULT) };
+    if let Some((_, own)) = import.onnx() {
+        return Ok(own);
+    }
+    let Some(pictures) = trained_on(import) else { return Ok(DEFAULT) };
+    let factor = factor(import, autoencoder);
+    let [h, w] = pictures.map(|side| side / factor);
+    if pictures.iter().all(|side| side.is_multiple_of(4 * factor)) {
+        return Ok([h, w]);
+    }
+    let found = format!("{} x {}", pictures[0], pictures[1]);
+    Err(format!("size: expected --size HxW: the checkpoint was trained on pictures of {found}, which are no multiples of {}", 4 * factor))
+}
