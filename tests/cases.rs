@@ -3,6 +3,8 @@
 //! its subject, and needs nothing from outside.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cases/autoencoders.rs"]
+mod autoencoders;
 mod process;
 #[path = "cases/sizes.rs"]
 mod sizes;

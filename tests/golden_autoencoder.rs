@@ -124,6 +124,40 @@ fn autoencoder_kl_block_by_block() {
     }
 }
 
+/// Means and deviations of the channels in place of one factor (`latents_mean`, `latents_std`): `x = (z - mean) * factor / std`.
+#[test]
+fn autoencoder_kl_with_statistics_of_its_channels() {
+    let (means, deviations) = ([-1.5, 0.25, 3.0, 0.0], [8.5, 0.5, 1.0, 2.25]);
+    let folder = tempfile::tempdir().unwrap();
+    let name = "diffusion_pytorch_model.safetensors";
+    std::fs::copy(golden().join("kl8").join(name), folder.path().join(name)).unwrap();
+    let config = std::fs::read_to_string(golden().join("kl8/config.json")).unwrap();
+    let config = config.replace("\"latents_mean\": null", &format!("\"latents_mean\": {means:?}"));
+    let config = config.replace("\"latents_std\": null", &format!("\"latents_std\": {deviations:?}"));
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+
+    let file = File::open("kl8", "golden");
+    let picture = file.get("picture").channels_last().f32();
+    let statistics = |i: usize| (means[i % 4], deviations[i % 4]);
+    let scaled = |(i, &z): (usize, &f64)| ((z - statistics(i).0) * SCALE / statistics(i).1) as f32;
+    let latents: Vec<f32> = file.get("latents").channels_last().values.iter().enumerate().map(scaled).collect();
+    let a = open(folder.path(), PREFIX).unwrap();
+    against(&a, &file, &picture, &latents, [8, 6], 34, &|name, values, who| {
+        let back = |shift: bool| {
+            // Results are in PyTorch's order, channels of 8 x 6 values.
+            let of = |i: usize| statistics(i / 48);
+            let one = |(i, v): (usize, &f64)| v * of(i).1 / SCALE + if shift { of(i).0 } else { 0.0 };
+            values.iter().enumerate().map(one).collect::<Vec<f64>>()
+        };
+        match name {
+            "picture" => file.check_within(2.0, "reconstruction", &values, who),
+            "mean" => file.check_within(2.0, name, &back(true), who),
+            "std" => file.check_within(2.0, name, &back(false), who),
+            other => panic!("{other}"),
+        }
+    });
+}
+
 #[test]
 fn taef2_block_by_block() {
     let file = File::open(".", "taef2");

@@ -137,6 +137,11 @@ impl<'a> Wiring<'a> {
         self.b.name(v, &format!("{}{name}", self.prefix))
     }
 
+    /// A weight under its name in the file, or a constant of the network's own.
+    pub fn weight(&mut self, name: &str, ty: Type) -> Value {
+        self.b.weight(&format!("{}{name}", self.prefix), ty)
+    }
+
     /// An op's one result, named.
     pub fn named(&mut self, name: &str, op: impl Into<Op>, x: &[Value]) -> Value {
         let v = self.b.one(op, x);
@@ -151,7 +156,7 @@ impl<'a> Wiring<'a> {
 
     /// The same without a name, for what is of no interest by itself.
     pub fn unnamed(&mut self, layer: &Layer, x: Value) -> Value {
-        let weights = layer.weights.iter().map(|(name, ty)| self.b.weight(&format!("{}{name}", self.prefix), ty.clone()));
+        let weights = layer.weights.iter().map(|(name, ty)| self.weight(name, ty.clone()));
         let mut operands: Vec<Value> = weights.collect();
         // An embedding takes its table first.
         let place = if matches!(layer.op, Op::Embedding(_)) { operands.len() } else { 0 };

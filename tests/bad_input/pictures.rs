@@ -42,7 +42,18 @@ fn autoencoders() {
         ("\"act_fn\": \"silu\"", "\"act_fn\": \"relu\"", 3, "kl/config.json: act_fn: expected silu, found relu"),
         ("\"in_channels\": 3", "\"in_channels\": 4", 3, "kl/config.json: in_channels: expected 3, found 4"),
         ("\"DownEncoderBlock2D\"", "\"AttnDownEncoderBlock2D\"", 3, "kl/config.json: down_block_types: expected ["),
-        ("\"latents_mean\": null", "\"latents_mean\": [0.5]", 3, "kl/config.json: latents_mean: expected no such field, found [0.5]"),
+        (
+            "\"latents_mean\": null",
+            "\"latents_mean\": [0.5]",
+            3,
+            "kl/config.json: latents_mean: expected 4 numbers, one for each channel of the latents, found [0.5]",
+        ),
+        (
+            "\"latents_mean\": null",
+            "\"latents_mean\": [0.5,1,2,3]",
+            3,
+            "kl/config.json: latents_std: expected beside latents_mean, found none",
+        ),
         ("\"force_upcast\"", "\"force\\nupcast\"", 3, "kl/config.json: force\\nupcast: expected no such field, found true"),
         ("\"use_quant_conv\": true", "\"use_quant_conv\": 1", 3, "kl/config.json: use_quant_conv: expected true or false, found 1"),
         (

@@ -76,6 +76,15 @@ impl Fields {
         found.as_f64().filter(|n| n.is_finite()).ok_or_else(|| wrong(name, "a number", &found))
     }
 
+    /// A number for each of `count` channels, if the field is there.
+    pub fn numbers(&mut self, name: &str, count: usize) -> Result<Option<Vec<f64>>, Wrong> {
+        let Some(found) = self.0.remove(name) else { return Ok(None) };
+        let numbers =
+            found.as_array().and_then(|list| list.iter().map(|v| v.as_f64().filter(|n| n.is_finite())).collect::<Option<Vec<f64>>>());
+        let numbers = numbers.filter(|list| list.len() == count);
+        numbers.map(Some).ok_or_else(|| wrong(name, &format!("{count} numbers, one for each channel of the latents"), &found))
+    }
+
     /// A yes or no.
     pub fn flag(&mut self, name: &str, default: bool) -> Result<bool, Wrong> {
         let Some(found) = self.0.remove(name) else { return Ok(default) };

@@ -7,8 +7,9 @@
 
 mod blocks;
 mod config;
+mod scaling;
 
-use fcdm_ir::ops::{Clamp, Exp, Offset, Scale, Split, UpsampleNearest};
+use fcdm_ir::ops::{Clamp, Exp, Scale, Split, UpsampleNearest};
 use fcdm_ir::{Function, Type};
 
 use super::{Half, PICTURE_CHANNELS};
@@ -71,6 +72,11 @@ impl Kl {
         &self.parameters
     }
 
+    /// Values of what the configuration gives as constants, by the names of weights in the IR.
+    pub fn constant(&self, name: &str) -> Option<Vec<f32>> {
+        self.config.scaling.constant(name.strip_prefix(self.prefix.as_str())?)
+    }
+
     /// The greatest number of values per latent position that a layer gives.
     pub fn widest(&self) -> usize {
         let widths = self.config.block_out_channels.iter().rev().enumerate();
@@ -85,10 +91,7 @@ impl Kl {
         let mut wiring = Wiring::new(Half::Decoder.entry_name(), &self.prefix);
         let net = &mut wiring;
         let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
-        let mut x = net.b.one(Scale { by: 1.0 / c.scaling_factor }, &[x]);
-        if c.shift_factor != 0.0 {
-            x = net.b.one(Offset { by: c.shift_factor }, &[x]);
-        }
+        let mut x = c.scaling.decoded(net, x);
         if let Some(post_quant) = &self.post_quant {
             x = net.layer(post_quant, x);
         }
@@ -128,15 +131,11 @@ impl Kl {
             x = net.layer(quant, x);
         }
         let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
-        let mut mean = halves[0];
-        if c.shift_factor != 0.0 {
-            mean = net.b.one(Offset { by: -c.shift_factor }, &[mean]);
-        }
-        let mean = net.b.one(Scale { by: c.scaling_factor }, &[mean]);
+        let mean = c.scaling.encoded(net, halves[0]);
         let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
         let log = net.b.one(Scale { by: 0.5 }, &[log]);
         let std = net.b.one(Exp {}, &[log]);
-        let std = net.b.one(Scale { by: c.scaling_factor }, &[std]);
+        let std = c.scaling.deviation(net, std);
         wiring.b.finish(vec![("mean".to_owned(), mean), ("std".to_owned(), std)])
     }
 }

@@ -180,6 +180,11 @@ impl Autoencoder {
         Ok(Some(surveyor.finish()))
     }
 
+    /// Values that stand in a description and not among the tensors.
+    fn constant(&self, weight: &str) -> Option<Vec<f32>> {
+        if let Family::Kl(kl) = &self.family { kl.constant(weight) } else { None }
+    }
+
     fn sources(&self) -> Sources<'_> {
         let tensors = self.parts.iter().map(|p| p as &dyn WeightSource);
         Sources(tensors.chain(self.graphs().map(|g| g as &dyn WeightSource)).collect())
@@ -188,10 +193,11 @@ impl Autoencoder {
 
 impl WeightSource for Autoencoder {
     fn load(&self, name: &str) -> Result<Vec<f32>, WeightError> {
-        self.sources().load(name)
+        self.constant(name).map_or_else(|| self.sources().load(name), Ok)
     }
 
     fn load_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightError> {
-        self.sources().load_rows(name, rows)
+        // A constant has one row.
+        self.constant(name).map_or_else(|| self.sources().load_rows(name, rows), Ok)
     }
 }

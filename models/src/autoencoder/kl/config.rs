@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::fields::{Fields, Wrong};
+use super::scaling::Scaling;
 
 /// What the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,10 +16,8 @@ pub struct Config {
     pub latent_channels: usize,
     /// Groups of every group norm.
     pub norm_num_groups: usize,
-    /// What the denoiser's latents are the autoencoder's times.
-    pub scaling_factor: f64,
-    /// What is subtracted from the autoencoder's latents before that.
-    pub shift_factor: f64,
+    /// What lies between its latents and the denoiser's.
+    pub scaling: Scaling,
     /// Whether there is attention at the lowest resolution.
     pub mid_block_add_attention: bool,
     /// Whether a layer follows the encoder.
@@ -37,13 +36,13 @@ impl Config {
     /// One line: field, expected, found.
     pub(crate) fn read(mut fields: Fields) -> Result<Config, Wrong> {
         fields.shared()?;
+        let latent_channels = fields.count("latent_channels", 4, 1..=1024)?;
         let config = Config {
             block_out_channels: fields.counts("block_out_channels")?,
             layers_per_block: fields.count("layers_per_block", 1, 1..=16)?,
-            latent_channels: fields.count("latent_channels", 4, 1..=1024)?,
+            latent_channels,
             norm_num_groups: fields.count("norm_num_groups", 32, 1..=4096)?,
-            scaling_factor: fields.number("scaling_factor", 0.18215)?,
-            shift_factor: fields.number("shift_factor", 0.0)?,
+            scaling: Scaling::read(&mut fields, latent_channels)?,
             mid_block_add_attention: fields.flag("mid_block_add_attention", true)?,
             use_quant_conv: fields.flag("use_quant_conv", true)?,
             use_post_quant_conv: fields.flag("use_post_quant_conv", true)?,
@@ -58,15 +57,12 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), Wrong> {
-        let (levels, groups, scale) = (self.block_out_channels.len(), self.norm_num_groups, self.scaling_factor);
+        let (levels, groups) = (self.block_out_channels.len(), self.norm_num_groups);
         if !(1..=LEVELS).contains(&levels) {
             return Err(format!("block_out_channels: expected 1 to {LEVELS} widths, found {levels}"));
         }
         if let Some(w) = self.block_out_channels.iter().find(|&&w| w == 0 || w > 1 << 14 || !w.is_multiple_of(groups)) {
             return Err(format!("block_out_channels: expected multiples of {groups} (norm_num_groups) up to 16384, found {w}"));
-        }
-        if scale.abs() <= 1e-6 {
-            return Err(format!("scaling_factor: expected a number other than 0, found {scale}"));
         }
         Ok(())
     }
