@@ -56,7 +56,7 @@ pub struct Arguments {
     /// none [default: the average, if there is one].
     #[arg(long, value_name = "NAME")]
     weights: Option<String>,
-    /// A text file with one class name a line, in the order of the class indices.
+    /// A text file with one class name a line, in the order of the class indices; or the `latents.json` that `encode` writes.
     #[arg(long, value_name = "FILE")]
     class_names: Option<PathBuf>,
     /// The model was trained without label dropout: the last row of its class tables is an ordinary class.
@@ -153,6 +153,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 
 fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
     if crate::onnx::is_onnx(path) {
+        if a.weights.is_some() {
+            return Err(Failure::usage("weights: an ONNX model has one set of weights"));
+        }
         let file = path.display().to_string();
         return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
     }
@@ -190,6 +193,12 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     batches.sort_unstable();
     batches.dedup();
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
+    for (option, given) in [("class-names", a.class_names.is_some()), ("sampling", a.sampling.is_some()), ("weights", a.weights.is_some())]
+    {
+        if given && import.is_none() {
+            return Err(Failure::usage(format!("{option}: expected a checkpoint, found an autoencoder alone")));
+        }
+    }
     if let (Some(import), Some(_), []) = (import, &a.class_names, &class_names[..]) {
         let classes = import.config().num_classes;
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
@@ -236,6 +245,9 @@ fn file_name(path: &std::path::Path) -> String {
 /// One name a line; empty lines at the end do not count.
 fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))?;
+    if path.extension().is_some_and(|e| e == "json") {
+        return fcdm_models::latents::classes(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())));
+    }
     let names: Vec<String> = text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_owned()).collect();
     for (i, name) in names.iter().enumerate() {
         let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();

@@ -1,18 +1,22 @@
 //! `fcdm encode`: a folder of pictures becomes latents for training.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use fcdm_models::autoencoder::Half;
-use fcdm_models::latents::{Contents, Encoded, LatentLayout, PictureFile, Posteriors, Store, pictures};
-use fcdm_models::pictures::{centre_square, load, size};
+use fcdm_models::latents::manifest::{self, Row};
+use fcdm_models::latents::{Contents, Dataset, Encoded, LatentLayout, PictureFile, Posteriors, Store};
+use fcdm_models::pictures::{FORMATS, load_middle};
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::autoencoder::Encoder;
 use fcdm_runtime::engine::Cpu;
 use serde_json::json;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, PICTURE};
 use crate::model::{self, WantedSize};
 use crate::progress;
 use crate::say::sayln;
@@ -44,9 +48,15 @@ pub struct Arguments {
     /// No mirrored pictures.
     #[arg(long)]
     no_flip: bool,
-    /// Seed of samples and flips.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Leave out pictures that cannot be read, which are counted; without it one such is an error, before anything is encoded.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Take away what is in the output folder of other pictures or other options, and encode all anew.
+    #[arg(long)]
+    force: bool,
+    /// Seed of samples and flips [default: 0].
+    #[arg(long, requires = "samples")]
+    seed: Option<u64>,
     /// Threads [default: as many as the machine runs at once].
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
@@ -64,69 +74,172 @@ enum Format {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
-    let (files, classes) = pictures(&a.folder).map_err(|e| Failure::new(1, format!("{}: {e}", a.folder.display())))?;
-    if files.is_empty() {
-        return Err(Failure::usage(format!("{}: expected pictures (PNG, JPEG, WebP), found none", a.folder.display())));
+    let dataset = Dataset::open(&a.folder).map_err(|e| Failure::new(1, format!("{}: {e}", a.folder.display())))?;
+    if dataset.pictures.is_empty() {
+        return Err(Failure::usage(format!("{}: expected pictures ({FORMATS}), found none", a.folder.display())));
     }
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder, a.json)?;
     let mut verification = Some(artifact.verify_in_background());
     let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
-    let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed), !a.no_flip);
+    let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed.unwrap_or(0)), !a.no_flip);
     let side = a.size as usize;
     if posteriors.picture()[..2] != [side, side] {
         let [h, w, _] = posteriors.picture();
         return Err(Failure::usage(format!("size: the artifact encodes pictures of {w} x {h}, found {side} x {side}")));
     }
-    // A file that is no picture is better found now than after hours.
-    files.iter().try_for_each(|f| size(&f.path).map(drop))?;
-    let mut store = store(a, &files, &artifact, &posteriors)?;
-    let todo: Vec<usize> = (0..files.len()).filter(|&i| !store.has(i)).collect();
+    let checked = checked(a, dataset)?;
+    let total = checked.files.len();
+    let mut store = store(a, &checked, &artifact, &posteriors)?;
+    let todo: Vec<usize> = (0..total).filter(|&i| !store.has(i)).collect();
     let bar = progress::steps(todo.len() as u64, a.json).with_message("encoding");
     let started = Instant::now();
     for (done, &index) in todo.iter().enumerate() {
-        let square = centre_square(&load(&files[index].path)?, side);
-        let encoded = Encoded { label: files[index].label, values: posteriors.encode(&square, index) };
+        let read = load_middle(&checked.files[index].path, [side, side])?;
+        let encoded = Encoded { label: checked.files[index].label as i64, values: posteriors.encode(&read.picture, index) };
         let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
         if !verified || progress::stopped() {
             bar.finish_and_clear();
-            return Err(Failure::cancelled(format!(
-                "stopped; {} of {} pictures are encoded",
-                files.len() - todo.len() + done,
-                files.len()
-            )));
+            let there = total - todo.len() + done;
+            return Err(Failure::cancelled(format!("stopped; {there} of {total} pictures are encoded")));
         }
         store.add(index, encoded)?;
         bar.set_position(done as u64 + 1);
     }
     store.finish()?;
     bar.finish_and_clear();
-    let (seconds, [h, w, c]) = (started.elapsed().as_secs_f64(), posteriors.latent());
-    if a.json {
-        let summary = json!({ "pictures": files.len(), "encoded": todo.len(), "classes": classes, "shape": [c, h, w], "seconds": seconds });
-        sayln!("{summary:#}");
-    } else {
-        let each = seconds * 1e3 / todo.len().max(1) as f64;
-        sayln!(
-            "encoded {} of {} pictures, {} classes, to latents {c} x {h} x {w} in {}, {each:.1} ms each",
-            todo.len(),
-            files.len(),
-            classes.len().max(1),
-            a.output.display()
-        );
+    checked.say(a, posteriors.latent(), todo.len(), started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A dataset of which every picture can be read.
+struct Checked {
+    files: Vec<PictureFile>,
+    rows: Vec<Row>,
+    classes: Vec<String>,
+    /// Pictures that were left out, and why.
+    bad: Vec<String>,
+}
+
+/// Reads every picture once, as it will be read to be encoded: what cannot be is better found now than after hours. Of those that a manifest
+/// knows unchanged its word is taken.
+fn checked(a: &Arguments, dataset: Dataset) -> Result<Checked, Failure> {
+    let known: HashMap<String, Row> = match a.force {
+        true => HashMap::new(),
+        false => manifest::read(&a.output)?.into_iter().map(|row| (row.file.clone(), row)).collect(),
+    };
+    let bar = progress::steps(dataset.pictures.len() as u64, a.json).with_message("checking");
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let check = |index: usize| {
+        let file = &dataset.pictures[index];
+        let unreadable = |e: std::io::Error| format!("{}: {e}", file.path.display());
+        let stamp = Row::stamp(&file.path).map_err(unreadable)?;
+        if let Some(row) = known.get(&file.name).filter(|r| (r.bytes, r.modified) == stamp) {
+            return Ok(Row { label: file.label, ..row.clone() });
+        }
+        let read = load_middle(&file.path, [a.size as usize; 2]).map_err(|e| e.to_string())?;
+        Ok(Row::new(index, file, stamp, &read))
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..crate::generate::threads(a.threads) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= dataset.pictures.len() || progress::stopped() {
+                        break;
+                    }
+                    let result: Result<Row, String> = check(index);
+                    results.lock().expect("no thread panics with it").push((index, result));
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    if progress::stopped() {
+        return Err(Failure::cancelled("stopped; nothing is encoded"));
+    }
+    let mut results = results.into_inner().expect("no thread panics with it");
+    results.sort_by_key(|(index, _)| *index);
+    let (mut files, mut rows, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, result) in results {
+        match result {
+            Ok(row) => {
+                rows.push(Row { index: rows.len(), ..row });
+                files.push(dataset.pictures[index].clone());
+            }
+            Err(line) => bad.push(line),
+        }
+    }
+    let kind = |path: &PathBuf| format!("{}: pictures of this kind are not read ({FORMATS} are)", path.display());
+    bad.extend(dataset.unread.iter().map(kind));
+    let kept = Dataset { pictures: files, ..dataset };
+    refused(a, &kept, &bad)?;
+    say_left_out(&kept, &bad);
+    Ok(Checked { files: kept.pictures, rows, classes: kept.classes, bad })
+}
+
+/// Whether there is anything that the user has to decide on.
+fn refused(a: &Arguments, kept: &Dataset, bad: &[String]) -> Result<(), Failure> {
+    if let (Some(first), false) = (bad.first(), a.skip_bad) {
+        let others = if bad.len() == 1 { String::new() } else { format!(", and {} others", bad.len() - 1) };
+        return Err(Failure::new(PICTURE, format!("{first}{others}; --skip-bad leaves such out")));
+    }
+    if let (Some(first), false) = (kept.empty_classes().first(), a.skip_bad) {
+        let line = format!("{}: expected pictures ({FORMATS}) in every sub-folder, found none in `{first}`", a.folder.display());
+        return Err(Failure::new(PICTURE, format!("{line}; --skip-bad leaves its class without any")));
+    }
+    if kept.pictures.is_empty() {
+        return Err(Failure::new(PICTURE, format!("{}: none of its pictures can be read", a.folder.display())));
     }
     Ok(())
 }
 
-fn store(a: &Arguments, files: &[PictureFile], artifact: &Artifact, posteriors: &Posteriors) -> Result<Store, Failure> {
+fn say_left_out(kept: &Dataset, bad: &[String]) {
+    if let Some(first) = kept.left_out.first() {
+        eprintln!("note: {} files that are no pictures are left out, the first is {}", kept.left_out.len(), first.display());
+    }
+    if let Some(first) = bad.first() {
+        eprintln!("warning: {} pictures are left out; {first}", bad.len());
+    }
+    for class in kept.empty_classes() {
+        eprintln!("warning: class `{class}` has no pictures; the others keep their numbers");
+    }
+}
+
+fn store(a: &Arguments, checked: &Checked, artifact: &Artifact, posteriors: &Posteriors) -> Result<Store, Failure> {
     let [h, w, c] = posteriors.latent();
     let layout = match a.format {
         Format::Npy => LatentLayout::Npy,
         Format::Zarr => LatentLayout::Zarr,
     };
     let made = json!({
-        "folder": a.folder, "size": a.size, "samples": a.samples, "flip": !a.no_flip, "seed": a.seed,
-        "autoencoder": artifact.metadata(keys::CHECKSUM),
+        "size": a.size, "samples": a.samples, "flip": !a.no_flip, "seed": a.seed.unwrap_or(0), "autoencoder": artifact.metadata(keys::CHECKSUM),
     });
-    let contents = Contents { count: files.len(), shape: [c, h, w], arrays: posteriors.arrays().to_vec(), made };
-    Ok(Store::open(&a.output, layout, contents)?)
+    let (pictures, classes, arrays) = (checked.rows.clone(), checked.classes.clone(), posteriors.arrays().to_vec());
+    Ok(Store::open(&a.output, layout, Contents { pictures, classes, shape: [c, h, w], arrays, made }, a.force)?)
+}
+
+impl Checked {
+    /// The summary.
+    fn say(&self, a: &Arguments, [h, w, c]: [usize; 3], encoded: usize, seconds: f64) {
+        let (total, classes) = (self.files.len(), &self.classes);
+        let enlarged = self.rows.iter().filter(|r| r.enlarged).count();
+        if a.json {
+            let summary = json!({
+                "pictures": total, "encoded": encoded, "left_out": self.bad, "enlarged": enlarged, "classes": classes,
+                "shape": [c, h, w], "seconds": seconds,
+            });
+            sayln!("{summary:#}");
+            return;
+        }
+        let each = seconds * 1e3 / encoded.max(1) as f64;
+        let (classes, to) = (classes.len().max(1), a.output.display());
+        sayln!("encoded {encoded} of {total} pictures, {classes} classes, to latents {c} x {h} x {w} in {to}, {each:.1} ms each");
+        if enlarged > 0 {
+            sayln!("{enlarged} of them are smaller than {0} x {0} and were enlarged", a.size);
+        }
+        if !self.bad.is_empty() {
+            sayln!("{} pictures were left out", self.bad.len());
+        }
+    }
 }

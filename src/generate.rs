@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use clap::Args;
 use fcdm_runtime::artifact::{ModelInfo, keys};
-use fcdm_runtime::generate::{Description, Event, Generator, Job, Order, Seeds, Setup, Step, jobs, labels, seeds};
+use fcdm_runtime::generate::{Description, Event, Generator, Init, Job, Order, Seeds, Setup, Step, jobs, labels, seeds};
 use fcdm_runtime::network::check_guidance;
 use fcdm_runtime::sampler::{Guidance, GuidedChannels};
 
@@ -41,8 +41,8 @@ pub struct Arguments {
     /// without a null class].
     #[arg(long, alias = "guidance-scale")]
     cfg_scale: Option<f64>,
-    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what
-    /// the artifact says, or 3].
+    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what the
+    /// artifact says, or 3 of the official four, or all].
     #[arg(long, value_parser = guided_channels)]
     cfg_channels: Option<GuidedChannels>,
     /// Guide only between these times: timestep / 1000 for diffusion, t for flow.
@@ -110,6 +110,10 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let noise = a.noise.as_deref().map(|path| start::noise(path, &model, jobs.len(), noise_steps)).transpose()?;
     let given = a.init.open(&artifact, &model, setup.threads)?;
     let (init, text) = given.map(|g| (g.init, g.text)).unzip();
+    if let Some(states) = init.as_ref().map(Init::count).filter(|&n| n != 1 && n != jobs.len()) {
+        let line = format!("init-latents: expected one state, or one for each of the {} pictures, found {states}", jobs.len());
+        return Err(Failure::usage(line));
+    }
     let order = Order { method, guidance, noise, init, batch: a.batch as usize };
     enough_memory(&generator, &order, jobs.len())?;
     let preview = preview(&generator, a)?;

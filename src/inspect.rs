@@ -49,6 +49,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         return about(a, json!({ "model": preset.name() }), &preset.config());
     }
     match Artifact::open(&a.file) {
+        Ok(_) if a.weights.is_some() => Err(Failure::usage("--weights is for checkpoints")),
         Ok(artifact) => artifact_command(a, &artifact),
         Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => checkpoint(a),
         Err(e) => Err(e.into()),

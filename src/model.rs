@@ -52,6 +52,10 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
         None => bundled::autoencoder(),
         Some(path) if path.is_dir() || crate::onnx::is_onnx(path) => weights(path, scale),
         Some(path) => match Artifact::open_unverified(path) {
+            Ok(_) if scale.is_some() => {
+                let line = "vae-scale: it is for ONNX autoencoders; an artifact says what it scales by";
+                return Err(Failure::usage(line));
+            }
             Ok(artifact) => return Ok(Arc::new(artifact)),
             Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) => weights(path, scale),
             Err(e) => return Err(e.into()),

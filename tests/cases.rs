@@ -5,6 +5,8 @@
 
 #[path = "cases/autoencoders.rs"]
 mod autoencoders;
+#[path = "cases/datasets.rs"]
+mod datasets;
 mod process;
 #[path = "cases/sizes.rs"]
 mod sizes;

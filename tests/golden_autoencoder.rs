@@ -18,7 +18,7 @@ use fcdm_models::autoencoder::{Autoencoder, PREFIX, open, open_all};
 use fcdm_models::bundled;
 use fcdm_models::compile::{Networks, Options, compile};
 use fcdm_models::fcdm::Import;
-use fcdm_models::pictures::{Picture, load_exactly};
+use fcdm_models::pictures::{Picture, load};
 use fcdm_passes::{OPTIMISED, run};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
@@ -335,7 +335,7 @@ fn onnx_autoencoders() {
     let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [32, 32], &Cpu::new(2).unwrap(), None).unwrap();
     let mut sum = 0.0;
     for photo in ["dress/00.jpg", "hat/01.jpg", "shoes/02.jpg"] {
-        let photo = load_exactly(&folder.join("clothing256").join(photo), [256, 256]).unwrap().to_unit();
+        let photo = load(&folder.join("clothing256").join(photo)).unwrap().to_unit();
         let (mut latent, mut deviation) = (vec![0.0; 32 * 32 * 4], vec![0.0; 32 * 32 * 4]);
         encoder.encode(&photo, &mut latent, &mut deviation);
         let rms = (latent.iter().map(|v| f64::from(v * v)).sum::<f64>() / latent.len() as f64).sqrt();

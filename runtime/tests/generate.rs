@@ -10,7 +10,7 @@ mod networks;
 use std::ops::ControlFlow;
 
 use fcdm_runtime::artifact::Artifact;
-use fcdm_runtime::generate::{Event, Generator, Init, Job, Order, Seeds, Setup, jobs, labels};
+use fcdm_runtime::generate::{Event, Generator, Init, Job, MaskEdge, Order, Seeds, Setup, jobs, labels};
 use fcdm_runtime::picture::Picture;
 use fcdm_runtime::sampler::{Method, Solver};
 
@@ -73,7 +73,7 @@ fn what_a_mask_keeps_comes_back_exactly() {
     let given = Picture { width: 4, height: 4, channels: 3, pixels: (0..48).map(|i| i * 5).collect() };
     // The upper half is black: kept.
     let mask = Picture { pixels: (0..48).map(|i| if i < 24 { 0 } else { 255 }).collect(), ..given.clone() };
-    let init = Init::new(given.to_unit(), &model, None).keeping(given.clone(), &mask, &model, None);
+    let init = Init::new(given.to_unit(), &model, None).keeping(given.clone(), &mask, MaskEdge::Hard, &model, None);
     assert_eq!((init.strength(), init.is_masked()), (1.0, true));
     let order = Order { init: Some(init), ..order(&generator) };
     let jobs = five(&generator);

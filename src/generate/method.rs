@@ -20,24 +20,24 @@ pub struct Arguments {
     /// Ancestral sampling, the same as --sampler ddpm.
     #[arg(long, conflicts_with = "sampler")]
     ddpm: bool,
-    /// DDIM: 0 is deterministic, 1 as noisy as ancestral sampling.
-    #[arg(long, default_value_t = 0.0)]
-    eta: f64,
-    /// SDE: euler (Euler-Maruyama) or heun.
-    #[arg(long, value_enum, default_value = "euler")]
-    sde_solver: SdeSolver,
-    /// SDE: constant, SBDM, sigma, linear, decreasing or increasing-decreasing.
-    #[arg(long, default_value = "sigma", value_parser = parse::<DiffusionForm>)]
-    diffusion_form: DiffusionForm,
-    /// SDE: factor of the diffusion coefficient.
-    #[arg(long, default_value_t = 1.0)]
-    diffusion_norm: f64,
-    /// SDE: none, mean, tweedie or euler.
-    #[arg(long, default_value = "mean", value_parser = parse::<LastStep>)]
-    last_step: LastStep,
-    /// SDE: length of the last step.
-    #[arg(long, default_value_t = 0.04)]
-    last_step_size: f64,
+    /// DDIM: 0 is deterministic, 1 as noisy as ancestral sampling [default: 0].
+    #[arg(long)]
+    eta: Option<f64>,
+    /// SDE: euler (Euler-Maruyama) or heun [default: euler].
+    #[arg(long, value_enum)]
+    sde_solver: Option<SdeSolver>,
+    /// SDE: constant, SBDM, sigma, linear, decreasing or increasing-decreasing [default: sigma].
+    #[arg(long, value_parser = parse::<DiffusionForm>)]
+    diffusion_form: Option<DiffusionForm>,
+    /// SDE: factor of the diffusion coefficient [default: 1].
+    #[arg(long)]
+    diffusion_norm: Option<f64>,
+    /// SDE: none, mean, tweedie or euler [default: mean].
+    #[arg(long, value_parser = parse::<LastStep>)]
+    last_step: Option<LastStep>,
+    /// SDE: length of the last step [default: 0.04].
+    #[arg(long)]
+    last_step_size: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,10 +79,10 @@ impl Arguments {
             Kind::Heun => SamplerKind::Heun,
             Kind::Sde => SamplerKind::Sde,
         });
-        let solver = match self.sde_solver {
+        let solver = self.sde_solver.map(|solver| match solver {
             SdeSolver::Euler => Solver::Euler,
             SdeSolver::Heun => Solver::Heun,
-        };
+        });
         Choice {
             kind: if self.ddpm { Some(SamplerKind::Ddpm) } else { kind },
             steps: self.steps.clone(),

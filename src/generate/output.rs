@@ -150,7 +150,8 @@ impl<'a> Output<'a> {
         }
         let [_, height, width] = self.state;
         let size = crate::size::line([height, width], self.shape.map(|[h, w, _]| [h, w]));
-        sayln!("{size}; {sampler}, {steps} steps, {seconds:.2} s, {per_step:.1} ms a step");
+        let guided = how.guidance.in_words(how.model);
+        sayln!("{size}; {sampler}, {steps} steps, {guided}, {seconds:.2} s, {per_step:.1} ms a step");
         Ok(())
     }
 }

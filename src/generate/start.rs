@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
-use fcdm_models::pictures::load_exactly;
+use clap::{Args, ValueEnum};
+use fcdm_models::pictures::{load_brightness, load_middle, picture_size};
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::engine::Cpu;
-use fcdm_runtime::generate::{Begin, Init, Noise};
+use fcdm_runtime::generate::{Begin, Init, MaskEdge, Noise};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, PICTURE};
 
 /// Options to begin from a picture.
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Begin from this picture (PNG, JPEG, WebP), as large as those that the model makes, and not from noise alone.
+    /// Begin from this picture, and not from noise alone: its middle, scaled to the size that the model makes.
     #[arg(long, value_name = "FILE", alias = "init-img", conflicts_with = "init_latents")]
     init_image: Option<PathBuf>,
     /// Begin from `latents [1 or n,C,H,W]` of a safetensors file.
@@ -25,9 +25,18 @@ pub struct Arguments {
     /// How much of the picture is made anew: of N steps, the last N times this are done [default: 0.75; 1 with --mask].
     #[arg(long, value_name = "0..1")]
     strength: Option<f64>,
-    /// A picture of the same size: what is black is kept, what is white is made anew.
+    /// A picture as large as that one: what is black or transparent is kept, what is white is made anew.
     #[arg(long, value_name = "FILE", requires = "init_image", alias = "mask-image")]
     mask: Option<PathBuf>,
+    /// Greys of the mask: hard, from the middle on they are white, as in diffusers; soft, they mix [default: hard].
+    #[arg(long, value_enum, value_name = "EDGE", requires = "mask")]
+    mask_mode: Option<Edge>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Edge {
+    Hard,
+    Soft,
 }
 
 /// Clean states to begin from, and their text for pictures.
@@ -53,11 +62,23 @@ impl Arguments {
             };
         };
         let mut begin = Begin::new(artifact, model, &Cpu::new(threads)?)?;
-        let picture = load_exactly(path, begin.size())?;
-        let init = Init::new(begin.state(&picture).map_err(Failure::usage)?, model, self.strength);
+        let size = begin.size();
+        let read = load_middle(path, size)?;
+        if read.size != size {
+            let (file, [h, w], r, [to_h, to_w]) = (path.display(), read.size, read.shown, size);
+            eprintln!("note: {file}: of {w} x {h} pixels the middle {} x {}, scaled to {to_w} x {to_h}", r.width, r.height);
+        }
+        let init = Init::new(begin.state(&read.picture).map_err(Failure::usage)?, model, self.strength);
         let Some(mask) = &self.mask else { return Ok(Some(given(init, path))) };
-        let mask = load_exactly(mask, [picture.height, picture.width])?;
-        Ok(Some(given(init.keeping(picture, &mask, model, self.strength), path)))
+        let found = picture_size(mask)?;
+        if found != read.size && found != size {
+            let (file, [h, w], [found_h, found_w]) = (mask.display(), read.size, found);
+            let line = format!("{file}: expected a mask of {w} x {h} pixels, as {} has, found {found_w} x {found_h}", path.display());
+            return Err(Failure::new(PICTURE, line));
+        }
+        let mask = load_brightness(mask, size)?;
+        let edge = if matches!(self.mask_mode, Some(Edge::Soft)) { MaskEdge::Soft } else { MaskEdge::Hard };
+        Ok(Some(given(init.keeping(read.picture, &mask, edge, model, self.strength), path)))
     }
 }
 

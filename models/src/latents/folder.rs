@@ -1,5 +1,7 @@
-//! A folder of pictures: every sub-folder is a class, in the order of names, as `torchvision`'s `ImageFolder` has it.
+//! A folder of pictures: every sub-folder is a class, in the order of names, as `torchvision`'s `ImageFolder` has it. What systems
+//! and tools leave beside pictures is passed over: names that begin with a dot, `__MACOSX` and the like.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,35 +10,91 @@ use std::path::{Path, PathBuf};
 pub struct PictureFile {
     /// The file.
     pub path: PathBuf,
+    /// Its name below the folder, see [`name_text`].
+    pub name: String,
     /// Its class; 0 for pictures without sub-folders.
-    pub label: i64,
+    pub label: usize,
 }
 
-/// Extensions of what is taken for a picture.
-const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// What is in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dataset {
+    /// The pictures, by class and name.
+    pub pictures: Vec<PictureFile>,
+    /// Names of the classes; none if there are no sub-folders.
+    pub classes: Vec<String>,
+    /// Pictures of formats that are not read, by their extension.
+    pub unread: Vec<PathBuf>,
+    /// What else is there.
+    pub left_out: Vec<PathBuf>,
+}
 
-/// The pictures below `folder`, and the names of the classes. Sub-folders of classes are searched too. If there are no sub-folders with
-/// pictures, those in `folder` itself are of one class, which has no name.
-///
-/// # Errors
-/// When a folder cannot be read.
-pub fn pictures(folder: &Path) -> io::Result<(Vec<PictureFile>, Vec<String>)> {
-    let (mut all, mut classes) = (Vec::new(), Vec::new());
-    for sub in sorted(folder)?.into_iter().filter(|p| p.is_dir()) {
-        let mut files = Vec::new();
-        collect(&sub, &mut files)?;
-        if files.is_empty() {
-            continue;
+/// Extensions of what is read.
+const READ: [&str; 10] = ["png", "apng", "jpg", "jpeg", "jpe", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// Extensions of pictures that are not.
+const UNREAD: [&str; 14] = ["heic", "heif", "avif", "jxl", "jp2", "psd", "svg", "dng", "cr2", "cr3", "nef", "arw", "raf", "exr"];
+
+/// Names that are no one's pictures, beside those that begin with a dot.
+const PASSED_OVER: [&str; 5] = ["__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN"];
+
+impl Dataset {
+    /// Looks through a folder. Sub-folders of classes are searched too. If there are no sub-folders with pictures, those in the folder itself
+    /// are of one class, which has no name.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn open(folder: &Path) -> io::Result<Dataset> {
+        let mut all = Dataset::default();
+        let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = sorted(folder)?.into_iter().partition(|p| p.is_dir());
+        let mut found = Vec::new();
+        for sub in &folders {
+            let mut files = Vec::new();
+            collect(sub, &mut files)?;
+            found.push(files);
         }
-        let label = classes.len() as i64;
-        classes.push(sub.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()));
-        all.extend(files.into_iter().map(|path| PictureFile { path, label }));
+        let is_picture = |path: &PathBuf| has_extension(path, &READ) || has_extension(path, &UNREAD);
+        if !found.iter().flatten().any(is_picture) {
+            all.sort_in(files, folder, 0);
+            all.left_out.extend(found.into_iter().flatten());
+            return Ok(all);
+        }
+        for (label, (sub, files)) in folders.iter().zip(found).enumerate() {
+            all.classes.push(name_text(sub.file_name().unwrap_or_default()));
+            all.sort_in(files, folder, label);
+        }
+        all.left_out.extend(files);
+        Ok(all)
     }
-    if all.is_empty() {
-        let files = sorted(folder)?.into_iter().filter(|p| is_picture(p));
-        all.extend(files.map(|path| PictureFile { path, label: 0 }));
+
+    /// Classes that have no picture among `pictures`.
+    pub fn empty_classes(&self) -> Vec<&str> {
+        let mut seen = vec![false; self.classes.len()];
+        for picture in &self.pictures {
+            seen.get_mut(picture.label).into_iter().for_each(|s| *s = true);
+        }
+        self.classes.iter().zip(seen).filter(|(_, seen)| !seen).map(|(name, _)| name.as_str()).collect()
     }
-    Ok((all, classes))
+
+    fn sort_in(&mut self, files: Vec<PathBuf>, folder: &Path, label: usize) {
+        for path in files {
+            if has_extension(&path, &READ) {
+                let name = name_text(path.strip_prefix(folder).unwrap_or(&path).as_os_str());
+                self.pictures.push(PictureFile { path, name, label });
+            } else if has_extension(&path, &UNREAD) {
+                self.unread.push(path);
+            } else {
+                self.left_out.push(path);
+            }
+        }
+    }
+}
+
+/// A file's name as text, `/` between its parts; bytes that are no UTF-8 as `\xff`.
+pub fn name_text(name: &OsStr) -> String {
+    let chunks = name.as_encoded_bytes().utf8_chunks();
+    let text: String = chunks.map(|c| c.invalid().iter().fold(c.valid().to_owned(), |text, b| format!("{text}\\x{b:02x}"))).collect();
+    if std::path::MAIN_SEPARATOR == '/' { text } else { text.replace(std::path::MAIN_SEPARATOR, "/") }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -44,11 +102,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut todo = vec![folder.to_owned()];
     while let Some(next) = todo.pop() {
         for path in sorted(&next)? {
-            // Links to folders are not followed: they may lead back.
-            if path.is_dir() && !path.is_symlink() {
-                todo.push(path);
-            } else if is_picture(&path) {
-                files.push(path);
+            match path.is_dir() {
+                // Links to folders are not followed: they may lead back.
+                true if path.is_symlink() => {}
+                true => todo.push(path),
+                false => files.push(path),
             }
         }
     }
@@ -56,15 +114,23 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+/// What is in a folder, but for what is passed over.
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".") || PASSED_OVER.iter().any(|p| name.eq_ignore_ascii_case(p));
+        if !hidden {
+            paths.push(entry.path());
+        }
+    }
     paths.sort();
     Ok(paths)
 }
 
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    path.is_file() && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+fn has_extension(path: &Path, of: &[&str]) -> bool {
+    path.extension().is_some_and(|e| of.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
 #[cfg(test)]
@@ -72,20 +138,61 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn classes_are_folders_in_order() {
+    fn folder(names: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b/2.png", "b/1.JPG", "a/x/y.webp", "a/notes.txt", "empty/readme", "top.png"] {
+        for name in names {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, b"").unwrap();
         }
-        let (files, classes) = pictures(dir.path()).unwrap();
-        let found: Vec<(String, i64)> =
-            files.iter().map(|f| (f.path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned(), f.label)).collect();
-        assert_eq!(found, [("a/x/y.webp".into(), 0), ("b/1.JPG".into(), 1), ("b/2.png".into(), 1)]);
-        assert_eq!(classes, ["a", "b"]);
-        let (files, classes) = pictures(&dir.path().join("b")).unwrap();
-        assert_eq!((files.len(), files[0].label, classes.len()), (2, 0, 0));
+        dir
+    }
+
+    fn pictures(dataset: &Dataset) -> Vec<(&str, usize)> {
+        dataset.pictures.iter().map(|p| (p.name.as_str(), p.label)).collect()
+    }
+
+    #[test]
+    fn classes_are_folders_in_order() {
+        let dir = folder(&["b/2.png", "b/1.JPG", "a/x/y.webp", "a/notes.txt", "top.png", "c/z.bmp"]);
+        let found = Dataset::open(dir.path()).unwrap();
+        assert_eq!(pictures(&found), [("a/x/y.webp", 0), ("b/1.JPG", 1), ("b/2.png", 1), ("c/z.bmp", 2)]);
+        assert_eq!(found.classes, ["a", "b", "c"]);
+        assert_eq!(found.left_out, [dir.path().join("a/notes.txt"), dir.path().join("top.png")]);
+        let found = Dataset::open(&dir.path().join("b")).unwrap();
+        assert_eq!((pictures(&found), found.classes.len()), (vec![("1.JPG", 0), ("2.png", 0)], 0));
+    }
+
+    /// A class keeps its number, whether it has pictures or not.
+    #[test]
+    fn classes_without_pictures_are_told() {
+        let dir = folder(&["a/1.png", "b/readme", "c/1.heic", "d/1.png"]);
+        let found = Dataset::open(dir.path()).unwrap();
+        assert_eq!((pictures(&found), found.empty_classes()), (vec![("a/1.png", 0), ("d/1.png", 3)], vec!["b", "c"]));
+        assert_eq!(found.unread, [dir.path().join("c/1.heic")]);
+    }
+
+    #[test]
+    fn what_systems_leave_is_passed_over() {
+        let names =
+            ["a/._1.jpg", "a/1.jpg", ".DS_Store", "__MACOSX/a/._1.jpg", ".ipynb_checkpoints/1.jpg", "a/Thumbs.db", "b/.cache/2.png"];
+        let dir = folder(&names);
+        let found = Dataset::open(dir.path()).unwrap();
+        assert_eq!(
+            (pictures(&found), &found.classes[..], found.left_out.len()),
+            (vec![("a/1.jpg", 0)], &["a".to_owned(), "b".into()][..], 0)
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = folder(&[]);
+        let class = dir.path().join(OsStr::from_bytes(b"d\xffress"));
+        std::fs::create_dir(&class).unwrap();
+        std::fs::write(class.join(OsStr::from_bytes(b"\xfe.png")), b"").unwrap();
+        let found = Dataset::open(dir.path()).unwrap();
+        assert_eq!((pictures(&found), &found.classes[0][..]), (vec![("d\\xffress/\\xfe.png", 0)], "d\\xffress"));
     }
 }

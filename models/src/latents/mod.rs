@@ -8,9 +8,11 @@
 //! | `deviations` | `latents_deviations` | `[1,C,h,w]` f32 | the posterior's standard deviation |
 //! | `flipped_latents`, `flipped_deviations` | `latents_flipped_features`, `latents_flipped_deviations` | as above | of the mirrored picture |
 //!
-//! All are scaled as the denoiser takes them. An official trainer reads the first two and passes over the rest.
+//! All are scaled as the denoiser takes them. An official trainer reads the first two and passes over the rest. `latents.json` says how
+//! they were made and of which classes, `manifest.jsonl` of which pictures.
 
 mod folder;
+pub mod manifest;
 mod npy;
 mod posterior;
 mod zarr;
@@ -21,7 +23,8 @@ use std::path::Path;
 use fcdm_runtime::file::{FileError, replace_file};
 use serde_json::{Value, json};
 
-pub use folder::{PictureFile, pictures};
+pub use folder::{Dataset, PictureFile, name_text};
+use manifest::Row;
 pub use posterior::Posteriors;
 
 /// How latents are stored.
@@ -47,6 +50,8 @@ pub enum Array {
 }
 
 impl Array {
+    const ALL: [Array; 4] = [Array::Latents, Array::Deviations, Array::FlippedLatents, Array::FlippedDeviations];
+
     /// Its name in a zarr store.
     fn name(self) -> &'static str {
         match self {
@@ -71,8 +76,10 @@ impl Array {
 /// What a store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// Number of pictures.
-    pub count: usize,
+    /// The pictures, in order.
+    pub pictures: Vec<Row>,
+    /// Names of their classes, if they have any.
+    pub classes: Vec<String>,
     /// Channels, height and width of latents.
     pub shape: [usize; 3],
     /// Arrays beside the labels.
@@ -82,6 +89,10 @@ pub struct Contents {
 }
 
 impl Contents {
+    fn count(&self) -> usize {
+        self.pictures.len()
+    }
+
     fn values(&self) -> usize {
         self.shape.iter().product()
     }
@@ -109,9 +120,12 @@ impl Store {
     /// Opens the store in a folder, and makes it if need be.
     ///
     /// # Errors
-    /// When it cannot be made, or is there with other contents.
-    pub fn open(folder: &Path, layout: LatentLayout, contents: Contents) -> Result<Store, FileError> {
+    /// When it cannot be made, or is there with other contents, unless `anew` says that those are to go.
+    pub fn open(folder: &Path, layout: LatentLayout, contents: Contents, anew: bool) -> Result<Store, FileError> {
         make_folder(folder)?;
+        if anew {
+            clear(folder)?;
+        }
         same_contents(folder, layout, &contents)?;
         Ok(match layout {
             LatentLayout::Npy => Store::Npy(npy::NpyStore::open(folder, contents)?),
@@ -155,18 +169,55 @@ fn same_contents(folder: &Path, layout: LatentLayout, contents: &Contents) -> Re
     let path = folder.join(DESCRIPTION);
     let arrays: Vec<&str> = contents.arrays.iter().map(|a| a.name()).collect();
     let layout = if layout == LatentLayout::Npy { "npy" } else { "zarr" };
-    let expected = json!({ "layout": layout, "count": contents.count, "shape": contents.shape, "arrays": arrays, "made": contents.made });
+    let expected =
+        json!({ "layout": layout, "shape": contents.shape, "arrays": arrays, "classes": contents.classes, "made": contents.made });
+    let other = |line: String| FileError::writing(&path)(io::Error::new(io::ErrorKind::AlreadyExists, line));
     match std::fs::read(&path) {
-        Ok(bytes) if serde_json::from_slice::<Value>(&bytes).is_ok_and(|found| found == expected) => Ok(()),
-        Ok(_) => {
-            let line = "it is of other latents: give an empty folder, or the options that these were made with";
-            Err(FileError::writing(&path)(io::Error::new(io::ErrorKind::AlreadyExists, line)))
+        Ok(bytes) => {
+            let found: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let there = manifest::read(folder)?;
+            if let Some(difference) = manifest::difference(&there, &contents.pictures) {
+                return Err(other(format!("the pictures are not those that it was begun with: {difference}; --force encodes all anew")));
+            }
+            let differs = expected.as_object().into_iter().flatten().find(|(key, value)| found.get(key.as_str()) != Some(value));
+            match differs {
+                None => Ok(()),
+                Some((key, value)) => {
+                    let found = found.get(key).map_or("none".into(), Value::to_string);
+                    Err(other(format!("it is of other latents: {key}: expected {value}, found {found}; --force encodes all anew")))
+                }
+            }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            manifest::write(folder, &contents.pictures)?;
             replace_file(&path, |file| write!(file, "{expected:#}").map_err(FileError::writing(&path)))
         }
         Err(e) => Err(FileError::writing(&path)(e)),
     }
+}
+
+/// Takes away a store, and nothing else that is in its folder: what it says of itself first.
+fn clear(folder: &Path) -> Result<(), FileError> {
+    let there = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
+    for name in [DESCRIPTION, manifest::MANIFEST, zarr::GROUP] {
+        let path = folder.join(name);
+        std::fs::remove_file(&path).or_else(there).map_err(FileError::writing(&path))?;
+    }
+    let folders = Array::ALL.iter().flat_map(|a| [a.folder(), a.name()]).chain([npy::LABELS, zarr::LABELS]);
+    for path in folders.map(|name| folder.join(name)) {
+        std::fs::remove_dir_all(&path).or_else(there).map_err(FileError::writing(&path))?;
+    }
+    Ok(())
+}
+
+/// The classes of a store, from what it says of itself in `latents.json`.
+///
+/// # Errors
+/// One line, when the text is no such description.
+pub fn classes(text: &str) -> Result<Vec<String>, String> {
+    let description: Value = serde_json::from_str(text).map_err(|e| format!("expected a description of latents, {e}"))?;
+    let names = description["classes"].as_array().and_then(|list| list.iter().map(|n| n.as_str().map(str::to_owned)).collect());
+    names.ok_or_else(|| "classes: expected a list of names".to_owned())
 }
 
 /// What a store says of itself.
@@ -183,7 +234,18 @@ mod tests {
 
     fn contents(count: usize) -> Contents {
         let arrays = vec![Array::Latents, Array::Deviations];
-        Contents { count, shape: [2, 1, 3], arrays, made: json!({ "seed": 1 }) }
+        let row = |index| Row {
+            index,
+            file: format!("a/{index}.png"),
+            label: index % 7,
+            bytes: 10,
+            modified: 1 << 60,
+            size: [8, 24],
+            crop: [8, 0, 8, 8],
+            enlarged: false,
+        };
+        let pictures = (0..count).map(row).collect();
+        Contents { pictures, classes: vec!["a".into()], shape: [2, 1, 3], arrays, made: json!({ "seed": 1 }) }
     }
 
     fn encoded(index: usize) -> Encoded {
@@ -192,7 +254,7 @@ mod tests {
     }
 
     fn fill(folder: &Path, layout: LatentLayout, count: usize, until: usize) -> usize {
-        let mut store = Store::open(folder, layout, contents(count)).unwrap();
+        let mut store = Store::open(folder, layout, contents(count), false).unwrap();
         let mut added = 0;
         for i in (0..until).filter(|&i| !store.has(i)).collect::<Vec<_>>() {
             store.add(i, encoded(i)).unwrap();
@@ -242,13 +304,27 @@ mod tests {
     fn other_latents_are_not_mixed_in() {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path(), LatentLayout::Npy, 5, 2);
-        let refused = |layout, contents| Store::open(dir.path(), layout, contents).err().unwrap().to_string();
-        for line in [
-            refused(LatentLayout::Zarr, contents(5)),
-            refused(LatentLayout::Npy, contents(6)),
-            refused(LatentLayout::Npy, Contents { made: json!({ "seed": 2 }), ..contents(5) }),
+        let refused = |layout, contents| Store::open(dir.path(), layout, contents, false).err().unwrap().to_string();
+        let with = |change: &dyn Fn(&mut Contents)| {
+            let mut other = contents(5);
+            change(&mut other);
+            refused(LatentLayout::Npy, other)
+        };
+        for (line, expected) in [
+            (refused(LatentLayout::Zarr, contents(5)), "it is of other latents: layout: expected \"zarr\", found \"npy\""),
+            (with(&|c| c.made = json!({ "seed": 2 })), "it is of other latents: made: expected {\"seed\":2}, found {\"seed\":1}"),
+            (with(&|c| c.classes = vec!["b".into()]), "it is of other latents: classes: expected [\"b\"], found [\"a\"]"),
+            (refused(LatentLayout::Npy, contents(6)), "1 new (a/5.png)"),
+            (refused(LatentLayout::Npy, contents(3)), "2 gone (a/3.png)"),
+            (with(&|c| c.pictures[1].modified += 1), "1 changed (a/1.png)"),
+            (with(&|c| c.pictures.iter_mut().for_each(|p| p.label += 1)), "5 of another class (a/0.png)"),
         ] {
-            assert!(line.contains("latents.json") && line.contains("it is of other latents"), "{line}");
+            assert!(line.contains("latents.json") && line.contains(expected) && line.ends_with("--force encodes all anew"), "{line}");
         }
+        std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        let store = Store::open(dir.path(), LatentLayout::Zarr, contents(3), true).unwrap();
+        assert!(!store.has(0) && !dir.path().join("latents_features").exists() && dir.path().join("notes.txt").exists());
+        assert_eq!(manifest::read(dir.path()).unwrap(), contents(3).pictures);
+        assert_eq!(classes(&std::fs::read_to_string(dir.path().join(DESCRIPTION)).unwrap()).unwrap(), ["a"]);
     }
 }

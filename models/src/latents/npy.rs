@@ -8,7 +8,7 @@ use npyz::WriterBuilder;
 
 use super::{Contents, Encoded, make_folder};
 
-const LABELS: &str = "latents_labels";
+pub(super) const LABELS: &str = "latents_labels";
 
 /// See [`super::LatentLayout::Npy`].
 pub struct NpyStore {

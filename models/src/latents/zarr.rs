@@ -13,7 +13,10 @@ use super::{Contents, Encoded, make_folder};
 /// Pictures a chunk. The last chunk is filled up with zeros.
 const CHUNK: usize = 64;
 
-const LABELS: &str = "labels";
+pub(super) const LABELS: &str = "labels";
+
+/// What says that the folder is a store.
+pub(super) const GROUP: &str = ".zgroup";
 
 /// See [`super::LatentLayout::Zarr`].
 pub struct ZarrStore {
@@ -31,7 +34,7 @@ impl ZarrStore {
             make_folder(&folder.join(name))?;
         }
         // The labels' chunk comes last.
-        let there = (0..contents.count.div_ceil(CHUNK)).map(|i| folder.join(LABELS).join(i.to_string()).is_file()).collect();
+        let there = (0..contents.count().div_ceil(CHUNK)).map(|i| folder.join(LABELS).join(i.to_string()).is_file()).collect();
         Ok(ZarrStore { folder: folder.to_owned(), contents, pending: Vec::new(), there })
     }
 
@@ -41,7 +44,7 @@ impl ZarrStore {
 
     pub(super) fn add(&mut self, index: usize, encoded: Encoded) -> Result<(), FileError> {
         self.pending.push(encoded);
-        let full = (index + 1).is_multiple_of(CHUNK) || index + 1 == self.contents.count;
+        let full = (index + 1).is_multiple_of(CHUNK) || index + 1 == self.contents.count();
         if full { self.write_chunk(index / CHUNK) } else { Ok(()) }
     }
 
@@ -60,13 +63,13 @@ impl ZarrStore {
     }
 
     pub(super) fn finish(self) -> Result<(), FileError> {
-        let Contents { count, shape: [c, h, w], arrays, .. } = &self.contents;
+        let (count, Contents { shape: [c, h, w], arrays, .. }) = (self.contents.count(), &self.contents);
         for array in arrays {
             let description = description(json!([count, c, h, w]), json!([CHUNK, c, h, w]), "<f4");
             write(&self.folder.join(array.name()).join(".zarray"), description.to_string().as_bytes())?;
         }
         write(&self.folder.join(LABELS).join(".zarray"), description(json!([count]), json!([CHUNK]), "<i8").to_string().as_bytes())?;
-        write(&self.folder.join(".zgroup"), json!({ "zarr_format": 2 }).to_string().as_bytes())
+        write(&self.folder.join(GROUP), json!({ "zarr_format": 2 }).to_string().as_bytes())
     }
 }
 

@@ -1,115 +1,222 @@
-//! Pictures that people have: PNG, JPEG, WebP of any size, as RGB; and cut to the size that a network takes.
+//! Pictures that people have, of any format that is read and any size, as RGB and as viewers show them; and their middle.
+//!
+//! What reading one takes is counted before anything is allocated: the decoder's own memory, the pixels as they are stored, and
+//! every copy that is made of them on the way.
 
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use thiserror::Error;
 
 use super::Picture;
+use super::crop::{Middle, Region};
+use super::jpeg;
 
 /// Longest side that is read.
 const LONGEST: u32 = 1 << 15;
 
-/// Memory that reading one may take: 2^15 x 2^13 pixels of RGB.
-const MEMORY: u64 = 1 << 30;
+/// Memory that reading one may take in all.
+const MEMORY: u64 = 1 << 31;
+
+/// What [`load`] reads, in words.
+pub const FORMATS: &str = "PNG, JPEG, WebP, BMP, GIF, TIFF";
 
 /// A picture that cannot be used.
 #[derive(Debug, Error)]
 pub enum PictureError {
     /// It cannot be read.
-    #[error("{file}: expected a picture (PNG, JPEG, WebP), found {found}")]
+    #[error("{file}: expected a picture ({FORMATS}), found {found}")]
     Unreadable {
         /// The file.
         file: String,
         /// What its reader says.
         found: String,
     },
-    /// Of another size.
-    #[error("{file}: expected a picture of {} x {} pixels, found {} x {}", expected[1], expected[0], found[1], found[0])]
-    Size {
+    /// Reading it takes too much.
+    #[error("{file}: expected a picture that takes at most {MEMORY} bytes to read, found one of {} x {} pixels that takes {bytes}", size[1], size[0])]
+    Large {
         /// The file.
         file: String,
         /// Height and width.
-        expected: [usize; 2],
-        /// The same.
-        found: [usize; 2],
+        size: [usize; 2],
+        /// What it takes.
+        bytes: u64,
     },
 }
 
-/// Reads a picture as RGB; grey becomes RGB, transparency is dropped. The format is told by content.
-///
-/// # Errors
-/// When it cannot be read, or has a side of more than 2^15 pixels.
-pub fn load(path: &Path) -> Result<Picture, PictureError> {
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
-    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut reader = opened.map_err(|e| unreadable(path, &e.to_string()))?;
-    reader.limits(limits);
-    let rgb = reader.decode().map_err(|e| unreadable(path, &e.to_string()))?.into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Picture { width, height, channels: 3, pixels: rgb.into_raw() })
+/// The middle of a picture, and where it lies in it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The middle.
+    pub picture: Picture,
+    /// Height and width of the picture, upright.
+    pub size: [usize; 2],
+    /// The part of it that the middle shows.
+    pub shown: Region,
+    /// Whether the picture is smaller than the middle.
+    pub enlarged: bool,
 }
 
-/// Height and width, without reading the pixels.
+/// Reads a picture as RGB, upright; grey becomes RGB, transparency is dropped. The format is told by content.
 ///
 /// # Errors
-/// As [`load`], but for damage beyond the file's first bytes.
-pub fn size(path: &Path) -> Result<[usize; 2], PictureError> {
-    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let found = opened.map_err(|e| e.to_string()).and_then(|r| r.into_dimensions().map_err(|e| e.to_string()));
-    let (width, height) = found.map_err(|e| unreadable(path, &e))?;
-    Ok([height as usize, width as usize])
+/// When it cannot be read to its end, or takes too much memory.
+pub fn load(path: &Path) -> Result<Picture, PictureError> {
+    let source = Source::open(path)?;
+    let [height, width] = source.size;
+    source.part(Region { top: 0, left: 0, height, width })
+}
+
+/// Reads the middle of a picture, at height and width `target`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_middle(path: &Path, target: [usize; 2]) -> Result<Prepared, PictureError> {
+    let source = Source::open(path)?;
+    let (size, middle) = (source.size, Middle::new(source.size, target));
+    let part = source.part(middle.needed())?;
+    Ok(Prepared { picture: middle.of(part), size, shown: middle.shown(), enlarged: middle.enlarges() })
+}
+
+/// Height and width of a picture, upright; its pixels are not read.
+///
+/// # Errors
+/// When it is no picture.
+pub fn picture_size(path: &Path) -> Result<[usize; 2], PictureError> {
+    Ok(Source::open(path)?.size)
+}
+
+/// How bright a picture is, 0 to 255 a pixel, at height and width `target`: its middle, as [`load_middle`] has it. Where it is transparent
+/// it is dark, whatever colour is stored there.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_brightness(path: &Path, target: [usize; 2]) -> Result<Picture, PictureError> {
+    let source = Source::open(path)?;
+    let middle = Middle::new(source.size, target);
+    let part = source.decoded(middle.needed())?.into_luma_alpha8();
+    // Three equal channels, which are scaled as any other picture.
+    let pixels = part.pixels().flat_map(|p| [(u16::from(p.0[0]) * u16::from(p.0[1]) / 255) as u8; 3]).collect();
+    let part = Picture { width: part.width() as usize, height: part.height() as usize, channels: 3, pixels };
+    Ok(middle.of(part))
+}
+
+/// A picture whose header has been read.
+struct Source<'a> {
+    path: &'a Path,
+    decoder: Box<dyn ImageDecoder + 'a>,
+    format: ImageFormat,
+    orientation: Orientation,
+    /// Height and width, upright.
+    size: [usize; 2],
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Source<'a>, PictureError> {
+        let wrong = |e: &dyn std::fmt::Display| unreadable(path, &e.to_string());
+        let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| wrong(&e))?;
+        let format = reader.format().ok_or_else(|| unreadable(path, &unknown(path)))?;
+        let mut limits = Limits::default();
+        (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(|e| wrong(&e))?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let (w, h) = decoder.dimensions();
+        if w == 0 || h == 0 {
+            return Err(unreadable(path, &"one without pixels"));
+        }
+        let size = if turned(orientation) { [w, h] } else { [h, w] }.map(|d| d as usize);
+        Ok(Source { path, decoder: Box::new(decoder), format, orientation, size })
+    }
+
+    /// A part of the picture, RGB.
+    fn part(self, region: Region) -> Result<Picture, PictureError> {
+        let rgb = self.decoded(region)?.into_rgb8();
+        Ok(Picture { width: rgb.width() as usize, height: rgb.height() as usize, channels: 3, pixels: rgb.into_raw() })
+    }
+
+    /// A part of the picture, upright, of whatever pixels it has.
+    fn decoded(self, region: Region) -> Result<DynamicImage, PictureError> {
+        let bytes = self.bytes(region);
+        let file = || self.path.display().to_string();
+        if bytes > MEMORY {
+            return Err(PictureError::Large { file: file(), size: self.size, bytes });
+        }
+        if self.format == ImageFormat::Jpeg && !jpeg::is_whole(self.path).map_err(|e| unreadable(self.path, &e.to_string()))? {
+            return Err(unreadable(self.path, "a JPEG file that ends too early"));
+        }
+        let (path, orientation) = (self.path, self.orientation);
+        let whole = self.size == [region.height, region.width];
+        let stored = stored(region, self.size, orientation);
+        let mut image = DynamicImage::from_decoder(self.decoder).map_err(|e| unreadable(path, &e.to_string()))?;
+        if !whole {
+            image = image.crop_imm(stored.left as u32, stored.top as u32, stored.width as u32, stored.height as u32);
+        }
+        image.apply_orientation(orientation);
+        Ok(image)
+    }
+
+    /// What decoding takes, and the copies of a part.
+    fn bytes(&self, region: Region) -> u64 {
+        let pixels = (self.size[0] * self.size[1]) as u64;
+        let (all, part) = (self.decoder.total_bytes(), (region.height * region.width) as u64);
+        // What decoders have beside the pixels: coefficients of progressive JPEG, planes of WebP.
+        let beside = match self.format {
+            ImageFormat::Jpeg => 2 * all,
+            ImageFormat::WebP => all,
+            _ => 0,
+        };
+        // The part as it is stored, turned, and as RGB.
+        let each = all.div_ceil(pixels.max(1));
+        all.saturating_add(beside).saturating_add(part.saturating_mul(2 * each + 3))
+    }
+}
+
+/// Whether rows become columns.
+fn turned(orientation: Orientation) -> bool {
+    use Orientation::*;
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+/// Where a region of an upright picture of height and width `size` lies in the pixels as they are stored.
+fn stored(r: Region, size: [usize; 2], orientation: Orientation) -> Region {
+    use Orientation::*;
+    let (bottom, right) = (size[0] - r.top - r.height, size[1] - r.left - r.width);
+    // Rows from the top and columns from the left of what is stored, along which the upright picture may run backwards.
+    let (top, left) = match orientation {
+        NoTransforms => (r.top, r.left),
+        FlipHorizontal => (r.top, right),
+        Rotate180 => (bottom, right),
+        FlipVertical => (bottom, r.left),
+        Rotate90 => (right, r.top),
+        Rotate90FlipH => (r.left, r.top),
+        Rotate270 => (r.left, bottom),
+        Rotate270FlipH => (right, bottom),
+    };
+    let [height, width] = if turned(orientation) { [r.width, r.height] } else { [r.height, r.width] };
+    Region { top, left, height, width }
+}
+
+/// What a file of no known format looks like.
+fn unknown(path: &Path) -> String {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|f| BufReader::new(f).take(16).read_to_end(&mut start));
+    match (read, &start[..]) {
+        (Err(e), _) => e.to_string(),
+        (_, []) => "an empty file".into(),
+        (_, [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', ..]) => "AVIF, which is not read: convert it".into(),
+        (_, [_, _, _, _, b'f', b't', b'y', b'p', b'h' | b'm', ..]) => "HEIC, which is not read: convert it".into(),
+        (_, [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', ..]) => "JPEG XL, which is not read: convert it".into(),
+        (_, [0, 5, 0x16, 7, ..]) => "a companion file of macOS".into(),
+        _ => "another kind of file".into(),
+    }
 }
 
 fn unreadable(path: &Path, found: &str) -> PictureError {
     let line: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     PictureError::Unreadable { file: path.display().to_string(), found: line }
-}
-
-/// As [`load`], of a picture that has to have that height and width.
-///
-/// # Errors
-/// As there, and for another size.
-pub fn load_exactly(path: &Path, expected: [usize; 2]) -> Result<Picture, PictureError> {
-    let picture = load(path)?;
-    let found = [picture.height, picture.width];
-    if found == expected {
-        return Ok(picture);
-    }
-    Err(PictureError::Size { file: path.display().to_string(), expected, found })
-}
-
-/// The square in the middle, `side` pixels wide: halved by means of 2 x 2 pixels while the shorter side has twice that, scaled by a
-/// bicubic filter (a = -1/2) to have it, cut. As pictures are prepared for diffusion models since Dhariwal and Nichol 2021.
-///
-/// # Panics
-/// If the picture is empty or not RGB.
-pub fn centre_square(picture: &Picture, side: usize) -> Picture {
-    let mut small = picture.clone();
-    while small.width.min(small.height) >= 2 * side {
-        small = resized(&small, small.width / 2, small.height / 2, FilterType::Box);
-    }
-    let scale = side as f64 / small.width.min(small.height) as f64;
-    let [w, h] = [small.width, small.height].map(|d| ((d as f64 * scale).round_ties_even() as usize).max(side));
-    small = resized(&small, w, h, FilterType::CatmullRom);
-    let (top, left) = ((h - side) / 2, (w - side) / 2);
-    let row = |y: usize| &small.pixels[((top + y) * w + left) * 3..][..side * 3];
-    Picture { width: side, height: side, channels: 3, pixels: (0..side).flat_map(row).copied().collect() }
-}
-
-fn resized(picture: &Picture, width: usize, height: usize, filter: FilterType) -> Picture {
-    if (picture.width, picture.height) == (width, height) {
-        return picture.clone();
-    }
-    let from = Image::from_vec_u8(picture.width as u32, picture.height as u32, picture.pixels.clone(), PixelType::U8x3);
-    let from = from.expect("three bytes a pixel");
-    let mut to = Image::new(width as u32, height as u32, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    Resizer::new().resize(&from, &mut to, &options).expect("both are of RGB");
-    Picture { width, height, channels: 3, pixels: to.into_vec() }
 }
 
 #[cfg(test)]
@@ -123,36 +230,33 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_kept() {
-        let square = centre_square(&gradient(300, 100), 50);
-        assert_eq!((square.width, square.height), (50, 50));
-        // The middle third of the width: from 85 to 170 of red, all of green.
-        let (first, last) = (&square.pixels[..3], &square.pixels[square.pixels.len() - 3..]);
-        assert!(first[0].abs_diff(85) <= 2 && last[0].abs_diff(169) <= 2, "{first:?} {last:?}");
-        assert!(first[1] <= 3 && last[1] >= 250 && first[2] == 7, "{first:?} {last:?}");
-        let exact = gradient(64, 64);
-        assert_eq!(centre_square(&exact, 64), exact);
-    }
-
-    /// Of the two pixels that 4 x 2 become, the first is the middle, as in the official scripts.
-    #[test]
-    fn halves_are_means() {
-        let pixels = [10, 20, 30, 50, 20, 30, 40, 60].map(|v| [v; 3]).concat();
-        assert_eq!(centre_square(&Picture { width: 4, height: 2, channels: 3, pixels }, 1).pixels, [20; 3]);
-    }
-
-    #[test]
     fn what_is_no_picture_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         for bytes in [&b""[..], b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"] {
             std::fs::write(&path, bytes).unwrap();
             let line = load(&path).unwrap_err().to_string();
-            assert!(line.contains("a.png: expected a picture (PNG, JPEG, WebP), found ") && !line.contains('\n'), "{line}");
+            assert!(line.contains("a.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found ") && !line.contains('\n'), "{line}");
         }
         super::super::write_png(&path, &gradient(6, 4), &[]).unwrap();
         assert_eq!(load(&path).unwrap(), gradient(6, 4));
-        let line = load_exactly(&path, [8, 6]).unwrap_err().to_string();
-        assert!(line.ends_with("a.png: expected a picture of 6 x 8 pixels, found 6 x 4"), "{line}");
+    }
+
+    /// Turning a part is the part of what is turned.
+    #[test]
+    fn parts_of_turned_pictures() {
+        let picture = gradient(7, 5);
+        let image = image::RgbImage::from_raw(7, 5, picture.pixels).unwrap();
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let mut upright = DynamicImage::from(image.clone());
+            upright.apply_orientation(orientation);
+            let size = [upright.height() as usize, upright.width() as usize];
+            let region = Region { top: 1, left: 2, height: 3, width: 2 };
+            let at = stored(region, size, orientation);
+            let mut part = DynamicImage::from(image.clone()).crop_imm(at.left as u32, at.top as u32, at.width as u32, at.height as u32);
+            part.apply_orientation(orientation);
+            assert_eq!(part, upright.crop_imm(2, 1, 2, 3), "orientation {exif}");
+        }
     }
 }

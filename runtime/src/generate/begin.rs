@@ -58,6 +58,16 @@ impl Begin {
     }
 }
 
+/// What becomes of a mask's greys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskEdge {
+    /// From the middle on a pixel is made anew, below it is kept; a state's position goes with the first of its pixels. As diffusers has it.
+    #[default]
+    Hard,
+    /// A pixel is mixed; a state's position has the mean over its pixels.
+    Soft,
+}
+
 /// Clean states to begin from.
 #[derive(Clone, Debug)]
 pub struct Init {
@@ -91,20 +101,25 @@ impl Init {
         Init { clean, state, strength: strength.unwrap_or(STRENGTH), mask: None }
     }
 
-    /// Keeps what is black in `mask`, of the picture that the state was made of, and makes anew what is white; a state's position has
-    /// the mean over its pixels. Where nobody says otherwise the whole way is gone.
+    /// Keeps what is black in `mask`, of the picture that the state was made of, and makes anew what is white. Where nobody says otherwise
+    /// the whole way is gone.
     ///
     /// # Panics
     /// If both are not of one size, a multiple of the state's, in RGB.
-    pub fn keeping(self, picture: Picture, mask: &Picture, model: &ModelInfo, strength: Option<f64>) -> Init {
-        let mask = Mask::new(picture, mask, [model.height, model.width]);
+    pub fn keeping(self, picture: Picture, mask: &Picture, edge: MaskEdge, model: &ModelInfo, strength: Option<f64>) -> Init {
+        let mask = Mask::new(picture, mask, edge, [model.height, model.width]);
         Init { mask: Some(mask), strength: strength.unwrap_or(1.0), ..self }
     }
 
     /// The clean states of a batch.
     pub(super) fn states(&self, batch: &[Job]) -> Vec<f32> {
-        let count = self.clean.len() / self.state;
+        let count = self.count();
         batch.iter().flat_map(|job| &self.clean[job.index % count * self.state..][..self.state]).copied().collect()
+    }
+
+    /// How many states there are.
+    pub fn count(&self) -> usize {
+        self.clean.len() / self.state
     }
 
     /// Share of the way that is gone anew.
@@ -134,18 +149,23 @@ impl Init {
 }
 
 impl Mask {
-    fn new(picture: Picture, mask: &Picture, [height, width]: [usize; 2]) -> Mask {
+    fn new(picture: Picture, mask: &Picture, edge: MaskEdge, [height, width]: [usize; 2]) -> Mask {
         let shape = |p: &Picture| (p.height, p.width, p.channels);
         assert!(shape(&picture) == shape(mask) && mask.channels == 3, "a mask is as large as its picture");
         // The middle channel stands for the brightness of what should be grey anyway.
-        let pixels: Vec<u8> = mask.pixels.iter().skip(1).step_by(3).copied().collect();
+        let mut pixels: Vec<u8> = mask.pixels.iter().skip(1).step_by(3).copied().collect();
         let factor = picture.height / height;
+        if edge == MaskEdge::Hard {
+            pixels.iter_mut().for_each(|p| *p = if *p < 128 { 0 } else { 255 });
+        }
         let mean = |y: usize, x: usize| {
             let row = |dy: usize| &pixels[(y * factor + dy) * picture.width + x * factor..][..factor];
             let sum: f32 = (0..factor).flat_map(row).map(|&p| f32::from(p)).sum();
             sum / (255 * factor * factor) as f32
         };
-        let latent = (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| mean(y, x)).collect();
+        let first = |y: usize, x: usize| f32::from(pixels[y * factor * picture.width + x * factor]) / 255.0;
+        let of = |(y, x)| if edge == MaskEdge::Hard { first(y, x) } else { mean(y, x) };
+        let latent = (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(of).collect();
         Mask { latent, pixels, picture }
     }
 }

@@ -27,30 +27,50 @@ pub enum SamplerKind {
 }
 
 impl SamplerKind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            SamplerKind::Ddim => "ddim",
+            SamplerKind::Ddpm => "ddpm",
+            SamplerKind::DpmSolver => "dpm++2m",
+            SamplerKind::UniPc => "unipc",
+            SamplerKind::Euler => "euler",
+            SamplerKind::Heun => "heun",
+            SamplerKind::Sde => "sde",
+        }
+    }
+
     fn is_diffusion(self) -> bool {
         matches!(self, SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::DpmSolver | SamplerKind::UniPc)
     }
 }
 
-/// Options of the SDE, see [`Method::Sde`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What somebody chose of the SDE, see [`Method::Sde`]; the rest is the official flow sampler's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StochasticChoice {
-    /// How to integrate.
-    pub solver: Solver,
-    /// Shape of w(t).
-    pub form: DiffusionForm,
-    /// Factor in w(t).
-    pub norm: f64,
-    /// How to end.
-    pub last: LastStep,
-    /// Length of the last step.
-    pub last_size: f64,
+    /// How to integrate; by Euler's rule if nobody says.
+    pub solver: Option<Solver>,
+    /// Shape of w(t); sigma if nobody says.
+    pub form: Option<DiffusionForm>,
+    /// Factor in w(t); 1 if nobody says.
+    pub norm: Option<f64>,
+    /// How to end; by the mean if nobody says.
+    pub last: Option<LastStep>,
+    /// Length of the last step; 0.04 if nobody says.
+    pub last_size: Option<f64>,
 }
 
-impl Default for StochasticChoice {
-    /// The official flow sampler's.
-    fn default() -> Self {
-        Self { solver: Solver::Euler, form: DiffusionForm::Sigma, norm: 1.0, last: LastStep::Mean, last_size: 0.04 }
+impl StochasticChoice {
+    /// The first option that was chosen, by its name.
+    fn chosen(&self) -> Option<&'static str> {
+        let all = [
+            ("sde-solver", self.solver.is_some()),
+            ("diffusion-form", self.form.is_some()),
+            ("diffusion-norm", self.norm.is_some()),
+            ("last-step", self.last.is_some()),
+            ("last-step-size", self.last_size.is_some()),
+        ];
+        all.into_iter().find(|(_, chosen)| *chosen).map(|(name, _)| name)
     }
 }
 
@@ -62,8 +82,8 @@ pub struct Choice {
     /// Steps: `50`, and for diffusion `even50`, `ddim50` or `logsnr50`, which is what a bare number means to few-step solvers. What the
     /// artifact says, or 50, if nobody does.
     pub steps: Option<String>,
-    /// Of DDIM: 0 is deterministic, 1 as noisy as ancestral sampling.
-    pub eta: f64,
+    /// Of DDIM: 0 is deterministic, as it is if nobody says, 1 as noisy as ancestral sampling.
+    pub eta: Option<f64>,
     /// Of the SDE.
     pub stochastic: StochasticChoice,
 }
@@ -72,7 +92,7 @@ impl Choice {
     /// The method that it means for this model.
     ///
     /// # Errors
-    /// One line, for a sampler of the other kind of model, or steps that are none.
+    /// One line, for a sampler of the other kind of model, steps that are none, or options of another sampler.
     pub fn method(&self, model: &ModelInfo) -> Result<Method, String> {
         let default = match model.prediction {
             Prediction::EpsVariance => SamplerKind::Ddim,
@@ -86,6 +106,13 @@ impl Choice {
             (Prediction::Velocity, true) => return Err("sampler: this is a flow model; expected euler, heun or sde".into()),
             _ => {}
         }
+        let name = kind.name();
+        if let (Some(_), true) = (self.eta, kind != SamplerKind::Ddim) {
+            return Err(format!("eta: expected with --sampler ddim, found {name}"));
+        }
+        if let (Some(option), true) = (self.stochastic.chosen(), kind != SamplerKind::Sde) {
+            return Err(format!("{option}: expected with --sampler sde, found {name}"));
+        }
         let asked = self.steps.clone().unwrap_or_else(|| model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string());
         let spacing = || asked.parse::<Spacing>().map_err(|e| e.to_string());
         let few = || {
@@ -94,8 +121,10 @@ impl Choice {
         };
         let steps = || asked.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{asked}`"));
         let StochasticChoice { solver, form, norm, last, last_size } = self.stochastic;
+        let (solver, form, norm) = (solver.unwrap_or(Solver::Euler), form.unwrap_or(DiffusionForm::Sigma), norm.unwrap_or(1.0));
+        let (last, last_size) = (last.unwrap_or(LastStep::Mean), last_size.unwrap_or(0.04));
         Ok(match kind {
-            SamplerKind::Ddim => Method::Ddim { spacing: spacing()?, eta: self.eta },
+            SamplerKind::Ddim => Method::Ddim { spacing: spacing()?, eta: self.eta.unwrap_or(0.0) },
             SamplerKind::Ddpm => Method::Ddpm { spacing: spacing()? },
             SamplerKind::DpmSolver => Method::DpmSolver { spacing: few()? },
             SamplerKind::UniPc => Method::UniPc { spacing: few()? },

@@ -24,7 +24,7 @@ mod method;
 mod sample;
 mod shown;
 
-pub use begin::{Begin, Init, Noise};
+pub use begin::{Begin, Init, MaskEdge, Noise};
 pub use description::Description;
 pub use generator::{Event, GenerateError, Generator, Order, Setup, Step};
 pub use job::{Job, Seeds, jobs, labels, seeds};

@@ -37,17 +37,32 @@ impl Default for Guidance {
 /// Scale of the official sampler.
 const DEFAULT_SCALE: f64 = 1.5;
 
+/// Channels of the latents that the official sampler was written for.
+const OFFICIAL_CHANNELS: usize = 4;
+
 impl Guidance {
-    /// What a model is best sampled with, as its artifact says; else what the official sampler does, and none for a model
-    /// without a null class.
+    /// What a model is best sampled with, as its artifact says; else what the official sampler does, and none for a model without a
+    /// null class. The official sampler guides the first three channels of the four that its latents have: of other states it guides all.
     pub fn of(model: &ModelInfo) -> Guidance {
         let unknown = if model.null_class { DEFAULT_SCALE } else { 1.0 };
-        let all = model.sampling.is_some_and(|s| s.all_channels);
+        let all = model.sampling.map_or(model.in_channels != OFFICIAL_CHANNELS, |s| s.all_channels);
         Guidance {
             scale: model.sampling.map_or(unknown, |s| s.cfg_scale),
             channels: if all { GuidedChannels::AllEps } else { GuidedChannels::First3 },
             interval: None,
         }
+    }
+
+    /// `guidance 1.5 on 3 of 4 channels`.
+    pub fn in_words(&self, model: &ModelInfo) -> String {
+        if self.scale == 1.0 {
+            return "no guidance".to_owned();
+        }
+        let channels = match self.channels {
+            GuidedChannels::First3 if model.in_channels > 3 => format!("3 of {}", model.in_channels),
+            _ => "all".to_owned(),
+        };
+        format!("guidance {} on {channels} channels", self.scale)
     }
 
     /// # Errors
