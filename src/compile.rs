@@ -29,11 +29,12 @@ pub struct Arguments {
     /// The artifact to write [default: the checkpoint's name with .fcdm, in the current folder].
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny), TAESD files, or ONNX models of
-    /// its halves, separated by a comma.
+    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny) or a whole pipeline's, one file with
+    /// its weights, TAESD files, or ONNX models of its halves, separated by a comma.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     vae: Vec<PathBuf>,
-    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    /// What the denoiser's latents are the autoencoder's times, where its files do not say so: ONNX models [default: 1], one file
+    /// without config.json [default: 0.18215 for four channels].
     #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = scale)]
     vae_scale: Option<f64>,
     /// Also the autoencoder's encoder, for `encode` and for starting from pictures.
@@ -124,22 +125,20 @@ fn sampling(text: &str) -> Result<Sampling, String> {
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     progress::stop_on_interrupt();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
-    let any_onnx = |paths: &[PathBuf]| paths.iter().any(|p| crate::onnx::is_onnx(p));
-    if a.vae_scale.is_some() && !any_onnx(&a.vae) && !any_onnx(a.preview_vae.as_slice()) {
-        return Err(Failure::usage("vae-scale: it is for ONNX autoencoders; others say what they scale by"));
-    }
-    let open = |paths: &[PathBuf], prefix| {
-        let scale = a.vae_scale.filter(|_| any_onnx(paths));
+    let open = |paths: &[PathBuf], prefix, scale| {
         (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose().map_err(CompileError::from)
     };
-    let vae = open(&a.vae, autoencoder::PREFIX)?;
-    let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX)?;
+    let vae = open(&a.vae, autoencoder::PREFIX, a.vae_scale)?;
+    let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX, scale_of_preview(a))?;
     let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
     let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
     let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
     import.iter().for_each(say_notes);
+    for note in vae.iter().chain(&preview).flat_map(Autoencoder::notes) {
+        eprintln!("note: {note}");
+    }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
         eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
     }
@@ -160,6 +159,11 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
         return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
     }
     open(path, a.weights.as_deref(), !a.no_null_class).map_err(|e| refused(path, e))
+}
+
+/// A decoder for previews is of the same latents; one that says itself what it scales by is not told.
+fn scale_of_preview(a: &Arguments) -> Option<f64> {
+    a.vae_scale.filter(|_| a.preview_vae.as_deref().is_some_and(crate::onnx::is_onnx))
 }
 
 /// Opens a checkpoint and takes weights from it. `auto` is as good as no name.

@@ -26,7 +26,7 @@ pub struct Arguments {
     /// The autoencoder: an artifact compiled with --vae, or the weights (see `compile --vae`) [default: the one in the box].
     #[arg(long, alias = "model", value_name = "PATH")]
     vae: Option<PathBuf>,
-    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    /// What the denoiser's latents are the autoencoder's times, where its files do not say so, see `compile --vae-scale`.
     #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
     vae_scale: Option<f64>,
     /// Memory that decoding may take, such as 200MB; large pictures are then decoded in tiles.

@@ -32,7 +32,7 @@ pub struct Arguments {
     /// The autoencoder: its weights (see `compile --vae`), or an artifact compiled with --vae and --encoder [default: the one in the box].
     #[arg(long, alias = "model", value_name = "PATH")]
     vae: Option<PathBuf>,
-    /// What the denoiser's latents are those of an ONNX autoencoder times, such as 0.18215 [default: 1].
+    /// What the denoiser's latents are the autoencoder's times, where its files do not say so, see `compile --vae-scale`.
     #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
     vae_scale: Option<f64>,
     /// Side of the pictures: their middle is cut out and scaled to it.

@@ -62,6 +62,9 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
         },
     };
     let weights = opened.map_err(CompileError::from)?;
+    for note in weights.notes() {
+        eprintln!("note: {note}");
+    }
     let [height, width] = size.latents(&weights)?;
     let file = tempfile::Builder::new().prefix("fcdm-").suffix(".fcdm").tempfile();
     let file = file.map_err(|e| Failure::new(1, format!("cannot create a temporary file: {e}")))?;

@@ -4,6 +4,8 @@
 #[path = "../compiler/tests/checkpoint/assemble.rs"]
 #[allow(dead_code)]
 mod assemble;
+#[path = "command_line/autoencoders.rs"]
+mod autoencoders;
 #[path = "command_line/compiling.rs"]
 mod compiling;
 #[path = "command_line/generating.rs"]

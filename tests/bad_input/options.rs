@@ -101,6 +101,14 @@ fn samplers() {
     for sampler in ["euler", "heun", "sde"] {
         assert!(wrong(&format!("--sampler {sampler}")).contains("this is a diffusion model; expected ddim, ddpm, dpm++2m or unipc"));
     }
+    for (options, expected) in [
+        ("--eta 0.5 --ddpm", "eta: expected with --sampler ddim, found ddpm"),
+        ("--eta 0 --sampler unipc", "eta: expected with --sampler ddim, found unipc"),
+        ("--sde-solver heun", "sde-solver: expected with --sampler sde, found ddim"),
+        ("--last-step none", "last-step: expected with --sampler sde, found ddim"),
+    ] {
+        assert!(wrong(options).ends_with(expected), "{options}");
+    }
     for eta in ["1.5", "-0.1", "NaN", "inf"] {
         assert!(wrong(&format!("--eta={eta}")).contains("eta"));
     }
@@ -134,6 +142,13 @@ fn samplers() {
 fn flow_samplers() {
     let f = flow();
     let wrong = |o: &str| f.fails(2, &format!("generate a.fcdm -c 1 -o o {o}"));
+    for (options, expected) in [
+        ("--eta 0", "eta: expected with --sampler ddim, found euler"),
+        ("--last-step-size 0.1 --sampler heun", "last-step-size: expected with --sampler sde, found heun"),
+        ("--diffusion-norm 1", "diffusion-norm: expected with --sampler sde, found euler"),
+    ] {
+        assert!(wrong(options).ends_with(expected), "{options}");
+    }
     for sampler in ["--sampler ddim", "--sampler ddpm", "--ddpm", "--sampler dpm++2m", "--sampler unipc"] {
         assert!(wrong(sampler).contains("this is a flow model; expected euler, heun or sde"));
     }

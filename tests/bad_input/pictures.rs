@@ -114,16 +114,30 @@ fn pictures() {
         assert!(!f.path("o").exists(), "{line}");
     };
     f.run("generate -c 1 --steps 1 -o warm");
-    refused("--init-image small.png", 6, "small.png: expected a picture of 128 x 128 pixels, found 64 x 64");
-    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP), found ");
-    refused("--init-image right.png --mask small.png", 6, "small.png: expected a picture of 128 x 128 pixels, found 64 x 64");
+    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found another kind of file");
+    let line = "small.png: expected a mask of 128 x 128 pixels, as right.png has, found 64 x 64";
+    refused("--init-image right.png --mask small.png", 6, line);
     refused("--init-image right.png --strength 0", 2, "strength: expected more than 0, at most 1, found 0");
     refused("--strength 0.5", 2, "strength: expected with --init-image or --init-latents");
     refused("--init-image gone.png", 6, "gone.png: ");
     std::fs::create_dir(f.path("in")).unwrap();
-    assert!(f.fails(2, "encode in -o l").ends_with("in: expected pictures (PNG, JPEG, WebP), found none"));
+    assert!(f.fails(2, "encode in -o l").ends_with("in: expected pictures (PNG, JPEG, WebP, BMP, GIF, TIFF), found none"));
     std::fs::copy(f.path("none.png"), f.path("in/none.png")).unwrap();
     assert!(f.fails(6, "encode in -o l --size 64").contains("none.png: expected a picture"));
+    assert!(f.fails(6, "encode in -o l --size 64 --skip-bad").ends_with("in: none of its pictures can be read"));
+    flat(&f, "in/one.png", 64, 64);
+    f.write("in/two.heic", b"\0\0\0\x18ftypheic");
+    let line = f.fails(6, "encode in -o l --size 64");
+    assert!(line.contains("none.png: expected a picture") && line.ends_with(", and 1 others; --skip-bad leaves such out"), "{line}");
+    std::fs::remove_file(f.path("in/none.png")).unwrap();
+    assert!(f.fails(6, "encode in -o l --size 64").contains("two.heic: pictures of this kind are not read"));
     assert!(f.fails(2, "encode in -o l --size 63").ends_with("size: expected a multiple of 8, found 63"));
+    for class in ["a", "b"] {
+        std::fs::create_dir_all(f.path("classes").join(class)).unwrap();
+    }
+    flat(&f, "classes/a/1.png", 64, 64);
+    let line = f.fails(6, "encode classes -o l --size 64");
+    assert!(line.contains("in every sub-folder, found none in `b`; --skip-bad"), "{line}");
+    assert!(f.misused("encode classes -o l --seed 3").contains("--samples"));
     assert!(f.fails(1, "encode gone -o l").starts_with("error: gone: "));
 }

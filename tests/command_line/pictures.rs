@@ -127,6 +127,47 @@ fn pictures_are_encoded_in_both_layouts() {
     assert!(apart(&flipped, &values(&features)) > 0.01 && !f.path("samples/latents_flipped_features").exists());
 }
 
+/// A store is of the pictures that it was begun with, and says of every latent which that is.
+#[test]
+fn latents_know_their_pictures() {
+    let f = Folder::new();
+    photos(&f);
+    f.ok("encode in -o l --size 64");
+    let rows = || -> Vec<serde_json::Value> {
+        String::from_utf8(f.bytes("l/manifest.jsonl")).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let files: Vec<_> = rows().iter().map(|r| (r["index"].as_u64().unwrap(), r["file"].clone(), r["label"].clone())).collect();
+    assert_eq!(files[0].0, 0);
+    assert!(files.iter().all(|(_, file, label)| file.as_str().unwrap().starts_with(["blue/", "red/"][label.as_u64().unwrap() as usize])));
+    assert!(rows().iter().all(|r| r["crop"].as_array().unwrap().len() == 4 && r["size"].as_array().unwrap().len() == 2));
+    let description: serde_json::Value = serde_json::from_slice(&f.bytes("l/latents.json")).unwrap();
+    assert_eq!(description["classes"], json!(["blue", "red"]));
+
+    // A class that comes before the others would shift their numbers.
+    std::fs::create_dir(f.path("in/black")).unwrap();
+    std::fs::copy(f.path("in").join(files[0].1.as_str().unwrap()), f.path("in/black/new.png")).unwrap();
+    let line = f.fails(1, "encode in -o l --size 64");
+    assert!(line.contains("1 new (black/new.png), 3 of another class (blue/") && line.ends_with("; --force encodes all anew"), "{line}");
+    assert_eq!(f.json("encode in -o l --size 64 --force")["encoded"], 4);
+    assert_eq!((rows().len(), rows()[0]["file"].clone()), (4, json!("black/new.png")));
+    std::fs::remove_dir_all(f.path("in/black")).unwrap();
+    assert!(f.fails(1, "encode in -o l --size 64").contains("1 gone (black/new.png)"));
+
+    // One bad picture does not move the others' numbers; small ones are counted; a text is left out.
+    f.write("in/blue/bad.png", "no picture");
+    f.write("in/blue/notes.txt", "text");
+    let ran = f.run("encode in -o skipped --size 128 --skip-bad --json");
+    let summary: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&summary["pictures"], summary["left_out"].as_array().unwrap().len()), (&json!(3), 1));
+    assert!(summary["enlarged"].as_u64() > Some(0), "{summary}");
+    assert!(ran.err.contains("note: 1 files that are no pictures are left out, the first is in/blue/notes.txt\n"), "{ran:?}");
+    assert!(ran.err.contains("warning: 1 pictures are left out; in/blue/bad.png: expected a picture"), "{ran:?}");
+    // Its classes name a model's.
+    f.ok("compile GOLDEN/eps8/0000003.pt --size 8 -o plain.fcdm");
+    let line = f.fails(2, "compile GOLDEN/eps8/0000003.pt --size 8 --class-names l/latents.json -o a.fcdm");
+    assert!(line.contains("10") && line.contains("3"), "{line}");
+}
+
 /// With a deviation samples differ from the mean by noise that the seed decides.
 #[test]
 fn posteriors_are_sampled() {
@@ -166,6 +207,25 @@ fn a_run_may_begin_from_a_picture_and_keep_a_part_of_it() {
     let half = filled.pixels.len() / 2;
     let lower = |p: &Picture| Picture { height: 64, pixels: p.pixels[half..].to_vec(), ..p.clone() };
     assert!(filled.pixels[..half] == origin.pixels[..half] && distance(&lower(&filled), &lower(&origin)) > 10.0);
+    // Greys are one or the other, or mix; transparent is black; a larger picture is cut and scaled, and its mask with it.
+    let grey = |value: u8| Picture { width: 128, height: 128, channels: 1, pixels: vec![value; 128 * 128] };
+    write_png(&f.path("dark.png"), &grey(100), &[]).unwrap();
+    let masked = |more: &str| from(&format!("--init-image {name} --mask dark.png {more}"));
+    assert!(masked("") == origin && masked("--mask-mode soft") != origin);
+    let clear: Vec<u8> = (0..128 * 128).flat_map(|_| [255, 255, 255, 0]).collect();
+    let mut png = png::Encoder::new(std::fs::File::create(f.path("clear.png")).unwrap(), 128, 128);
+    png.set_color(png::ColorType::Rgba);
+    png.write_header().unwrap().write_image_data(&clear).unwrap();
+    assert!(from(&format!("--init-image {name} --mask clear.png")) == origin);
+    let mut wide = Picture { width: 160, height: 128, channels: 3, pixels: vec![9; 160 * 128 * 3] };
+    for y in 0..128 {
+        wide.pixels[(y * 160 + 16) * 3..][..128 * 3].copy_from_slice(&origin.pixels[y * 128 * 3..][..128 * 3]);
+    }
+    write_png(&f.path("wide.png"), &wide, &[]).unwrap();
+    let ran = f.run("generate a.fcdm -c 4 --seed 9 --steps 8 -o i --init-image wide.png --strength 0.25");
+    assert!(ran.err.contains("note: wide.png: of 160 x 128 pixels the middle 128 x 128, scaled to 128 x 128"), "{ran:?}");
+    assert_eq!(picture(&f, "i/000000-class4-seed9.png"), little);
+    from(&format!("--init-image {name} --mask mask.png"));
     let text = read_text(&f.path("i/000000-class4-seed9.png"), "parameters").unwrap().unwrap();
     assert!(text.contains(", Init: 000000-class4-seed0.png, Strength: 1, Mask: yes"), "{text}");
 }

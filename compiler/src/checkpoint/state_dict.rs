@@ -23,18 +23,26 @@ const COUNTER: &str = "n_averaged";
 /// A set of weights in a checkpoint, under the network's own names.
 #[derive(Clone)]
 pub struct StateDict {
-    checkpoint: Arc<Checkpoint>,
+    /// The files that it is in: one, but for weights in parts.
+    checkpoints: Vec<Arc<Checkpoint>>,
     name: String,
     averaged: bool,
     /// The network's names have lost their dots.
     dotless: bool,
-    /// Names, and indices of the checkpoint's entries, sorted by name.
-    tensors: Vec<(String, usize)>,
+    /// Names, and where the tensors are, sorted by name.
+    tensors: Vec<(String, At)>,
     /// Indices into `tensors`, in the file's order.
     order: Vec<usize>,
     /// What bears a name of the set and is no tensor: name, and what it is.
     others: BTreeMap<String, String>,
     notes: Vec<String>,
+}
+
+/// A file of a set's, and an entry of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct At {
+    file: usize,
+    entry: usize,
 }
 
 /// A set by the names of its tensors, before these are collected.
@@ -120,9 +128,9 @@ impl StateDict {
 
     fn named(checkpoint: &Arc<Checkpoint>, set: Found, all: Vec<(String, usize)>, mut notes: Notes) -> Result<StateDict, CheckpointError> {
         let (mut tensors, mut others) = (Vec::new(), BTreeMap::new());
-        for (name, i) in all {
-            match &checkpoint.entries[i].content {
-                Content::Tensor(_) => tensors.push((name, i)),
+        for (name, entry) in all {
+            match &checkpoint.entries[entry].content {
+                Content::Tensor(_) => tensors.push((name, At { file: 0, entry })),
                 Content::Unclear { expected, found } => {
                     let place = super::error::Place { file: &checkpoint.file, part: "" };
                     return Err(place.tensor(&name, expected.clone(), found.clone()));
@@ -133,31 +141,76 @@ impl StateDict {
                 }
             }
         }
-        tensors.sort_unstable();
-        if let Some(w) = tensors.windows(2).find(|w| w[0].0 == w[1].0) {
-            let [first, second] = [w[0].1, w[1].1].map(|i| shown(checkpoint.entries[i].name.as_bytes()));
-            let name = shown(w[0].0.as_bytes());
-            return Err(CheckpointError::Collision { file: checkpoint.file.clone(), name, first, second });
-        }
-        let mut order: Vec<usize> = (0..tensors.len()).collect();
-        order.sort_unstable_by_key(|&i| tensors[i].1);
         let (name, averaged, notes) = (shown_name(&set), is_averaged(&set.prefix), notes.finish());
-        Ok(StateDict { checkpoint: checkpoint.clone(), name, averaged, dotless: set.dotless, tensors, order, others, notes })
+        let checkpoints = vec![checkpoint.clone()];
+        StateDict { checkpoints, name, averaged, dotless: set.dotless, tensors, order: Vec::new(), others, notes }.sorted()
     }
 
-    /// The checkpoint that it is of.
+    /// Sorts the tensors; two of one name are an error.
+    fn sorted(mut self) -> Result<StateDict, CheckpointError> {
+        self.tensors.sort_unstable();
+        if let Some(w) = self.tensors.windows(2).find(|w| w[0].0 == w[1].0) {
+            let [first, second] = [w[0].1, w[1].1].map(|at| shown(self.entry(at).name.as_bytes()));
+            let name = shown(w[0].0.as_bytes());
+            return Err(CheckpointError::Collision { file: self.file().to_owned(), name, first, second });
+        }
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        order.sort_unstable_by_key(|&i| self.tensors[i].1);
+        Ok(StateDict { order, ..self })
+    }
+
+    /// Sets that are parts of one, each in a file of its own.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Collision`].
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn joined(parts: Vec<StateDict>) -> Result<StateDict, CheckpointError> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("parts of a set");
+        for part in parts {
+            let before = all.checkpoints.len();
+            all.tensors.extend(part.tensors.into_iter().map(|(name, at)| (name, At { file: before + at.file, ..at })));
+            all.checkpoints.extend(part.checkpoints);
+            all.others.extend(part.others);
+            all.notes.extend(part.notes);
+        }
+        all.sorted()
+    }
+
+    /// The same tensors under other names; those for which there is none are left out, with a note.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Collision`].
+    pub fn renamed(self, rename: &dyn Fn(&str) -> Option<String>) -> Result<StateDict, CheckpointError> {
+        let mut all = self;
+        let tensors = std::mem::take(&mut all.tensors);
+        let count = tensors.len();
+        all.tensors = tensors.into_iter().filter_map(|(name, at)| Some((rename(&name)?, at))).collect();
+        if all.tensors.len() < count {
+            all.notes.push(format!("{} tensors are of other networks and are not used", count - all.tensors.len()));
+        }
+        all.sorted()
+    }
+
+    /// The checkpoint that it is of; of several the first.
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        &self.checkpoints[0]
+    }
+
+    fn entry(&self, at: At) -> &Entry {
+        &self.checkpoints[at.file].entries[at.entry]
     }
 
     /// The path as given.
     pub fn file(&self) -> &str {
-        self.checkpoint.file()
+        self.checkpoint().file()
     }
 
     /// The file's format.
     pub fn format(&self) -> Format {
-        self.checkpoint.format()
+        self.checkpoint().format()
     }
 
     /// What it is called in the file: keys and prefixes, joined by dots; `all` where there are none.
@@ -196,10 +249,16 @@ impl StateDict {
     }
 
     fn find(&self, name: &str) -> Option<&Located> {
+        self.located(name).map(|(stored, _)| stored)
+    }
+
+    /// A tensor, and the file that it is in.
+    fn located(&self, name: &str) -> Option<(&Located, &[u8])> {
         let name = self.spelled(name);
         let i = self.tensors.binary_search_by(|(n, _)| n.as_str().cmp(&name)).ok()?;
-        match &self.checkpoint.entries[self.tensors[i].1].content {
-            Content::Tensor(stored) => Some(stored),
+        let at = self.tensors[i].1;
+        match &self.entry(at).content {
+            Content::Tensor(stored) => Some((stored, self.checkpoints[at.file].source.bytes())),
             _ => None,
         }
     }
@@ -209,8 +268,8 @@ impl StateDict {
     /// # Errors
     /// When there is no such tensor, or it is not of floats.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
-        let stored = self.stored(name)?;
-        stored.read(self.checkpoint.source.bytes()).ok_or_else(|| self.element_type(name, stored))
+        let (stored, bytes) = self.stored(name)?;
+        stored.read(bytes).ok_or_else(|| self.element_type(name, stored))
     }
 
     /// As [`StateDict::read_f32`], of a part of the tensor: `rows` are indices of its first axis.
@@ -221,10 +280,10 @@ impl StateDict {
     /// # Panics
     /// If the tensor does not have these rows.
     pub fn read_rows_f32(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, CheckpointError> {
-        let stored = self.stored(name)?;
+        let (stored, bytes) = self.stored(name)?;
         let ElementType::Other(_) = stored.info.dtype else {
             let part = stored.rows(rows).expect("the caller knows the shape");
-            return Ok(part.read(self.checkpoint.source.bytes()).expect("the elements are floats"));
+            return Ok(part.read(bytes).expect("the elements are floats"));
         };
         Err(self.element_type(name, stored))
     }
@@ -234,12 +293,12 @@ impl StateDict {
     /// # Errors
     /// When there is no such tensor, or it is not of integers.
     pub fn read_integers(&self, name: &str) -> Result<Vec<i64>, CheckpointError> {
-        let stored = self.stored(name)?;
-        stored.read_integers(self.checkpoint.source.bytes()).ok_or_else(|| self.element_type(name, stored))
+        let (stored, bytes) = self.stored(name)?;
+        stored.read_integers(bytes).ok_or_else(|| self.element_type(name, stored))
     }
 
-    fn stored(&self, name: &str) -> Result<&Located, CheckpointError> {
-        self.find(name).ok_or_else(|| CheckpointError::NoTensor {
+    fn stored(&self, name: &str) -> Result<(&Located, &[u8]), CheckpointError> {
+        self.located(name).ok_or_else(|| CheckpointError::NoTensor {
             file: self.file().to_owned(),
             tensor: shown(name.as_bytes()),
             weights: self.name.clone(),
@@ -254,7 +313,7 @@ impl StateDict {
 
     /// What was left out of the set, in sentences.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
-        self.notes.iter().chain(&self.checkpoint.notes).map(String::as_str)
+        self.notes.iter().chain(self.checkpoints.iter().flat_map(|c| &c.notes)).map(String::as_str)
     }
 }
 

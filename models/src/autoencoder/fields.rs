@@ -21,9 +21,14 @@ const OF_NO_CONSEQUENCE: [&str; 2] = ["sample_size", "force_upcast"];
 impl Fields {
     /// Reads the file's text. Fields that begin with `_` are the library's own, and are left out but for the class.
     pub fn parse(text: &str) -> Result<Fields, Wrong> {
-        let mut map: Map<String, Value> = serde_json::from_str(text).map_err(|e| format!("expected an autoencoder's description: {e}"))?;
+        let map = serde_json::from_str(text).map_err(|e| format!("expected an autoencoder's description: {e}"))?;
+        Ok(Fields::of(map))
+    }
+
+    /// The fields of a description that has been read, or made.
+    pub fn of(mut map: Map<String, Value>) -> Fields {
         map.retain(|name, value| !value.is_null() && (!name.starts_with('_') || name == CLASS));
-        Ok(Fields(map))
+        Fields(map)
     }
 
     /// The class, which is one of `known`.

@@ -10,12 +10,13 @@ use super::fields::Fields;
 use super::graph::Graph;
 use super::kl::{self, Kl};
 use super::tiny::{self, Naming, Tiny};
-use super::{Autoencoder, Family, Half};
+use super::{Autoencoder, Family, Half, single, weight_files};
 use crate::import::{ImportError, Tensors};
 
-/// diffusers' names of the weights' file, the better format first.
-const DIFFUSERS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"];
 const CONFIG: &str = "config.json";
+
+/// Where a pipeline of diffusers has its autoencoder.
+const OF_PIPELINE: &str = "vae";
 
 /// Extensions of checkpoints, the better format first.
 const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
@@ -24,7 +25,7 @@ const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
 const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Opens an autoencoder that is made of several files, ONNX models of either half for instance, or of one; see [`open`]. `scale` is what the
-/// denoiser's latents are an ONNX model's times, which the others say themselves.
+/// denoiser's latents are its own times, where the files do not say so.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -36,10 +37,9 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
     let (mut encoder, mut decoder) = (None, None);
     for path in paths {
         if !is_onnx(path) {
-            return match (paths.len(), scale) {
-                (1, None) => open(path, prefix),
-                (1, Some(_)) => Err(wrong(path, "vae-scale: expected an ONNX autoencoder; others say what they scale by")),
-                (n, _) => Err(wrong(path, format!("expected one path, or ONNX models of both halves, found {n} paths"))),
+            return match paths.len() {
+                1 => open_scaled(path, prefix, scale),
+                n => Err(wrong(path, format!("expected one path, or ONNX models of both halves, found {n} paths"))),
             };
         }
         let graph = Graph::open(path, scale.unwrap_or(1.0), prefix).map_err(ImportError::Model)?;
@@ -57,33 +57,75 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
             format!("expected halves with the same latents, found {} of the encoder and {} of the decoder", of(e), of(d)),
         ));
     }
-    Ok(Autoencoder { family: Family::Graphs { encoder, decoder }, parts: Vec::new() })
+    Ok(Autoencoder { family: Family::Graphs { encoder, decoder }, parts: Vec::new(), notes: Vec::new() })
 }
 
-/// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a directory with the two halves
-/// of a TAESD (`*encoder*`, `*decoder*`), or one of these files, whose other half is taken if it lies beside it. In the IR the
-/// names of its weights begin with `prefix`.
+/// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a pipeline's that has such, a directory
+/// with the two halves of a TAESD (`*encoder*`, `*decoder*`), or one of these files, whose other half is taken if it lies beside it; or one
+/// file of both halves, under diffusers' names or CompVis'. In the IR the names of its weights begin with `prefix`.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub fn open(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
+    open_scaled(path, prefix, None)
+}
+
+fn open_scaled(path: &Path, prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
+    let says_itself = || match scale {
+        Some(_) => {
+            Err(wrong(path, "vae-scale: it is for ONNX autoencoders and files without a description; this one says what it scales by"))
+        }
+        None => Ok(()),
+    };
     if path.is_dir() {
-        return if path.join(CONFIG).is_file() { diffusers(path, None, prefix) } else { halves(path, prefix) };
+        says_itself()?;
+        let inner = path.join(OF_PIPELINE);
+        return match [path, &inner].into_iter().find(|folder| folder.join(CONFIG).is_file()) {
+            Some(folder) => diffusers(folder, None, prefix),
+            None => halves(path, prefix),
+        };
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let of_diffusers = path.file_name().is_some_and(|n| DIFFUSERS.iter().any(|d| n == *d));
-    if of_diffusers && folder.join(CONFIG).is_file() {
+    if weight_files::is_named_so(path) && folder.join(CONFIG).is_file() {
+        says_itself()?;
         return diffusers(folder, Some(path), prefix);
     }
-    half_file(path, prefix)
+    let weights = weight_files::open(path)?;
+    if weights.tensor("0.weight").is_some() || weights.tensor("1.weight").is_some() {
+        says_itself()?;
+        return half_file(path, &weights, prefix);
+    }
+    if weights.tensor("encoder.layers.0.weight").is_some() || weights.tensor("decoder.layers.0.weight").is_some() {
+        says_itself()?;
+        return tiny(path, weights, None, prefix);
+    }
+    one_file(path, weights, prefix, scale)
 }
 
-/// The weights in a file.
-fn weights(path: &Path) -> Result<StateDict, ImportError> {
-    Ok(StateDict::only(&Arc::new(Checkpoint::open(path)?))?)
+/// An AutoencoderKL in one file, perhaps among other networks.
+fn one_file(path: &Path, weights: StateDict, prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
+    let mut weights = weights;
+    if !path.to_string_lossy().ends_with(".json") {
+        let found = StateDict::found(&Arc::new(Checkpoint::open(path)?), &single::ANCHORS)?;
+        weights = found.into_iter().next().ok_or_else(|| {
+            let expected =
+                "expected half of a TAESD (tensor `0.weight` or `1.weight`), both (`encoder.layers.0.weight`), or an AutoencoderKL";
+            wrong(
+                path,
+                format!("{expected} (`{}`), or the weights of diffusers' layout beside their {CONFIG}, found none", single::ANCHORS[0]),
+            )
+        })?;
+    }
+    if let Some(levels) = single::compvis_levels(&weights) {
+        weights = weights.renamed(&|name| single::of_compvis(name, levels))?;
+    }
+    let (fields, note) = single::description(&weights, scale).map_err(|e| wrong(path, e))?;
+    let mut autoencoder = kl(path, weights, Fields::of(fields), prefix)?;
+    autoencoder.notes.extend(note);
+    Ok(autoencoder)
 }
 
-fn wrong(file: &Path, message: impl Into<String>) -> ImportError {
+pub(super) fn wrong(file: &Path, message: impl Into<String>) -> ImportError {
     ImportError::Config { file: file.display().to_string(), message: message.into() }
 }
 
@@ -96,40 +138,53 @@ enum Class {
 
 fn diffusers(folder: &Path, file: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
     let config = folder.join(CONFIG);
-    let text = config_text(&config)?;
     let config_wrong = |text: String| wrong(&config, text);
-    let mut fields = Fields::parse(&text).map_err(config_wrong)?;
+    let mut fields = Fields::parse(&limited_text(&config, CONFIG_LIMIT)?).map_err(config_wrong)?;
     let class = fields.class(&[("AutoencoderKL", Class::Kl), ("AutoencoderTiny", Class::Tiny)]).map_err(config_wrong)?;
-    let found = file.map(Path::to_owned).or_else(|| DIFFUSERS.iter().map(|n| folder.join(n)).find(|p| p.is_file()));
-    let file = found.ok_or_else(|| wrong(folder, format!("expected {} or {}, found neither", DIFFUSERS[0], DIFFUSERS[1])))?;
-    let checkpoint = weights(&file)?;
-    let shape = |name: &str| checkpoint.tensor(name).map(|t| t.shape.clone());
+    let file = file.map_or_else(|| weight_files::of_folder(folder), |f| Ok(f.to_owned()))?;
+    let weights = weight_files::open(&file)?;
     match class {
-        Class::Kl => {
-            let kl = Kl::new(kl::Config::read(fields).map_err(config_wrong)?, &shape, prefix);
-            let list = kl.parameters().to_vec();
-            let parts = vec![Tensors::new(checkpoint, "AutoencoderKL", prefix, list)?];
-            Ok(Autoencoder { family: Family::Kl(Box::new(kl)), parts })
-        }
-        Class::Tiny => {
-            tiny::check_structure(&mut fields).map_err(config_wrong)?;
-            let half = |half| Tiny::from_shapes(&shape, half, Naming::Diffusers, prefix).map_err(|e| wrong(&file, e));
-            let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
-            tiny::check_sizes(fields, &encoder, &decoder).map_err(config_wrong)?;
-            let list = [encoder.parameters(), decoder.parameters()].concat();
-            let parts = vec![Tensors::new(checkpoint, "AutoencoderTiny", prefix, list)?];
-            two_halves(Some(encoder), Some(decoder), parts, &file.display().to_string())
-        }
+        Class::Kl => kl(&config, weights, fields, prefix),
+        Class::Tiny => tiny(&file, weights, Some((&config, fields)), prefix),
     }
 }
 
-fn config_text(config: &Path) -> Result<String, ImportError> {
-    let failed = |e: std::io::Error| wrong(config, e.to_string());
-    let length = std::fs::metadata(config).map_err(failed)?.len();
-    if length > CONFIG_LIMIT {
-        return Err(wrong(config, format!("expected at most {CONFIG_LIMIT} bytes, found {length}")));
+/// An `AutoencoderKL` of which `described` says the rest.
+fn kl(described: &Path, weights: StateDict, fields: Fields, prefix: &str) -> Result<Autoencoder, ImportError> {
+    let shape = |name: &str| weights.tensor(name).map(|t| t.shape.clone());
+    let kl = Kl::new(kl::Config::read(fields).map_err(|e| wrong(described, e))?, &shape, prefix);
+    let list = kl.parameters().to_vec();
+    let parts = vec![Tensors::new(weights, "AutoencoderKL", prefix, list)?];
+    Ok(Autoencoder { family: Family::Kl(Box::new(kl)), parts, notes: Vec::new() })
+}
+
+/// Both halves of a TAESD in one file, under diffusers' names, with the description if there is one.
+fn tiny(file: &Path, weights: StateDict, described: Option<(&Path, Fields)>, prefix: &str) -> Result<Autoencoder, ImportError> {
+    let shape = |name: &str| weights.tensor(name).map(|t| t.shape.clone());
+    let half = |half| Tiny::from_shapes(&shape, half, Naming::Diffusers, prefix).map_err(|e| wrong(file, e));
+    let described = match described {
+        Some((config, mut fields)) => {
+            tiny::check_structure(&mut fields).map_err(|e| wrong(config, e))?;
+            Some((config, fields))
+        }
+        None => None,
+    };
+    let (encoder, decoder) = (half(Half::Encoder)?, half(Half::Decoder)?);
+    if let Some((config, fields)) = described {
+        tiny::check_sizes(fields, &encoder, &decoder).map_err(|e| wrong(config, e))?;
     }
-    std::fs::read_to_string(config).map_err(failed)
+    let list = [encoder.parameters(), decoder.parameters()].concat();
+    let parts = vec![Tensors::new(weights, "AutoencoderTiny", prefix, list)?];
+    two_halves(Some(encoder), Some(decoder), parts, &file.display().to_string())
+}
+
+pub(super) fn limited_text(path: &Path, limit: u64) -> Result<String, ImportError> {
+    let failed = |e: std::io::Error| wrong(path, e.to_string());
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > limit {
+        return Err(wrong(path, format!("expected at most {limit} bytes, found {length}")));
+    }
+    std::fs::read_to_string(path).map_err(failed)
 }
 
 /// The halves of a TAESD in a directory.
@@ -162,17 +217,8 @@ fn halves(folder: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 /// A file that is one half, and the other beside it.
-fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let checkpoint = weights(path)?;
-    let decoder = match (checkpoint.tensor("0.weight"), checkpoint.tensor("1.weight")) {
-        (Some(_), _) => false,
-        (None, Some(_)) => true,
-        (None, None) => {
-            let expected =
-                "expected half of a TAESD (tensor `0.weight` or `1.weight`) or the weights of diffusers' layout beside their config.json";
-            return Err(wrong(path, format!("{expected}, found neither")));
-        }
-    };
+fn half_file(path: &Path, weights: &StateDict, prefix: &str) -> Result<Autoencoder, ImportError> {
+    let decoder = weights.tensor("0.weight").is_none();
     let (this, that) = if decoder { ("decoder", "encoder") } else { ("encoder", "decoder") };
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let other = Some(path.with_file_name(name.replace(this, that))).filter(|p| p != path && p.is_file());
@@ -181,7 +227,7 @@ fn half_file(path: &Path, prefix: &str) -> Result<Autoencoder, ImportError> {
 }
 
 fn read_halves(encoder: Option<&Path>, decoder: Option<&Path>, prefix: &str) -> Result<Autoencoder, ImportError> {
-    let open = |path: Option<&Path>| path.map(weights).transpose();
+    let open = |path: Option<&Path>| path.map(weight_files::open).transpose();
     taesd(open(encoder)?, open(decoder)?, prefix)
 }
 
@@ -221,5 +267,5 @@ fn two_halves(encoder: Option<Tiny>, decoder: Option<Tiny>, parts: Vec<Tensors>,
         ));
     }
     let [encoder, decoder] = [encoder, decoder].map(|half| half.map(Box::new));
-    Ok(Autoencoder { family: Family::Tiny { encoder, decoder }, parts })
+    Ok(Autoencoder { family: Family::Tiny { encoder, decoder }, parts, notes: Vec::new() })
 }

@@ -11,7 +11,9 @@ mod fields;
 mod files;
 pub mod graph;
 pub mod kl;
+mod single;
 pub mod tiny;
+mod weight_files;
 
 use std::fmt;
 use std::ops::Range;
@@ -70,6 +72,8 @@ pub struct Autoencoder {
     family: Family,
     /// The files' parameters, but for ONNX models.
     parts: Vec<Tensors>,
+    /// What was assumed, in sentences.
+    notes: Vec<String>,
 }
 
 enum Family {
@@ -86,6 +90,12 @@ impl Autoencoder {
             Family::Kl(_) => "AutoencoderKL",
             Family::Graphs { .. } => "ONNX",
         }
+    }
+
+    /// What was assumed or left out, in sentences.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        let of_files = self.parts.iter().flat_map(|p| p.weights().notes());
+        self.notes.iter().map(String::as_str).chain(of_files)
     }
 
     /// Of an ONNX autoencoder, which has one half at least.

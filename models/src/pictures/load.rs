@@ -116,7 +116,9 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(path: &'a Path) -> Result<Source<'a>, PictureError> {
         let wrong = |e: &dyn std::fmt::Display| unreadable(path, &e.to_string());
-        let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| wrong(&e))?;
+        // The name says nothing: the reader would believe it.
+        let file = std::fs::File::open(path).map_err(|e| wrong(&e))?;
+        let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| wrong(&e))?;
         let format = reader.format().ok_or_else(|| unreadable(path, &unknown(path)))?;
         let mut limits = Limits::default();
         (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
