@@ -128,7 +128,7 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let tensors: BTreeMap<String, (Stored, &WeightUse)> =
         assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
-    let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.clone()));
+    let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.as_slice()));
     check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;

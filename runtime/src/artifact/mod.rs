@@ -37,8 +37,10 @@ pub use background::Verification;
 pub use error::WriteError;
 pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault};
+pub(crate) use header::Extents;
 pub use header::HEADER_LIMIT;
-pub use model::{AutoencoderInfo, ModelInfo, Prediction, Sampling};
+pub(crate) use model::few;
+pub use model::{AutoencoderInfo, MAX_SIDE, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use source::Bytes;
 #[cfg(feature = "write")]

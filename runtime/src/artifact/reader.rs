@@ -132,6 +132,11 @@ impl Artifact {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, entry.shape.as_slice(), self.bytes(entry)))
     }
 
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        (self.file_bytes() - self.data_start) as u64
+    }
+
     /// Gives the memory of tensors that are not needed for now back to the system, which reads them again from the file when they
     /// are; of an artifact in memory it stays. Names that there are not are passed over. Neighbours in the file go together, so that no page between them stays.
     pub fn hand_back<'a>(&self, names: impl IntoIterator<Item = &'a str>) {

@@ -1,0 +1,90 @@
+//! What the entry points of an artifact must be, so that networks and autoencoders may take them for granted: held against each other,
+//! against `fcdm.model` and `fcdm.autoencoder`, and against what is there to compute with. Whoever loads a part of an artifact has all of
+//! it looked at, here and nowhere else; what is found is an error that names entry point, expected and found, and no assertion later.
+//!
+//! **What an entry point may ask for.** Callers provide the memory of its ports, and touch all of it, however few of its rows they have
+//! a use for. A plan is a few bytes of text, so it must not decide alone how much that is. What computes a port's values is either a
+//! tensor of the file or values in the arena, which in every network are wider than what goes in and comes out. So ports and state of
+//! an entry point take at most [`SHARE`] times arena and tensors, and [`FREE`] bytes that small networks may have beside that. The arena
+//! is what a plan declares, what `inspect` shows, and what is asked of the system.
+
+mod autoencoder;
+mod denoiser;
+
+pub(crate) use autoencoder::{DecoderEntry, EncoderEntry, Image, image};
+pub(crate) use denoiser::{DenoiserEntries, Section};
+
+use crate::artifact::{Artifact, one_line};
+use crate::check::{PlanError, check_plan};
+use crate::memory::bytes;
+use crate::network::NetworkError;
+use crate::plan::{Entry, Plan};
+
+/// How many times more memory ports may take than arena and tensors.
+const SHARE: u64 = 8;
+
+/// Bytes that ports may take whatever arena and tensors are.
+const FREE: u64 = 64 << 20;
+
+/// The entry points that are looked for by name, sound but for their steps.
+pub(crate) struct EntryPoints {
+    /// If there is a denoiser.
+    pub denoiser: Option<DenoiserEntries>,
+    /// Of an autoencoder, of both kinds, in the plan's order.
+    pub decoders: Vec<DecoderEntry>,
+    /// Of an autoencoder.
+    pub encoder: Option<EncoderEntry>,
+}
+
+impl EntryPoints {
+    /// Those of an artifact.
+    ///
+    /// # Errors
+    /// The first thing that does not go together.
+    pub fn of(artifact: &Artifact) -> Result<EntryPoints, NetworkError> {
+        EntryPoints::found(artifact)
+            .map_err(|message| NetworkError::Entries { file: artifact.path().display().to_string(), message: one_line(&message) })
+    }
+
+    fn found(artifact: &Artifact) -> Result<EntryPoints, String> {
+        let entries = &artifact.plan().entries;
+        let tensors = artifact.tensor_bytes();
+        entries.iter().try_for_each(|entry| justified(entry, tensors))?;
+        let model = artifact.model();
+        let mut found = EntryPoints { denoiser: None, decoders: Vec::new(), encoder: None };
+        if let Some(model) = model {
+            found.denoiser = Some(DenoiserEntries::of(entries, model)?);
+        }
+        if let Some(info) = artifact.autoencoder() {
+            found.decoders = autoencoder::decoders(entries, info, model)?;
+            found.encoder = autoencoder::encoder(entries, info, model)?;
+        }
+        Ok(found)
+    }
+}
+
+/// Bytes of ports and state.
+fn port_bytes(entry: &Entry) -> u64 {
+    let ports = entry.inputs.iter().chain(&entry.outputs).chain(&entry.state);
+    ports.fold(0, |sum, port| sum.saturating_add(bytes(&port.shape, port.dtype.bytes() as u64)))
+}
+
+fn justified(entry: &Entry, tensors: u64) -> Result<(), String> {
+    let (found, arena) = (port_bytes(entry), entry.arena_bytes as u64);
+    let most = arena.saturating_add(tensors).saturating_mul(SHARE).saturating_add(FREE);
+    if found <= most {
+        return Ok(());
+    }
+    let name = one_line(&entry.name);
+    Err(format!(
+        "`{name}` of {} rows: expected ports of at most {most} bytes beside an arena of {arena} and {tensors} of tensors, found {found}",
+        entry.rows
+    ))
+}
+
+/// A part of an artifact's plan, its steps checked: asking what running it takes relies on that.
+pub(crate) fn checked(artifact: &Artifact, entries: Vec<Entry>) -> Result<Plan, PlanError> {
+    let plan = Plan { version: artifact.plan().version, entries };
+    check_plan(&plan, &|name| artifact.tensor(name).map(|(dtype, shape, _)| (dtype, shape)))?;
+    Ok(plan)
+}
