@@ -13,7 +13,7 @@ use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, WriteError};
+use fcdm_runtime::artifact::{ArtifactContents, Output, WriteError};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::plan::Plan;
@@ -116,11 +116,32 @@ fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> R
     Ok(assembly)
 }
 
+/// Where an artifact goes.
+pub enum Destination<'a> {
+    /// A file, whole or not at all.
+    Path(&'a Path),
+    /// Something open that goes away by itself, by the name that it has in messages.
+    Open(&'a str, &'a mut dyn Output),
+}
+
 /// Compiles networks and writes the artifact, whole or not at all.
 ///
 /// # Errors
 /// See [`CompileError`].
 pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer: &mut dyn Observer) -> Result<Summary, CompileError> {
+    compile_to(networks, options, Destination::Path(path), observer)
+}
+
+/// As [`compile`], also into what has no path.
+///
+/// # Errors
+/// See [`CompileError`].
+pub fn compile_to(
+    networks: Networks<'_>,
+    options: &Options,
+    to: Destination<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Summary, CompileError> {
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m)).map_err(BuildError::from)?;
     let passes = compiled.report.take().unwrap_or_default();
@@ -142,7 +163,7 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
         license: options.license.clone(),
     };
     let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
-    let checksum = write_tensors(path, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
+    let checksum = write_tensors(to, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
 }

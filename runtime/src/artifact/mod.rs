@@ -44,7 +44,7 @@ pub use model::{AutoencoderInfo, MAX_SIDE, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use source::Bytes;
 #[cfg(feature = "write")]
-pub use writer::{ArtifactContents, TensorSource, write, write_f32};
+pub use writer::{ArtifactContents, Output, TensorSource, write, write_f32, write_to};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
 pub const VERSION: &str = "2";

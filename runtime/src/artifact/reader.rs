@@ -55,6 +55,16 @@ impl Artifact {
         Self::parse(path, Source::File(map)).map_err(|fault| fault.at(path))
     }
 
+    /// As [`Self::open_unverified`], of a file that is open already and perhaps has no name. `name` stands for a path in messages.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "files")]
+    pub fn of_file(name: &Path, file: std::fs::File) -> Result<Self, ArtifactError> {
+        let map = MappedFile::of(file).map_err(|e| Fault::Read(e).at(name))?;
+        Self::parse(name, Source::File(map)).map_err(|fault| fault.at(name))
+    }
+
     /// Verifies an artifact that is in memory, every byte of it. `name` stands for a path in messages.
     ///
     /// # Errors

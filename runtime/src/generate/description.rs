@@ -25,6 +25,17 @@ pub struct Description<'a> {
 }
 
 impl Description<'_> {
+    /// Number of the sampler's steps that are asked for.
+    pub fn steps(&self) -> usize {
+        match self.method {
+            Method::Ddim { spacing, .. } | Method::Ddpm { spacing } | Method::DpmSolver { spacing } | Method::UniPc { spacing } => {
+                let (Spacing::Even(n) | Spacing::Strided(n) | Spacing::LogSnr(n)) = spacing;
+                n
+            }
+            Method::Ode { steps, .. } | Method::Sde { steps, .. } => steps,
+        }
+    }
+
     /// The sampler's name and steps, as [`super::Choice`] takes them.
     pub fn sampler(&self) -> (String, String) {
         let few = |spacing: Spacing| match spacing {

@@ -234,7 +234,7 @@ impl Generator {
         let model = self.network.model();
         let buffers = bytes(&[batch, model.height, model.width], sampler.bytes() as u64);
         let noise = order.noise.as_ref().map_or(0, |noise| state.saturating_mul(noise.steps_given() as u64));
-        let picture = |shown: &Shown| shown.shape().map(|n| n as u64).iter().fold(1, |n, &d| n * d);
+        let picture = |shown: &Shown| bytes(&shown.shape(), 1);
         // A preview is estimated from the states, and its pictures are shown together on a sheet.
         let previews = self.preview.as_ref().map_or(0, |p| (picture(p).saturating_mul(3 * batch as u64)).saturating_add(state));
         Ok(Need::of(format!("{pictures} pictures, {batch} at a time"))
