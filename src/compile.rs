@@ -1,5 +1,6 @@
 //! `fcdm compile`: a checkpoint becomes one artifact.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::failure::{CHECKPOINT, Failure};
 use crate::inspect::{entries_json, print_entries};
 use crate::progress::{self, Watcher};
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Compile a checkpoint (.pt, .pth, .safetensors, .onnx), an autoencoder, or both into one .fcdm file.
 #[derive(Args)]
@@ -129,7 +130,7 @@ fn sampling(text: &str) -> Result<Sampling, String> {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
+    crate::signals::stop_when_asked();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
     let any_onnx = |paths: &[PathBuf]| paths.iter().any(|p| crate::onnx::is_onnx(p));
     if a.vae_scale.is_some() && !any_onnx(&a.vae) && !any_onnx(a.preview_vae.as_slice()) {
@@ -145,12 +146,12 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let options = options(a, import.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
-    let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
+    let summary = compile(networks, &options, &output, &mut Watcher::new(a.print_after_all))?;
     for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes) {
-        eprintln!("note: {note}");
+        say::note(note);
     }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
-        eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
+        say::warning(format!("tensor `{name}`: {bad} of {count} values are not finite"));
     }
     if a.json {
         print_json(&output, &summary)
@@ -220,10 +221,11 @@ fn file_name(path: &std::path::Path) -> String {
 fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))?;
     let names: Vec<String> = text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_owned()).collect();
+    let mut known = HashSet::new();
     for (i, name) in names.iter().enumerate() {
-        let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
-        if clash {
-            let expected = "distinct names without commas, no numbers, not `null`";
+        let reserved = name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
+        if !known.insert(name) || reserved || say::inline(name) != *name {
+            let expected = "distinct names without commas and control characters, no numbers, not `null`";
             return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{name}`", path.display(), i + 1)));
         }
     }
@@ -242,7 +244,7 @@ fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
     }
     let autoencoder = |what: &str, a: Option<&Autoencoder>| {
         if let Some(a) = a {
-            sayln!("{what}: {}, {} channels at 1/{}", a.family(), a.latent_channels(), a.factor());
+            sayln!("{what}: {}, {} channels at 1/{}", say::inline(a.family()), a.latent_channels(), a.factor());
         }
     };
     autoencoder("autoencoder", networks.autoencoder);
@@ -269,5 +271,5 @@ fn print_json(output: &std::path::Path, s: &Summary) {
     for (name, survey) in &s.surveys {
         summary[*name] = json!(format!("{:016x}", survey.fingerprint));
     }
-    sayln!("{summary:#}");
+    say::json(&summary);
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::model::{self, WantedSize};
 use crate::progress;
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Encode a folder of pictures into latents for training.
 #[derive(Args)]
@@ -63,12 +63,12 @@ enum Format {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
+    crate::signals::stop_when_asked();
     let (files, classes) = pictures(&a.folder).map_err(|e| Failure::new(1, format!("{}: {e}", a.folder.display())))?;
     if files.is_empty() {
         return Err(Failure::usage(format!("{}: expected pictures (PNG, JPEG, WebP), found none", a.folder.display())));
     }
-    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder)?;
     let mut verification = Some(artifact.verify_in_background());
     let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
     let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed), !a.no_flip);
@@ -81,13 +81,13 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     files.iter().try_for_each(|f| size(&f.path).map(drop))?;
     let mut store = store(a, &files, &artifact, &posteriors)?;
     let todo: Vec<usize> = (0..files.len()).filter(|&i| !store.has(i)).collect();
-    let bar = progress::steps(todo.len() as u64, a.json).with_message("encoding");
+    let mut bar = progress::steps(todo.len() as u64).with_message("encoding");
     let started = Instant::now();
     for (done, &index) in todo.iter().enumerate() {
         let square = centre_square(&load(&files[index].path)?, side);
         let encoded = Encoded { label: files[index].label, values: posteriors.encode(&square, index) };
-        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
-        if !verified || progress::stopped() {
+        let verified = verification.take().map_or(Ok(true), |v| v.wait(&crate::signals::stopped))?;
+        if !verified || crate::signals::stopped() {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!(
                 "stopped; {} of {} pictures are encoded",
@@ -103,7 +103,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let (seconds, [h, w, c]) = (started.elapsed().as_secs_f64(), posteriors.latent());
     if a.json {
         let summary = json!({ "pictures": files.len(), "encoded": todo.len(), "classes": classes, "shape": [c, h, w], "seconds": seconds });
-        sayln!("{summary:#}");
+        say::json(&summary);
     } else {
         let each = seconds * 1e3 / todo.len().max(1) as f64;
         sayln!(

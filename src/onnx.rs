@@ -11,7 +11,7 @@ use fcdm_runtime::engine::{Cpu, LoadError};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Who evaluates an ONNX model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -86,10 +86,10 @@ pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads
     write_tensors(outputs, &tensors, &mut |i| Some(results[i].clone()))?;
     if as_json {
         let shapes: serde_json::Map<String, serde_json::Value> = tensors.iter().map(|(n, s)| (n.clone(), json!(s))).collect();
-        sayln!("{:#}", json!({ "outputs": outputs.display().to_string(), "shapes": shapes }));
+        say::json(&json!({ "outputs": outputs.display().to_string(), "shapes": shapes }));
     } else {
         for (name, shape) in &tensors {
-            sayln!("wrote {name} {shape:?} to {}", outputs.display());
+            sayln!("wrote {} {shape:?} to {}", say::inline(name), outputs.display());
         }
     }
     Ok(())
@@ -136,7 +136,7 @@ pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
         Backend::Tract => ("tract", 1),
     };
     if m.json {
-        sayln!("{:#}", json!({ "model": m.path.display().to_string(), "engine": engine, "threads": threads, "times": times }));
+        say::json(&json!({ "model": m.path.display().to_string(), "engine": engine, "threads": threads, "times": times }));
     } else {
         let (median, minimum) = (1e3 * times.median_s, 1e3 * times.minimum_s);
         let (model, runs) = (m.path.display(), times.runs);

@@ -1,6 +1,8 @@
 //! The commands as a user runs them: what they write, and what they say.
 #![allow(clippy::unwrap_used)]
 
+#[path = "command_line/cache.rs"]
+mod cache;
 #[path = "command_line/compiling.rs"]
 mod compiling;
 #[path = "command_line/generating.rs"]
@@ -19,3 +21,5 @@ mod oracle;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/terminal.rs"]
+mod terminal;

@@ -16,6 +16,7 @@ use fcdm_passes::{Pass, PassError, Report};
 use fcdm_runtime::artifact::{ArtifactContents, Output, WriteError};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::entry_name::DecoderKind;
+use fcdm_runtime::entry_points;
 use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
@@ -151,18 +152,21 @@ pub fn compile_to(
         assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
     let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.as_slice()));
     check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
+    let model = networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options));
+    let info = networks.autoencoder.map(|a| a.info());
+    let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
+    entry_points::check(&assembly.plan, model.as_ref(), info.as_ref(), weight_bytes).map_err(OptionError)?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let contents = ArtifactContents {
         plan: assembly.plan.clone(),
-        model: networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options)),
-        autoencoder: networks.autoencoder.map(|a| a.info()),
+        model,
+        autoencoder: info,
         ir: Some(assembly.ir.clone()),
         provenance: Some(provenance(networks, options, &surveys)),
         report: Some(report(networks, options, &passes)),
         license: options.license.clone(),
     };
-    let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
     let checksum = write_tensors(to, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })

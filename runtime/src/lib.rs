@@ -16,7 +16,7 @@ pub mod cost;
 pub mod encoding;
 pub mod engine;
 pub mod entry_name;
-pub(crate) mod entry_points;
+pub mod entry_points;
 pub mod executor;
 #[cfg(feature = "write")]
 pub mod file;

@@ -14,14 +14,14 @@ mod denoiser;
 pub(crate) use autoencoder::{DecoderEntry, EncoderEntry, Image, image};
 pub(crate) use denoiser::{DenoiserEntries, Section};
 
-use crate::artifact::{Artifact, one_line};
+use crate::artifact::{Artifact, AutoencoderInfo, ModelInfo, one_line};
 use crate::check::{PlanError, check_plan};
 use crate::memory::bytes;
 use crate::network::NetworkError;
 use crate::plan::{Entry, Plan};
 
 /// How many times more memory ports may take than arena and tensors.
-const SHARE: u64 = 8;
+const SHARE: u64 = 4;
 
 /// Bytes that ports may take whatever arena and tensors are.
 const FREE: u64 = 64 << 20;
@@ -42,25 +42,31 @@ impl EntryPoints {
     /// # Errors
     /// The first thing that does not go together.
     pub fn of(artifact: &Artifact) -> Result<EntryPoints, NetworkError> {
-        EntryPoints::found(artifact)
+        EntryPoints::found(artifact.plan(), artifact.model(), artifact.autoencoder(), artifact.tensor_bytes())
             .map_err(|message| NetworkError::Entries { file: artifact.path().display().to_string(), message: one_line(&message) })
     }
 
-    fn found(artifact: &Artifact) -> Result<EntryPoints, String> {
-        let entries = &artifact.plan().entries;
-        let tensors = artifact.tensor_bytes();
+    fn found(plan: &Plan, model: Option<&ModelInfo>, autoencoder: Option<&AutoencoderInfo>, tensors: u64) -> Result<EntryPoints, String> {
+        let entries = &plan.entries;
         entries.iter().try_for_each(|entry| justified(entry, tensors))?;
-        let model = artifact.model();
         let mut found = EntryPoints { denoiser: None, decoders: Vec::new(), encoder: None };
         if let Some(model) = model {
             found.denoiser = Some(DenoiserEntries::of(entries, model)?);
         }
-        if let Some(info) = artifact.autoencoder() {
+        if let Some(info) = autoencoder {
             found.decoders = autoencoder::decoders(entries, info, model)?;
             found.encoder = autoencoder::encoder(entries, info, model)?;
         }
         Ok(found)
     }
+}
+
+/// Whether an artifact of these would be loaded, for whoever makes one; `tensors` are the bytes of all tensors.
+///
+/// # Errors
+/// One line: the first thing that does not go together.
+pub fn check(plan: &Plan, model: Option<&ModelInfo>, autoencoder: Option<&AutoencoderInfo>, tensors: u64) -> Result<(), String> {
+    EntryPoints::found(plan, model, autoencoder, tensors).map(drop).map_err(|message| one_line(&message))
 }
 
 /// Bytes of ports and state.

@@ -36,6 +36,20 @@ impl Description<'_> {
         }
     }
 
+    /// How a diffusion sampler's steps are spaced, by the name that goes before their number.
+    pub fn spacing(&self) -> Option<&'static str> {
+        match self.method {
+            Method::Ddim { spacing, .. } | Method::Ddpm { spacing } | Method::DpmSolver { spacing } | Method::UniPc { spacing } => {
+                Some(match spacing {
+                    Spacing::Even(_) => "even",
+                    Spacing::Strided(_) => "ddim",
+                    Spacing::LogSnr(_) => "logsnr",
+                })
+            }
+            Method::Ode { .. } | Method::Sde { .. } => None,
+        }
+    }
+
     /// The sampler's name and steps, as [`super::Choice`] takes them.
     pub fn sampler(&self) -> (String, String) {
         let few = |spacing: Spacing| match spacing {
