@@ -164,7 +164,7 @@ fn the_sound_one_works() {
 
 #[test]
 fn encoders_of_other_pictures_and_latents() {
-    for channels in [1, 2, 4, 1 << 20] {
+    for channels in [1, 2, 4, 1 << 10] {
         let m = Forged::changed(|m| m.entries[4] = encode([16, 16, channels], [8, 8, 4]));
         let line = fails(4, &m, &[ENCODE, INIT, GENERATE]);
         assert!(line.contains("`encode`: expected a picture of 3 channels") && line.contains(&format!("[16, 16, {channels}]")), "{line}");
@@ -183,7 +183,7 @@ fn encoders_of_other_pictures_and_latents() {
 
 #[test]
 fn decoders_of_other_pictures_and_latents() {
-    for channels in [2, 4, 5, 1 << 20] {
+    for channels in [2, 4, 5, 1 << 10] {
         let m = Forged::changed(|m| m.entries[2] = decode("decode", [8, 8, 4], [16, 16, channels]));
         assert!(fails(4, &m, &[GENERATE, DECODE]).contains("`decode`: expected a picture of 1 or 3 channels, found"));
     }
@@ -193,6 +193,8 @@ fn decoders_of_other_pictures_and_latents() {
         let m = Forged { entries: dedup(m.entries), ..m };
         assert!(fails(4, &m, &[GENERATE, DECODE]).contains(&format!("`{name}`: expected latents of ")));
     }
+    let m = Forged::changed(|m| m.entries[2] = decode("decode", [8, 8, 4], [16, 16, 1]));
+    assert!(fails(4, &m, &[GENERATE, DECODE]).contains("`decode`: expected a picture of 3 channels, as `encode` takes, found"));
     let m = Forged::changed(|m| m.autoencoder.as_mut().unwrap().factor = 256);
     assert!(fails(4, &m, &[GENERATE, DECODE]).contains("a picture 256 times as large"));
     let m = Forged::changed(|m| m.autoencoder.as_mut().unwrap().latent_channels = 4);
@@ -221,11 +223,14 @@ fn ports_without_a_reason() {
         let m = Forged::changed(|m| m.entries[1] = denoise(rows, [8, 8, 4], 4));
         assert!(fails(4, &m, &[RUN, GENERATE, "bench m.fcdm --runs 1 --seconds 0"]).contains(asked));
     }
+    // A row that is kept for every step.
+    let m = Forged::changed(|m| (m.entries[0], m.entries[1]) = (condition(1, 1 << 20), denoise(1, [8, 8, 4], 1 << 20)));
+    assert!(fails(4, &m, &[RUN, GENERATE]).contains("`condition`: expected outputs of at most 65600 bytes a row"));
     // Several that are small alone.
     let m = Forged::changed(|m| {
-        m.entries[0].outputs.extend((0..64).map(|i| port(&format!("c{i}"), &[1, 1 << 20])));
+        m.entries[0].outputs.extend((0..64).map(|i| port(&format!("c{i}"), &[1, 1 << 12])));
     });
-    assert!(fails(4, &m, &[RUN, GENERATE]).contains(asked));
+    assert!(fails(4, &m, &[RUN, GENERATE]).contains("`condition`: expected outputs of at most 65600 bytes a row"));
     let m = Forged::changed(|m| {
         (m.model().height, m.model().width, m.model().in_channels, m.model().out_channels) = (1 << 14, 1 << 14, 256, 512);
         m.autoencoder = None;
@@ -260,9 +265,11 @@ fn more_than_the_machine_has() {
         m.autoencoder.as_mut().unwrap().factor = 16;
         m.entries = vec![condition(1, 4), denoise(1, [1 << 10, 1 << 10, 4], 4), decode("decode.4x4", [4, 4, 4], [64, 64, 3])];
     });
+    assert!(fails(4, &m, &[GENERATE]).contains("`decode`: expected pictures of at most 67109120 bytes beside an arena of 0"));
+    let m = Forged { entries: m.entries.into_iter().map(|e| Entry { arena_bytes: 1 << 30, ..e }).collect(), ..m };
     let line = fails(1, &m, &[GENERATE]);
     assert!(
-        line.contains("there is no memory of 4.0 GB for decoding latents of 1024x1024: ") && line.ends_with("picture 4.0 GB"),
+        line.contains("there is no memory of 5.1 GB for decoding latents of 1024x1024: ") && line.ends_with("picture 4.0 GB"),
         "{line}"
     );
     let m = Forged::changed(|m| {
@@ -300,7 +307,7 @@ fn latents_that_are_mostly_holes() {
 #[test]
 fn many_entries_and_ports() {
     let f = folder();
-    let many = 30_000;
+    let many = 15_000;
     Forged::changed(|m| {
         let named = |i: usize| port(&format!("p{i}"), &[1, 1]);
         m.entries[0].outputs.extend((0..many).map(named));
@@ -313,7 +320,7 @@ fn many_entries_and_ports() {
             outputs: vec![Operand { at: Place::State(i), form: Form::F32, shape: vec![1] }],
         };
         m.entries[1].steps = (0..many).map(fill).collect();
-        m.entries.extend((0..many).map(|i| entry(&format!("other{i}"), 1, &[], &[])));
+        m.entries.extend((0..100_000).map(|i| entry(&format!("other{i}"), 1, &[], &[])));
     })
     .write(&f.path("m.fcdm"));
     f.ok(RUN);
@@ -325,7 +332,7 @@ fn many_entries_and_ports() {
 /// Names and licences are shown, and move no cursor.
 #[test]
 fn text_that_a_terminal_would_act_on() {
-    let hostile = "\u{1b}]0;pwned\u{7}\u{1b}[31m\r\nfake line\u{9b}1m\u{7f}\u{202e}\u{2066}";
+    let hostile = "\u{0}\u{1b}]0;pwned\u{7}\u{1b}[31m\r\nfake line\u{9b}1m\u{7f}\u{202e}\u{2066}";
     let f = folder();
     Forged::changed(|m| {
         m.model().class_names = (0..10).map(|i| format!("{hostile}{i}")).collect();
@@ -347,10 +354,17 @@ fn text_that_a_terminal_would_act_on() {
             let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             assert!(!text.contains(acts) && !text.lines().any(|l| l.starts_with("fake line")), "{ran:?}");
         }
+        if line == GENERATE {
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        }
         if line.ends_with("--json") {
             let about: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
             assert_eq!(about["license"], hostile);
         }
     }
-    assert!(f.fails(2, "generate m.fcdm -c nope -o o").contains("class labels: expected one of \\u{1b}]0;pwned"));
+    // Nor does a name make one that no file can have.
+    Forged::changed(|m| m.model().class_names = (0..10).map(|i| format!("{i}{}", "\u{1f600}x\u{4e2d}".repeat(100_000))).collect())
+        .write(&f.path("long"));
+    f.ok("generate long -c 1,2 --interpolate 2 --steps 1 -t 1 -o o");
+    assert!(f.fails(2, "generate m.fcdm -c nope -o o").contains("class labels: expected one of \\0\\u{1b}]0;pwned"));
 }

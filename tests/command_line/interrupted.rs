@@ -1,6 +1,7 @@
 //! Ctrl-C, a polite kill, an impolite one: the exit code, and what is left. Only where there are signals to send.
 #![cfg(unix)]
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,28 @@ fn handles(pid: u32, signal: &str) -> bool {
     };
     let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (number - 1) & 1 == 1)
+}
+
+/// Where there is no terminal a line says now and then how far a command is; with `--quiet` none does.
+#[test]
+fn logs_say_how_far_it_is() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 24x16");
+    let line = "generate a.fcdm -c 1 -n 10000 --steps 100 -t 1 -o o";
+    let mut child = start(&f, line);
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(said.starts_with("progress: picture ") && said.contains(" of 1000000, ") && said.ends_with(" s left\n"), "{said}");
+
+    let mut child = start(&f, &format!("{line} -q"));
+    std::thread::sleep(Duration::from_millis(1500));
+    interrupt(&child);
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(said.starts_with("error: stopped; ") && said.lines().count() == 1, "{said}");
 }
 
 /// `nohup` holds.
