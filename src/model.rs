@@ -106,7 +106,7 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
     let [height, width] = size.latents(&weights)?;
     let networks = Networks { autoencoder: Some(&weights), ..Networks::default() };
     let options = Options { decoder: half == Half::Decoder, encoder: half == Half::Encoder, ..Options::new(height, width) };
-    let name = path.map_or_else(|| bundled::NAME.to_owned(), |path| path.display().to_string());
+    let name = path.map_or_else(|| "the autoencoder in the box".to_owned(), |path| path.display().to_string());
     for_one_run(networks, &options, &name)
 }
 

@@ -3,7 +3,11 @@
 //! its subject, and needs nothing from outside.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cases/hostile.rs"]
+mod hostile;
 mod process;
+#[path = "../fuzz/src/seal.rs"]
+mod seal;
 
 use process::Folder;
 

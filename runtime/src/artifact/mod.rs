@@ -39,6 +39,7 @@ pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault};
 pub(crate) use header::Extents;
 pub use header::HEADER_LIMIT;
+#[cfg(feature = "bench")]
 pub(crate) use model::few;
 pub use model::{AutoencoderInfo, MAX_SIDE, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
