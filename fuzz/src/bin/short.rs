@@ -25,7 +25,7 @@ fn input(name: &str, seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     let count = seeds.len() as u64;
     let (seed, other) = (&seeds[(number % count) as usize], &seeds[(number / count % count) as usize]);
     let mutation = mutated(seed, other, number);
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         return mutation;
     }
     if let Some(mut members) = zip::members(seed).filter(|m| name == "checkpoint" && !m.is_empty()) {
