@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::onnx::{self, Backend, Measure};
 use crate::progress::size;
-use crate::say::sayln;
+use crate::say::{self, inline, sayln};
 
 /// Steps listed without `--profile`.
 const SLOWEST: usize = 10;
@@ -85,7 +85,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     let report = bench::bench(&a.model, &options)?;
     if a.json {
-        sayln!("{:#}", json!(report));
+        say::json(&json!(report));
         return Ok(());
     }
     summary(a, &report);
@@ -106,7 +106,7 @@ fn summary(a: &Arguments, r: &Report) {
     let [height, width] = r.size;
     sayln!("{}: batch {}, {height}x{width}, {} threads, {}", a.model.display(), r.batch, r.threads, r.isa);
     let of_ceiling = 100.0 * r.evaluation.gflops / r.ceiling.gflops;
-    sayln!("{}: {}, {of_ceiling:.1} % of the ceiling", r.entry, whole(&r.evaluation));
+    sayln!("{}: {}, {of_ceiling:.1} % of the ceiling", inline(&r.entry), whole(&r.evaluation));
     if let Some(condition) = &r.condition {
         sayln!("condition: {}", whole(condition));
     }
@@ -166,7 +166,7 @@ fn rate(r: &Rate) -> String {
 }
 
 fn kernels(r: &Report) {
-    sayln!("\nkernels of {}, with a clock between the steps", r.entry);
+    sayln!("\nkernels of {}, with a clock between the steps", inline(&r.entry));
     sayln!("{RATES}  steps  kernel");
     for k in &r.kernels {
         sayln!("{} {:>6}  {}", rate(&k.rate), k.steps, k.kernel);
@@ -178,7 +178,7 @@ fn steps(title: &str, steps: &[&StepProfile]) {
     sayln!("{RATES}  step: kernel, operands");
     for s in steps {
         let shapes = |list: &[Vec<usize>]| list.iter().map(|s| shape(s)).collect::<Vec<_>>().join(" ");
-        sayln!("{}  %{}: {} {} -> {}", rate(&s.rate), s.label, s.kernel, shapes(&s.inputs), shapes(&s.outputs));
+        sayln!("{}  %{}: {} {} -> {}", rate(&s.rate), inline(&s.label), s.kernel, shapes(&s.inputs), shapes(&s.outputs));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `fcdm compile`: a checkpoint becomes one artifact.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -18,7 +19,7 @@ use serde_json::json;
 use crate::failure::{CHECKPOINT, Failure};
 use crate::inspect::{entries_json, print_entries};
 use crate::progress::{self, Watcher};
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Compile a checkpoint (.pt, .pth, .safetensors, .onnx), an autoencoder, or both into one .fcdm file.
 #[derive(Args)]
@@ -123,7 +124,7 @@ fn sampling(text: &str) -> Result<Sampling, String> {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
+    crate::signals::stop_when_asked();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
     let open = |paths: &[PathBuf], prefix, scale| {
         (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose().map_err(CompileError::from)
@@ -134,13 +135,13 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
-    let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
+    let summary = compile(networks, &options, &output, &mut Watcher::new(a.print_after_all))?;
     import.iter().for_each(say_notes);
     for note in vae.iter().chain(&preview).flat_map(Autoencoder::notes) {
-        eprintln!("note: {note}");
+        say::note(note);
     }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
-        eprintln!("warning: tensor `{name}`: {bad} of {count} values are not finite");
+        say::warning(format!("tensor `{name}`: {bad} of {count} values are not finite"));
     }
     if a.json {
         print_json(&output, &summary)
@@ -175,11 +176,11 @@ pub fn open(path: &std::path::Path, weights: Option<&str>, null_class: bool) -> 
 /// Says what was left out of a checkpoint.
 fn say_notes(import: &Import) {
     for note in import.state_dict().into_iter().flat_map(StateDict::notes) {
-        eprintln!("note: {note}");
+        say::note(note);
     }
     for other in import.others() {
         if let Some(wrong) = &other.wrong {
-            eprintln!("note: weights `{}` are no FCDM: {wrong}", other.name);
+            say::note(format!("weights `{}` are no FCDM: {wrong}", other.name));
         }
     }
 }
@@ -212,7 +213,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         let pictures = [height, width].map(|side| side.saturating_mul(size::factor(import, vae)));
         if pictures != trained {
             let ([h, w], [th, tw]) = (pictures, trained);
-            eprintln!("warning: size: {height}x{width} makes pictures of {h}x{w}; the checkpoint was trained on {th}x{tw}");
+            say::warning(format!("size: {height}x{width} makes pictures of {h}x{w}; the checkpoint was trained on {th}x{tw}"));
         }
     }
     Ok(Options {
@@ -253,10 +254,11 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
         return fcdm_models::latents::classes(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())));
     }
     let names: Vec<String> = text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_owned()).collect();
+    let mut known = HashSet::new();
     for (i, name) in names.iter().enumerate() {
-        let clash = names[..i].contains(name) || name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
-        if clash {
-            let expected = "distinct names without commas, no numbers, not `null`";
+        let reserved = name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
+        if !known.insert(name) || reserved || say::inline(name) != *name {
+            let expected = "distinct names without commas and control characters, no numbers, not `null`";
             return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{name}`", path.display(), i + 1)));
         }
     }
@@ -278,7 +280,7 @@ fn print_text(output: &std::path::Path, networks: Networks<'_>, options: &Option
     }
     let autoencoder = |what: &str, a: Option<&Autoencoder>| {
         if let Some(a) = a {
-            sayln!("{what}: {}, {} channels at 1/{}", a.family(), a.latent_channels(), a.factor());
+            sayln!("{what}: {}, {} channels at 1/{}", say::inline(a.family()), a.latent_channels(), a.factor());
         }
     };
     autoencoder("autoencoder", networks.autoencoder);
@@ -306,5 +308,5 @@ fn print_json(output: &std::path::Path, s: &Summary) {
     for (name, survey) in &s.surveys {
         summary[*name] = json!(format!("{:016x}", survey.fingerprint));
     }
-    sayln!("{summary:#}");
+    say::json(&summary);
 }

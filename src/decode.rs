@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use clap::Args;
 use fcdm_models::autoencoder::Half;
-use fcdm_models::pictures::Picture;
+use fcdm_models::pictures::{Picture, sheet_bytes};
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::entry_name::DecoderKind;
+use fcdm_runtime::memory::Need;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::model::{self, WantedSize};
 use crate::pictures::{self, shown};
 use crate::progress;
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Decode latents into pictures.
 #[derive(Args)]
@@ -44,12 +45,12 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
+    crate::signals::stop_when_asked();
     let file = TensorFile::open(&a.latents)?;
     let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
-    let (shape, values) = file.floats("latents", &any)?;
+    let shape = file.shape("latents", &any)?;
     let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
-    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Latents([image[1], image[2]]), Half::Decoder, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Latents([image[1], image[2]]), Half::Decoder)?;
     if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
         let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
         return Err(Failure::usage(format!("{file}: expected latents of {expected} channels, as the autoencoder has, found {found}")));
@@ -58,15 +59,17 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let threads = crate::generate::threads(a.threads);
     let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
+    Need::of(format!("{n} pictures")).with("contact sheet", sheet_bytes(a.pictures.grid, n, [h, w, c])).reserve()?;
+    let (_, values) = file.floats("latents", &any)?;
     let started = Instant::now();
     let mut pictures = a.pictures.open(a.pictures.grid)?;
-    let bar = progress::steps(n as u64, a.json).with_message("decoding");
+    let mut bar = progress::steps(n as u64).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
     let mut verification = Some(verification);
     for (i, latent) in channels_last(&values, image).chunks_exact(image.iter().product()).enumerate() {
         decoder.decode(latent, &mut picture);
-        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
-        if !verified || progress::stopped() {
+        let verified = verification.take().map_or(Ok(true), |v| v.wait(&crate::signals::stopped))?;
+        if !verified || crate::signals::stopped() {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
         }
@@ -79,7 +82,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if a.json {
         let files: Vec<String> = pictures.files().map(shown).collect();
         let summary = json!({ "pictures": files, "tiles": decoder.tiles(), "bytes": decoder.bytes(), "seconds": seconds });
-        sayln!("{summary:#}");
+        say::json(&summary);
     } else {
         let tiles = if decoder.tiles() > 1 { format!(" in {} tiles", decoder.tiles()) } else { String::new() };
         let each = seconds * 1e3 / n as f64;

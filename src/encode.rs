@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::failure::{Failure, PICTURE};
 use crate::model::{self, WantedSize};
 use crate::progress;
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Encode a folder of pictures into latents for training.
 #[derive(Args)]
@@ -73,12 +73,12 @@ enum Format {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
+    crate::signals::stop_when_asked();
     let dataset = Dataset::open(&a.folder).map_err(|e| Failure::new(1, format!("{}: {e}", a.folder.display())))?;
     if dataset.pictures.is_empty() {
         return Err(Failure::usage(format!("{}: expected pictures ({FORMATS}), found none", a.folder.display())));
     }
-    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder, a.json)?;
+    let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder)?;
     let mut verification = Some(artifact.verify_in_background());
     let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
     let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed.unwrap_or(0)), !a.no_flip);
@@ -91,13 +91,13 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let total = checked.files.len();
     let mut store = store(a, &checked, &artifact, &posteriors)?;
     let todo: Vec<usize> = (0..total).filter(|&i| !store.has(i)).collect();
-    let bar = progress::steps(todo.len() as u64, a.json).with_message("encoding");
+    let mut bar = progress::steps(todo.len() as u64).with_message("encoding");
     let started = Instant::now();
     for (done, &index) in todo.iter().enumerate() {
         let read = load_middle(&checked.files[index].path, [side, side])?;
         let encoded = Encoded { label: checked.files[index].label as i64, values: posteriors.encode(&read.picture, index) };
-        let verified = verification.take().map_or(Ok(true), |v| v.wait(&progress::stopped))?;
-        if !verified || progress::stopped() {
+        let verified = verification.take().map_or(Ok(true), |v| v.wait(&crate::signals::stopped))?;
+        if !verified || crate::signals::stopped() {
             bar.finish_and_clear();
             let there = total - todo.len() + done;
             return Err(Failure::cancelled(format!("stopped; {there} of {total} pictures are encoded")));
@@ -127,8 +127,8 @@ fn checked(a: &Arguments, dataset: Dataset) -> Result<Checked, Failure> {
         true => HashMap::new(),
         false => manifest::read(&a.output)?.into_iter().map(|row| (row.file.clone(), row)).collect(),
     };
-    let bar = progress::steps(dataset.pictures.len() as u64, a.json).with_message("checking");
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let bar = progress::steps(dataset.pictures.len() as u64).with_message("checking");
+    let (next, results) = (AtomicUsize::new(0), Mutex::new((Vec::new(), bar)));
     let check = |index: usize| {
         let file = &dataset.pictures[index];
         let unreadable = |e: std::io::Error| format!("{}: {e}", file.path.display());
@@ -144,21 +144,22 @@ fn checked(a: &Arguments, dataset: Dataset) -> Result<Checked, Failure> {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= dataset.pictures.len() || progress::stopped() {
+                    if index >= dataset.pictures.len() || crate::signals::stopped() {
                         break;
                     }
                     let result: Result<Row, String> = check(index);
-                    results.lock().expect("no thread panics with it").push((index, result));
-                    bar.inc(1);
+                    let (done, bar) = &mut *results.lock().expect("no thread panics with it");
+                    done.push((index, result));
+                    bar.set_position(done.len() as u64);
                 }
             });
         }
     });
+    let (mut results, bar) = results.into_inner().expect("no thread panics with it");
     bar.finish_and_clear();
-    if progress::stopped() {
+    if crate::signals::stopped() {
         return Err(Failure::cancelled("stopped; nothing is encoded"));
     }
-    let mut results = results.into_inner().expect("no thread panics with it");
     results.sort_by_key(|(index, _)| *index);
     let (mut files, mut rows, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     for (index, result) in results {
@@ -196,13 +197,13 @@ fn refused(a: &Arguments, kept: &Dataset, bad: &[String]) -> Result<(), Failure>
 
 fn say_left_out(kept: &Dataset, bad: &[String]) {
     if let Some(first) = kept.left_out.first() {
-        eprintln!("note: {} files that are no pictures are left out, the first is {}", kept.left_out.len(), first.display());
+        say::note(format!("{} files that are no pictures are left out, the first is {}", kept.left_out.len(), first.display()));
     }
     if let Some(first) = bad.first() {
-        eprintln!("warning: {} pictures are left out; {first}", bad.len());
+        say::warning(format!("{} pictures are left out; {first}", bad.len()));
     }
     for class in kept.empty_classes() {
-        eprintln!("warning: class `{class}` has no pictures; the others keep their numbers");
+        say::warning(format!("class `{class}` has no pictures; the others keep their numbers"));
     }
 }
 
@@ -229,7 +230,7 @@ impl Checked {
                 "pictures": total, "encoded": encoded, "left_out": self.bad, "enlarged": enlarged, "classes": classes,
                 "shape": [c, h, w], "seconds": seconds,
             });
-            sayln!("{summary:#}");
+            say::json(&summary);
             return;
         }
         let each = seconds * 1e3 / encoded.max(1) as f64;

@@ -1,4 +1,4 @@
-//! How a command ends when it fails: one line and an exit code.
+//! How a command ends when it fails: one line and an exit code; of IR text also the places.
 
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_compiler::compiled::BuildError;
@@ -10,11 +10,12 @@ use fcdm_runtime::bench::BenchError;
 use fcdm_runtime::executor::ExecutorError;
 use fcdm_runtime::file::FileError;
 use fcdm_runtime::generate::GenerateError;
+use fcdm_runtime::memory::NoMemory;
 use fcdm_runtime::network::NetworkError;
 
 /// Shown at the end of `fcdm --help`.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint, ONNX model or tensor file, \
-     4 bad artifact, 5 bad IR text, 6 bad picture, 130 cancelled";
+     4 bad artifact, 5 bad IR text, 6 bad picture; stopped by Ctrl-C 130, SIGTERM 143, SIGHUP 129; 141 the output's reader went away";
 
 /// Something that an option asks for and that cannot be.
 pub const USAGE: i32 = 2;
@@ -26,7 +27,7 @@ pub const ARTIFACT: i32 = 4;
 pub const PICTURE: i32 = 6;
 /// IR text that does not parse or verify.
 pub const IR: i32 = 5;
-/// Stopped by the user.
+/// Stopped by Ctrl-C; [`crate::signals::code`] knows what it was.
 pub const CANCELLED: i32 = 130;
 
 /// A failed command.
@@ -35,11 +36,20 @@ pub struct Failure {
     pub code: i32,
     /// One line.
     pub message: String,
+    /// Lines that show where.
+    pub places: Vec<String>,
 }
 
 impl Failure {
     pub fn new(code: i32, message: impl ToString) -> Failure {
-        Failure { code, message: message.to_string() }
+        Failure { code, message: message.to_string(), places: Vec::new() }
+    }
+
+    /// Of a text: the first line says what is wrong, the others show where.
+    pub fn in_text(code: i32, message: impl ToString) -> Failure {
+        let message = message.to_string();
+        let mut lines = message.lines().map(str::to_owned);
+        Failure { code, message: lines.next().unwrap_or_default(), places: lines.collect() }
     }
 
     pub fn usage(message: impl ToString) -> Failure {
@@ -47,7 +57,7 @@ impl Failure {
     }
 
     pub fn cancelled(message: impl ToString) -> Failure {
-        Failure::new(CANCELLED, message)
+        Failure::new(crate::signals::code(), message)
     }
 }
 
@@ -75,9 +85,16 @@ impl From<PictureError> for Failure {
     }
 }
 
+impl From<NoMemory> for Failure {
+    fn from(e: NoMemory) -> Failure {
+        Failure::new(1, e)
+    }
+}
+
 impl From<TensorsError> for Failure {
     fn from(e: TensorsError) -> Failure {
-        Failure::new(CHECKPOINT, e)
+        let code = if matches!(e, TensorsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
+        Failure::new(code, e)
     }
 }
 
@@ -96,7 +113,7 @@ impl From<ExecutorError> for Failure {
 impl From<NetworkError> for Failure {
     fn from(e: NetworkError) -> Failure {
         let code = match e {
-            NetworkError::Executor(_) => 1,
+            NetworkError::Executor(_) | NetworkError::NoMemory { .. } => 1,
             NetworkError::Lacks { .. } | NetworkError::Memory { .. } => USAGE,
             NetworkError::Plan { .. } | NetworkError::Entries { .. } => ARTIFACT,
         };
@@ -109,6 +126,7 @@ impl From<GenerateError> for Failure {
         match e {
             GenerateError::Request(line) => Failure::usage(line),
             GenerateError::Artifact(e) => e.into(),
+            GenerateError::NoMemory(e) => e.into(),
         }
     }
 }
@@ -139,7 +157,7 @@ impl From<CompileError> for Failure {
             CompileError::Import(_) => CHECKPOINT,
             CompileError::Build(e) => return e.into(),
             CompileError::Option(_) => USAGE,
-            CompileError::Cancelled => CANCELLED,
+            CompileError::Cancelled => crate::signals::code(),
             CompileError::Write(_) => 1,
         };
         Failure::new(code, e)

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use fcdm_models::pictures::sheet_bytes;
 use fcdm_runtime::artifact::{ModelInfo, keys};
 use fcdm_runtime::generate::{Description, Event, Generator, Init, Job, Order, Seeds, Setup, Step, jobs, labels, seeds};
+use fcdm_runtime::memory::f32s;
 use fcdm_runtime::network::check_guidance;
 use fcdm_runtime::sampler::{Guidance, GuidedChannels};
 
@@ -95,12 +97,12 @@ pub fn threads(asked: Option<u32>) -> usize {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    progress::stop_on_interrupt();
-    let artifact = crate::model::open(a.model.as_deref(), a.json)?;
+    crate::signals::stop_when_asked();
+    let artifact = crate::model::open(a.model.as_deref())?;
     let checksum = artifact.metadata(keys::CHECKSUM).unwrap_or_default().to_owned();
     let verification = artifact.verify_in_background();
     let setup = Setup { threads: threads(a.threads), max_memory: a.max_memory, previews: a.preview.is_some() };
-    let mut generator = Generator::new(artifact.clone(), &setup)?.verifying(verification, progress::stopped);
+    let mut generator = Generator::new(artifact.clone(), &setup)?.verifying(verification, crate::signals::stopped);
     let model = generator.model().clone();
     let guidance = guidance(a, &model);
     check_guidance(&model, guidance).map_err(Failure::usage)?;
@@ -115,10 +117,10 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage(line));
     }
     let order = Order { method, guidance, noise, init, batch: a.batch as usize };
-    enough_memory(&generator, &order, jobs.len())?;
-    let preview = preview(&generator, a)?;
     // Whoever names no model wants to see something.
     let grid = a.model.is_none().then_some(0);
+    enough_memory(&generator, &order, jobs.len(), &a.output, grid)?;
+    let preview = preview(&generator, a)?;
     let mut output = Output::new(&a.output, &model, generator.picture(), grid, jobs.len())?;
     let size = generator.picture().map_or([model.height, model.width], |[h, w, _]| [h, w]);
     let given_noise = order.noise.is_some();
@@ -162,17 +164,14 @@ fn preview(generator: &Generator, a: &Arguments) -> Result<Option<Preview>, Fail
     generator.has_previews().then(|| Some(Preview::new(a.output.folder()))).ok_or_else(|| Failure::usage(line()))
 }
 
-/// Asks the system once for all that the pictures will take, and gives it back: a refusal now is a message, later it would end the
-/// process. Latents of all pictures are kept only where they are written, and then in two orders.
-fn enough_memory(generator: &Generator, order: &Order, pictures: usize) -> Result<(), Failure> {
-    let model = generator.model();
-    let latents = (4 * model.height * model.width * model.in_channels) as u64;
-    let made = generator.memory(order, pictures).map_err(Failure::usage)?;
-    let bytes = latents.saturating_mul(pictures as u64).saturating_add(made);
-    let had = usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
-    let batch = order.batch.min(pictures);
-    let line = || format!("there is no memory of {} for {pictures} pictures, {batch} at a time", progress::size(bytes));
-    if had { Ok(()) } else { Err(Failure::new(1, line())) }
+/// Asks for all that the pictures will take before the first is begun. Latents of all pictures are kept only where they are written, and
+/// then twice.
+fn enough_memory(g: &Generator, order: &Order, pictures: usize, a: &output::Arguments, grid: Option<usize>) -> Result<(), Failure> {
+    let model = g.model();
+    let latents = if a.keeps_latents(g.picture()) { f32s(&[2, pictures, model.height, model.width, model.in_channels]) } else { 0 };
+    let sheet = g.picture().map_or(0, |shape| sheet_bytes(a.pictures.grid.or(grid), pictures, shape));
+    let need = g.need(order, pictures).map_err(Failure::usage)?;
+    Ok(need.with("latents", latents).with("contact sheet", sheet).reserve()?)
 }
 
 /// What a waiting person sees.
@@ -193,7 +192,7 @@ impl Work<'_> {
         how: &Description<'_>,
         output: &mut Output<'_>,
     ) -> Result<u64, Failure> {
-        let mut bar = progress::steps(0, self.a.json);
+        let mut bar = progress::steps(0);
         let (mut evaluated, mut finished, mut failed) = (0, self.total - jobs.len(), None);
         let done = generator.run(order, jobs, &mut |event| {
             // Pictures that are finished are written, whatever was asked for meanwhile.
@@ -201,7 +200,7 @@ impl Work<'_> {
             let told = match event {
                 Event::Step(mut step) => {
                     if evaluated == 0 {
-                        bar = progress::steps((step.progress.steps * jobs.len().div_ceil(order.batch)) as u64, self.a.json);
+                        bar = progress::steps((step.progress.steps * jobs.len().div_ceil(order.batch)) as u64);
                     }
                     evaluated += 1;
                     bar.set_message(self.message(step.jobs));
@@ -214,7 +213,7 @@ impl Work<'_> {
                 }
             };
             failed = told.err();
-            if step && progress::stopped() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if step && crate::signals::stopped() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let done = done?;
         bar.finish_and_clear();

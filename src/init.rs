@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::progress;
-use crate::say::sayln;
+use crate::say::{self, sayln};
+use crate::signals;
 
 /// Write a checkpoint of fresh weights, as training from scratch starts (every block is the identity).
 #[derive(Args)]
@@ -48,14 +49,20 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         Config { num_classes: a.num_classes as usize, in_channels: a.in_channels as usize, learn_sigma: !a.velocity, ..a.model.config() };
     let list = parameters(&config);
     let tensors: Vec<_> = list.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
-    progress::stop_on_interrupt();
-    let mut values = |i: usize| (!progress::stopped()).then(|| initialise(&list[i], i, a.seed));
+    signals::stop_when_asked();
+    let count: usize = list.iter().map(|p| p.count()).sum();
+    let (mut bar, mut made) = (progress::bytes(4 * count as u64).with_message("writing"), 0);
+    let mut values = |i: usize| {
+        bar.set_position(4 * made as u64);
+        made += list[i].count();
+        (!signals::stopped()).then(|| initialise(&list[i], i, a.seed))
+    };
     if !write_tensors(&a.output, &tensors, &mut values)? {
         return Err(Failure::cancelled("cancelled"));
     }
-    let count: usize = list.iter().map(|p| p.count()).sum();
+    bar.finish_and_clear();
     if a.json {
-        sayln!("{:#}", json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
+        say::json(&json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
     } else {
         sayln!("wrote {}: {}, {count} parameters", a.output.display(), a.model.name());
     }

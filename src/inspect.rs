@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{ARTIFACT, Failure};
 use crate::progress;
-use crate::say::sayln;
+use crate::say::{self, inline, sayln};
 
 /// Show what is in an artifact (.fcdm), in a checkpoint, or in one of the named sizes (FCDM-S, B, L, XL).
 #[derive(Args)]
@@ -96,13 +96,13 @@ fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure
     facts["parameters"] = json!(parameters_by_part(config));
     facts["macs_32x32"] = json!(macs_by_stage(&f));
     if a.json {
-        sayln!("{facts:#}");
+        say::json(&facts);
         return Ok(());
     }
     for (key, value) in facts.as_object().expect("built as an object") {
         match (key.as_str(), value) {
             ("config" | "parameters" | "macs_32x32", _) | (_, Value::Null) => {}
-            ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| sayln!("argument {k}: {}", plain(v))),
+            ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| sayln!("argument {}: {}", inline(k), plain(v))),
             ("other_weights", Value::Array(names)) if names.is_empty() => {}
             ("other_weights", Value::Array(names)) => sayln!("also there: {}", names.iter().map(plain).collect::<Vec<_>>().join(", ")),
             ("trained_on", Value::Array(size)) => sayln!("trained on: pictures of {}x{}", size[0], size[1]),
@@ -127,7 +127,7 @@ fn sizes(c: &Config) -> String {
 }
 
 fn plain(v: &Value) -> String {
-    v.as_str().map_or_else(|| v.to_string(), str::to_owned)
+    inline(&v.as_str().map_or_else(|| v.to_string(), str::to_owned)).into_owned()
 }
 
 /// A list of pairs with its sum.
@@ -136,7 +136,7 @@ fn counts(title: &str, pairs: &Value) {
     let total: u64 = pairs.iter().map(|(_, n)| n).sum();
     sayln!("{title}: {}", grouped(total));
     for (name, n) in pairs {
-        sayln!("  {name:<26} {:>16} {:>5.1} %", grouped(n), 100.0 * n as f64 / total.max(1) as f64);
+        sayln!("  {:<26} {:>16} {:>5.1} %", inline(name), grouped(n), 100.0 * n as f64 / total.max(1) as f64);
     }
 }
 
@@ -157,11 +157,11 @@ fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     let file = a.file.display();
     let ir = || artifact.metadata(keys::IR).ok_or_else(|| Failure::new(ARTIFACT, format!("{file}: it carries no IR")));
     if a.ir {
-        crate::say::write(format_args!("{}", ir()?));
+        say::out(format_args!("{}", ir()?));
         return Ok(());
     }
     if let Some(function) = &a.dot {
-        let (module, _) = parse_module(&format!("{file}: {}", keys::IR), ir()?).map_err(|e| Failure::new(ARTIFACT, e))?;
+        let (module, _) = parse_module(&format!("{file}: {}", keys::IR), ir()?).map_err(|e| Failure::in_text(ARTIFACT, e))?;
         let chosen = match function.as_str() {
             "" => {
                 let denoiser = format!("{}.", EntryName::Denoise);
@@ -198,7 +198,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
             "license": artifact.metadata(keys::LICENSE), "checksum": artifact.metadata(keys::CHECKSUM),
             "weight_bytes": weight_bytes, "precision": precision(artifact), "tensors": artifact.tensors().len(), "file_bytes": artifact.file_bytes(),
         });
-        sayln!("{all:#}");
+        say::json(&all);
         return Ok(());
     }
     sayln!("{}: fcdm artifact, {}", a.file.display(), progress::size(artifact.file_bytes() as u64));
@@ -206,7 +206,7 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         print_model(model);
     }
     if let Some(a) = artifact.autoencoder() {
-        sayln!("autoencoder: {}, {} channels at 1/{}", a.family, a.latent_channels, a.factor);
+        sayln!("autoencoder: {}, {} channels at 1/{}", inline(&a.family), a.latent_channels, a.factor);
     }
     if let Some(model) = model {
         let decoded = artifact.autoencoder().map(|a| a.factor).or(matches!(model.in_channels, 1 | 3).then_some(1));
@@ -221,14 +221,14 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
     sayln!("passes that fired: {}", fired.map(|p| plain(&p["pass"])).collect::<Vec<_>>().join(", "));
     for (key, value) in provenance.as_object().into_iter().flatten() {
         match value {
-            Value::Object(map) => map.iter().for_each(|(k, v)| sayln!("{key} {k}: {}", plain(v))),
-            _ => sayln!("{key}: {}", plain(value)),
+            Value::Object(map) => map.iter().for_each(|(k, v)| sayln!("{} {}: {}", inline(key), inline(k), plain(v))),
+            _ => sayln!("{}: {}", inline(key), plain(value)),
         }
     }
     if let Some(license) = artifact.metadata(keys::LICENSE) {
-        sayln!("license: {license}");
+        sayln!("license: {}", inline(license));
     }
-    sayln!("checksum: {}", artifact.metadata(keys::CHECKSUM).unwrap_or_default());
+    sayln!("checksum: {}", inline(artifact.metadata(keys::CHECKSUM).unwrap_or_default()));
     Ok(())
 }
 
@@ -246,7 +246,7 @@ fn print_model(model: &ModelInfo) {
         if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
     );
     if !model.class_names.is_empty() {
-        sayln!("classes: {}", model.class_names.join(", "));
+        sayln!("classes: {}", say::list(&model.class_names));
     }
 }
 
@@ -277,7 +277,7 @@ pub fn print_entries(plan: &Plan) {
             n => format!(", {n} convolutions by Winograd"),
         };
         let arena = progress::size(e.arena_bytes as u64);
-        sayln!("{} x{}: {} steps{winograd}, arena {arena} ({over:.3} of the least possible)", e.name, e.rows, e.steps.len());
+        sayln!("{} x{}: {} steps{winograd}, arena {arena} ({over:.3} of the least possible)", inline(&e.name), e.rows, e.steps.len());
     }
 }
 
@@ -287,13 +287,15 @@ fn by_winograd(e: &Entry) -> impl Iterator<Item = &str> {
 }
 
 fn print_plan(e: &Entry) {
-    sayln!("entry {} rows={} arena={} lower_bound={}", e.name, e.rows, e.arena_bytes, e.arena_lower_bound);
-    let ports = |ports: &[fcdm_runtime::plan::Port]| ports.iter().map(|p| format!("{}{:?}", p.name, p.shape)).collect::<Vec<_>>().join(" ");
+    sayln!("entry {} rows={} arena={} lower_bound={}", inline(&e.name), e.rows, e.arena_bytes, e.arena_lower_bound);
+    let ports = |ports: &[fcdm_runtime::plan::Port]| {
+        ports.iter().map(|p| format!("{}{:?}", inline(&p.name), p.shape)).collect::<Vec<_>>().join(" ")
+    };
     sayln!("  inputs: {}", ports(&e.inputs));
     sayln!("  outputs: {}", ports(&e.outputs));
     // The plan was read but not checked: an index may be beyond the ports.
     let port = |kind: &str, ports: &[fcdm_runtime::plan::Port], i: usize| {
-        ports.get(i).map_or_else(|| format!("{kind} {i}?"), |p| format!("{kind} {}", p.name))
+        ports.get(i).map_or_else(|| format!("{kind} {i}?"), |p| format!("{kind} {}", inline(&p.name)))
     };
     for (i, s) in e.steps.iter().enumerate() {
         let operand = |o: &fcdm_runtime::plan::Operand| {
@@ -302,7 +304,7 @@ fn print_plan(e: &Entry) {
                 Place::Input(i) => port("input", &e.inputs, *i),
                 Place::Output(i) => port("output", &e.outputs, *i),
                 Place::State(i) => port("state", &e.state, *i),
-                Place::Weight(name) => format!("@{name}"),
+                Place::Weight(name) => format!("@{}", inline(name)),
             };
             match o.form {
                 Form::Dense(_) => format!("{at}{:?}", o.shape),
@@ -311,6 +313,6 @@ fn print_plan(e: &Entry) {
         };
         let list = |o: &[fcdm_runtime::plan::Operand]| o.iter().map(operand).collect::<Vec<_>>().join(", ");
         let kernel = serde_json::to_string(&s.kernel).unwrap_or_default();
-        sayln!("  {i:>4} %{} = {kernel} {} -> {}", s.label, list(&s.inputs), list(&s.outputs));
+        sayln!("  {i:>4} %{} = {kernel} {} -> {}", inline(&s.label), list(&s.inputs), list(&s.outputs));
     }
 }

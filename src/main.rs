@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, thin. What the commands do lives in the crates.
 #![forbid(unsafe_code)]
+// All that is printed goes through one door (`say`).
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod compile;
@@ -16,10 +18,10 @@ mod pictures;
 mod progress;
 mod run;
 mod say;
+mod signals;
 mod size;
 
 use clap::{Parser, Subcommand};
-use failure::Failure;
 
 /// Compiles trained FCDM checkpoints into one deployable file and generates pictures with it.
 #[derive(Parser)]
@@ -27,6 +29,9 @@ use failure::Failure;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Say nothing but results and errors: no notes, no warnings, no progress.
+    #[arg(short, long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -43,8 +48,12 @@ enum Command {
 }
 
 fn main() {
+    signals::listen();
     // A usage error ends the process with code 2, help and version with 0.
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|said| std::process::exit(say::grammar(&said)));
+    if cli.quiet {
+        say::only_errors();
+    }
     let result = match cli.command {
         Command::Compile(a) => compile::run(&a),
         Command::Generate(a) => generate::run(&a),
@@ -56,8 +65,8 @@ fn main() {
         Command::Init(a) => init::run(&a),
         Command::Bench(a) => bench::run(&a),
     };
-    if let Err(Failure { code, message }) = result {
-        eprintln!("error: {message}");
-        std::process::exit(code);
+    if let Err(failure) = result {
+        say::error(&failure);
+        std::process::exit(failure.code);
     }
 }

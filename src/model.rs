@@ -1,53 +1,98 @@
 //! Which artifact a command works with: the one named, or the model in the box, which is compiled into the user's cache when it is
-//! first used; and autoencoders that are named by their weights.
+//! first used; and autoencoders that are named by their weights. What is compiled for one run alone is in a file without a name, or in
+//! memory: nothing is left of it, however the run ends.
 
+use std::io::{BufWriter, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fcdm_models::autoencoder::{self, Autoencoder, Half};
 use fcdm_models::bundled;
-use fcdm_models::compile::{CompileError, Networks, Options, compile};
+use fcdm_models::compile::{CompileError, Destination, Networks, Options, compile, compile_to};
 use fcdm_models::import::ImportError;
 use fcdm_runtime::artifact::{Artifact, Fault};
 
 use crate::failure::Failure;
 use crate::progress::Watcher;
+use crate::say;
 
 /// The artifact at `path`, its weights not verified yet, or the model in the box.
-pub fn open(path: Option<&Path>, json: bool) -> Result<Arc<Artifact>, Failure> {
+pub fn open(path: Option<&Path>) -> Result<Arc<Artifact>, Failure> {
     match path {
         Some(path) => Ok(Arc::new(Artifact::open_unverified(path)?)),
-        None => bundled_artifact(json),
+        None => bundled_artifact(),
     }
 }
 
-/// The model in the box, compiled if it is not there or not what this version would make.
-fn bundled_artifact(json: bool) -> Result<Arc<Artifact>, Failure> {
-    let folder = cache_folder();
-    let path = folder.join(format!("{}-{:016x}.fcdm", bundled::NAME, bundled::fingerprint()));
-    if let Ok(artifact) = Artifact::open_unverified(&path) {
+/// The model in the box, compiled if it is not there, not what this version would make, or damaged. A cache that cannot be written to
+/// is no obstacle: then the model is compiled for this run alone.
+fn bundled_artifact() -> Result<Arc<Artifact>, Failure> {
+    let name = format!("{}-{:016x}.fcdm", bundled::NAME, bundled::fingerprint());
+    let kept = cache_folder().map(|folder| folder.join(&name));
+    // It is small: that all of it is sound is soon known, and what is not can be made again.
+    if let Some(artifact) = kept.as_deref().and_then(|path| Artifact::open(path).ok()) {
         return Ok(Arc::new(artifact));
     }
-    std::fs::create_dir_all(&folder).map_err(|e| Failure::new(1, format!("{}: cannot make the folder: {e}", folder.display())))?;
     let (import, autoencoder) = bundled::networks().map_err(CompileError::from)?;
     let networks = Networks { fcdm: Some(&import), autoencoder: Some(&autoencoder), preview: None };
-    if !json {
-        eprintln!("compiling the model in the box to {} (once)", path.display());
-    }
-    compile(networks, &bundled::options(), &path, &mut Watcher::new(json, false))?;
-    Ok(Arc::new(Artifact::open_unverified(&path)?))
+    let why = match kept {
+        Some(path) => match keep(networks, &path)? {
+            Ok(artifact) => return Ok(Arc::new(artifact)),
+            Err(why) => why,
+        },
+        None => "there is no folder for it (XDG_CACHE_HOME, HOME)".to_owned(),
+    };
+    say::note(format!("the model in the box is compiled for this run alone: {why}"));
+    for_one_run(networks, &bundled::options(), &name)
 }
 
-/// Where the system keeps what can be made again.
-fn cache_folder() -> PathBuf {
+/// Compiles the model in the box into the cache; else why it cannot be kept there.
+fn keep(networks: Networks<'_>, path: &Path) -> Result<Result<Artifact, String>, Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if let Err(e) = std::fs::create_dir_all(folder) {
+        return Ok(Err(format!("{}: cannot make the folder: {e}", folder.display())));
+    }
+    say::note(format!("compiling the model in the box to {} (once)", path.display()));
+    match compile(networks, &bundled::options(), path, &mut Watcher::new(false)) {
+        Ok(_) => Ok(Artifact::open(path).map_err(|e| e.to_string())),
+        Err(CompileError::Write(e)) => Ok(Err(e.to_string())),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Where the system keeps what can be made again for this user. A folder that others may write to is none: what is found there under a
+/// name that they know could be theirs.
+fn cache_folder() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || named("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
-    named("XDG_CACHE_HOME").or_else(|| named("LOCALAPPDATA")).or_else(home).unwrap_or_else(std::env::temp_dir).join("fcdm")
+    let folder = named("XDG_CACHE_HOME").or_else(|| named("LOCALAPPDATA")).or_else(home);
+    folder.map(|folder| folder.join("fcdm"))
+}
+
+/// Compiles networks into what goes away again: a file without a name, or memory where there can be none. `name` stands for it in
+/// messages.
+fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Result<Arc<Artifact>, Failure> {
+    if let Ok(file) = tempfile::tempfile() {
+        let mut output = BufWriter::new(file);
+        match compile_to(networks, options, Destination::Open(name, &mut output), &mut Watcher::new(false)) {
+            Ok(_) => {
+                if let Ok(file) = output.into_inner() {
+                    return Ok(Arc::new(Artifact::of_file(Path::new(name), file)?));
+                }
+            }
+            // The folder of temporary files is full.
+            Err(CompileError::Write(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let mut bytes = Cursor::new(Vec::new());
+    compile_to(networks, options, Destination::Open(name, &mut bytes), &mut Watcher::new(false))?;
+    Ok(Arc::new(Artifact::from_bytes(name, bytes.into_inner())?))
 }
 
 /// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and
-/// width `size` into a file that goes away again; without a path it is the one in the box.
-pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, half: Half, json: bool) -> Result<Arc<Artifact>, Failure> {
+/// width `size` for this run alone; without a path it is the one in the box.
+pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, half: Half) -> Result<Arc<Artifact>, Failure> {
     let opened = match path {
         None => bundled::autoencoder(),
         Some(path) if path.is_dir() || crate::onnx::is_onnx(path) => weights(path, scale),
@@ -63,16 +108,13 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
     };
     let weights = opened.map_err(CompileError::from)?;
     for note in weights.notes() {
-        eprintln!("note: {note}");
+        crate::say::note(note);
     }
     let [height, width] = size.latents(&weights)?;
-    let file = tempfile::Builder::new().prefix("fcdm-").suffix(".fcdm").tempfile();
-    let file = file.map_err(|e| Failure::new(1, format!("cannot create a temporary file: {e}")))?;
     let networks = Networks { autoencoder: Some(&weights), ..Networks::default() };
     let options = Options { decoder: half == Half::Decoder, encoder: half == Half::Encoder, ..Options::new(height, width) };
-    compile(networks, &options, file.path(), &mut Watcher::new(json, false))?;
-    // The open map keeps the contents when the file is gone.
-    Ok(Arc::new(Artifact::open_unverified(file.path())?))
+    let name = path.map_or_else(|| "the autoencoder in the box".to_owned(), |path| path.display().to_string());
+    for_one_run(networks, &options, &name)
 }
 
 fn weights(path: &Path, scale: Option<f64>) -> Result<Autoencoder, ImportError> {

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, StateDict};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::onnx::{Given, ModelPort, Onnx, OnnxError, Session, SessionError, TractModel};
 use fcdm_models::tensors::write_tensors;
 use fcdm_runtime::bench::{Repeat, Times};
 use fcdm_runtime::engine::{Cpu, LoadError};
+use fcdm_runtime::memory::{Need, bytes};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Who evaluates an ONNX model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -79,27 +80,33 @@ pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads
     let file = StateDict::everything(Checkpoint::open(inputs)?)?;
     let shapes: Vec<(String, Vec<usize>)> = file.names().filter_map(|n| Some((n.to_owned(), file.tensor(n)?.shape.clone()))).collect();
     let onnx = Onnx::open_at(path, &shapes)?;
-    let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, CheckpointError>>()?;
+    let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, Failure>>()?;
     let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
     let results = Evaluator::new(backend, path, &onnx, &shapes, threads)?.run(&given)?;
     let tensors: Vec<(String, Vec<usize>)> = onnx.outputs().iter().map(|p| (p.name.clone(), p.dims.clone())).collect();
     write_tensors(outputs, &tensors, &mut |i| Some(results[i].clone()))?;
     if as_json {
         let shapes: serde_json::Map<String, serde_json::Value> = tensors.iter().map(|(n, s)| (n.clone(), json!(s))).collect();
-        sayln!("{:#}", json!({ "outputs": outputs.display().to_string(), "shapes": shapes }));
+        say::json(&json!({ "outputs": outputs.display().to_string(), "shapes": shapes }));
     } else {
         for (name, shape) in &tensors {
-            sayln!("wrote {name} {shape:?} to {}", outputs.display());
+            sayln!("wrote {} {shape:?} to {}", say::inline(name), outputs.display());
         }
     }
     Ok(())
 }
 
-fn read(file: &StateDict, p: &ModelPort) -> Result<Numbers, CheckpointError> {
-    match p.integers {
-        true => file.read_integers(&p.name).map(Numbers::Integers),
-        false => file.read_f32(&p.name).map(Numbers::Floats),
-    }
+fn read(file: &StateDict, p: &ModelPort) -> Result<Numbers, Failure> {
+    enough_memory(&p.name, file.tensor(&p.name).map_or(&[], |info| &info.shape))?;
+    Ok(match p.integers {
+        true => Numbers::Integers(file.read_integers(&p.name)?),
+        false => Numbers::Floats(file.read_f32(&p.name)?),
+    })
+}
+
+/// Asks for an input's values, once for each order that they will be in.
+fn enough_memory(name: &str, shape: &[usize]) -> Result<(), Failure> {
+    Ok(Need::of(format!("input `{name}`")).with("values", bytes(shape, 2 * 8)).reserve()?)
 }
 
 /// What to measure of a model.
@@ -124,6 +131,7 @@ pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
             Numbers::Floats((0..count).map(|i| (i % 31) as f32 / 16.0 - 0.9).collect())
         }
     };
+    onnx.inputs().iter().try_for_each(|p| enough_memory(&p.name, &p.dims))?;
     let numbers: Vec<Numbers> = onnx.inputs().iter().map(made_up).collect();
     let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
     let mut engine = Evaluator::new(m.backend, m.path, &onnx, m.shapes, m.threads)?;
@@ -136,7 +144,7 @@ pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
         Backend::Tract => ("tract", 1),
     };
     if m.json {
-        sayln!("{:#}", json!({ "model": m.path.display().to_string(), "engine": engine, "threads": threads, "times": times }));
+        say::json(&json!({ "model": m.path.display().to_string(), "engine": engine, "threads": threads, "times": times }));
     } else {
         let (median, minimum) = (1e3 * times.median_s, 1e3 * times.minimum_s);
         let (model, runs) = (m.path.display(), times.runs);

@@ -10,7 +10,7 @@ use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
 use crate::failure::{Failure, IR};
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Run passes on IR text and print the result; without a file, list the passes.
 #[derive(Args)]
@@ -42,19 +42,19 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let shown = file.display().to_string();
     let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
-    let (module, lines) = parse_module(&shown, &text).map_err(|e| Failure::new(IR, e))?;
-    verify_module(&module).map_err(|errors| Failure::new(IR, with_places(&shown, &text, &lines, &errors)))?;
+    let (module, lines) = parse_module(&shown, &text).map_err(|e| Failure::in_text(IR, e))?;
+    verify_module(&module).map_err(|errors| Failure::in_text(IR, with_places(&shown, &text, &lines, &errors)))?;
     let names: &[&str] = if a.passes.is_empty() { OPTIMISED } else { &a.passes };
     let mut observe = |pass: &'static fcdm_passes::Pass, m: &fcdm_ir::Module| {
         if a.print_after_all {
             sayln!("; after {}\n{m}", pass.name);
         }
     };
-    let (module, report) = fcdm_passes::run(names, module, &mut observe).map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
+    let (module, report) = fcdm_passes::run(names, module, &mut observe).map_err(|e| Failure::in_text(IR, format!("{shown}: {e}")))?;
     if a.json {
-        sayln!("{:#}", json!({ "passes": passes_json(&report), "ir": module.to_string() }));
+        say::json(&json!({ "passes": passes_json(&report), "ir": module.to_string() }));
     } else if !a.print_after_all {
-        crate::say::write(format_args!("{module}"));
+        say::out(format_args!("{module}"));
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ fn with_places(file: &str, text: &str, lines: &[Lines], errors: &[VerifyError]) 
 fn list(json: bool) {
     if json {
         let passes = PASSES.iter().map(|p| json!({ "pass": p.name, "about": p.about }));
-        sayln!("{:#}", json!({ "passes": passes.collect::<Vec<_>>(), "pipeline": OPTIMISED }));
+        say::json(&json!({ "passes": passes.collect::<Vec<_>>(), "pipeline": OPTIMISED }));
         return;
     }
     for p in PASSES {

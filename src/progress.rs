@@ -1,81 +1,160 @@
-//! What a waiting person sees, and how they stop it.
+//! What a waiting person sees, or a script's log: on a terminal a bar, elsewhere a line every few seconds of work that takes longer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use fcdm_ir::Module;
 use fcdm_models::compile::Observer;
 use fcdm_passes::Pass;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::say::sayln;
+use crate::say::{self, sayln};
+use crate::signals::stopped;
 
-static STOP: AtomicBool = AtomicBool::new(false);
+/// Between two lines.
+const PAUSE: Duration = Duration::from_secs(5);
 
-/// From here on Ctrl-C asks for a stop at the next good place; a second one ends the process at once.
-pub fn stop_on_interrupt() {
-    let handler = || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(crate::failure::CANCELLED);
+/// Before the first line, of work that will take longer than a pause.
+const BEFORE: Duration = Duration::from_secs(1);
+
+/// How far some work is.
+pub struct Progress {
+    what: String,
+    total: u64,
+    unit: Unit,
+    shown: Shown,
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Steps,
+    Bytes,
+}
+
+enum Shown {
+    Nothing,
+    Bar(ProgressBar),
+    Lines { begun: Instant, told: Option<Instant> },
+}
+
+/// Of so many steps.
+pub fn steps(total: u64) -> Progress {
+    Progress::new(total, Unit::Steps)
+}
+
+/// Of so many bytes.
+pub fn bytes(total: u64) -> Progress {
+    Progress::new(total, Unit::Bytes)
+}
+
+impl Progress {
+    fn new(total: u64, unit: Unit) -> Progress {
+        let shown = if say::is_quiet() {
+            Shown::Nothing
+        } else if std::io::stderr().is_terminal() {
+            Shown::Bar(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(style(unit)))
+        } else {
+            Shown::Lines { begun: Instant::now(), told: None }
+        };
+        Progress { what: String::new(), total, unit, shown }
+    }
+
+    /// Called so.
+    pub fn with_message(mut self, what: impl Into<String>) -> Progress {
+        self.set_message(what);
+        self
+    }
+
+    /// From here on called so.
+    pub fn set_message(&mut self, what: impl Into<String>) {
+        self.what = what.into();
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_message(self.what.clone());
         }
-    };
-    // Fails only if a handler is set already, which is then this one.
-    let _ = ctrlc::set_handler(handler);
+    }
+
+    /// So much of it is done.
+    pub fn set_position(&mut self, done: u64) {
+        match &mut self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.set_position(done),
+            Shown::Lines { begun, told } => {
+                let now = Instant::now();
+                let elapsed = now - *begun;
+                let due = match *told {
+                    Some(last) => now - last >= PAUSE,
+                    None => elapsed >= BEFORE && elapsed + left(elapsed, done, self.total) >= PAUSE,
+                };
+                if due && done < self.total {
+                    *told = Some(now);
+                    say::progress(line(&self.what, self.unit, done, self.total, elapsed));
+                }
+            }
+        }
+    }
+
+    /// It is over.
+    pub fn finish_and_clear(&self) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
+    }
 }
 
-/// Whether a stop was asked for.
-pub fn stopped() -> bool {
-    STOP.load(Ordering::SeqCst)
+/// Time until all is done, if it goes on so.
+fn left(elapsed: Duration, done: u64, total: u64) -> Duration {
+    let seconds = elapsed.as_secs_f64() * total.saturating_sub(done) as f64 / done.max(1) as f64;
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-/// A bar on the terminal's error output; none with `--json` or where the output is no terminal.
-pub fn steps(total: u64, json: bool) -> ProgressBar {
+fn line(what: &str, unit: Unit, done: u64, total: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64().max(1e-9);
+    let left = left(elapsed, done, total).as_secs();
+    match unit {
+        Unit::Steps => format!("{what}: {done} of {total}, {:.1} ms each, {left} s left", 1e3 * seconds / done.max(1) as f64),
+        Unit::Bytes => format!("{what}: {} of {}, {}/s, {left} s left", size(done), size(total), size((done as f64 / seconds) as u64)),
+    }
+}
+
+fn style(unit: Unit) -> ProgressStyle {
     let per_step = |state: &ProgressState, w: &mut dyn std::fmt::Write| {
         let seconds = state.elapsed().as_secs_f64() / (state.pos().max(1) as f64);
         let _ = write!(w, "{:.1} ms/step", seconds * 1e3);
     };
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {per_step}, {eta} left")
-        .expect("the template is well-formed")
-        .with_key("per_step", per_step)
-        .progress_chars("=> ");
-    bar(total, json).with_style(style)
+    let template = match unit {
+        Unit::Steps => "{msg} [{bar:30}] {pos}/{len} {per_step}, {eta} left",
+        Unit::Bytes => "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+    };
+    let style = ProgressStyle::with_template(template).expect("the templates are well-formed");
+    style.with_key("per_step", per_step).progress_chars("=> ")
 }
 
-/// As [`steps`], for bytes.
-pub fn bytes(total: u64, json: bool) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-        .expect("the template is well-formed")
-        .progress_chars("=> ");
-    bar(total, json).with_style(style)
-}
-
-fn bar(total: u64, json: bool) -> ProgressBar {
-    let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    ProgressBar::with_draw_target(Some(total), target)
-}
-
-/// Shows how far a compilation is, and stops it on Ctrl-C.
+/// Shows how far a compilation is, and stops it when that was asked for.
 pub struct Watcher {
-    json: bool,
     print_ir: bool,
     phase: &'static str,
-    bar: ProgressBar,
+    progress: Option<Progress>,
 }
 
 impl Watcher {
     /// `print_ir`: also print the IR after every pass.
-    pub fn new(json: bool, print_ir: bool) -> Watcher {
-        Watcher { json, print_ir, phase: "", bar: ProgressBar::hidden() }
+    pub fn new(print_ir: bool) -> Watcher {
+        Watcher { print_ir, phase: "", progress: None }
+    }
+
+    fn clear(&self) {
+        self.progress.iter().for_each(Progress::finish_and_clear);
     }
 }
 
 impl Observer for Watcher {
     fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
         if phase != self.phase {
-            self.bar.finish_and_clear();
-            self.bar = bytes(total, self.json).with_message(phase);
+            self.clear();
+            self.progress = Some(bytes(total).with_message(phase));
             self.phase = phase;
         }
-        self.bar.set_position(done);
+        self.progress.iter_mut().for_each(|p| p.set_position(done));
         !stopped()
     }
 
@@ -88,14 +167,13 @@ impl Observer for Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.clear();
     }
 }
 
 /// Bytes for people: `12.3 MB`.
 pub fn size(bytes: u64) -> String {
-    let (unit, name) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(u, _)| bytes as f64 >= *u).unwrap_or((1.0, "B"));
-    if unit == 1.0 { format!("{bytes} B") } else { format!("{:.1} {name}", bytes as f64 / unit) }
+    fcdm_runtime::memory::size(bytes).to_string()
 }
 
 /// The inverse of [`size`], for options: `200MB`, `1.5 GB`, `64MiB`, or bytes.
@@ -114,4 +192,19 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: Option<f64> = text[..digits].parse().ok().filter(|n: &f64| n.is_finite());
     number.map(|n| (n * unit) as u64).ok_or_else(|| "expected a size such as 200MB, 1.5GB or 64MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_log() {
+        let of = |unit, done, total, seconds| line("packing", unit, done, total, Duration::from_secs(seconds));
+        assert_eq!(of(Unit::Steps, 50, 200, 5), "packing: 50 of 200, 100.0 ms each, 15 s left");
+        assert_eq!(of(Unit::Bytes, 10_000_000, 40_000_000, 5), "packing: 10.0 MB of 40.0 MB, 2.0 MB/s, 15 s left");
+        // Nothing is known yet, or everything is odd.
+        of(Unit::Steps, 0, u64::MAX, 0);
+        of(Unit::Bytes, u64::MAX, 0, u64::MAX / 2);
+    }
 }

@@ -7,12 +7,13 @@ use clap::Args;
 use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::engine::Cpu;
+use fcdm_runtime::memory::{Need, f32s};
 use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::onnx::{self, Backend};
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`; of an ONNX model, its own
 /// inputs and outputs.
@@ -58,6 +59,12 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let t = file.numbers("t", &[Extent::Is(rows)])?;
     let classes = model.num_classes + usize::from(model.null_class);
     let y = file.labels("y", &[Extent::Is(rows)], classes)?;
+    Need::of(format!("{rows} rows"))
+        .held("denoiser", network.held_bytes())
+        .with("images", f32s(&[rows, network.state_len()]))
+        .with("condition", network.condition_bytes(rows))
+        .with("outputs", f32s(&[3, rows, network.output_len()]))
+        .reserve()?;
     let condition = network.condition(&t, &y);
     let mut out = vec![0.0; rows * network.output_len()];
     network.denoise(&channels_last(&x, image), &condition, 0, &mut out);
@@ -67,7 +74,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let shape = [rows, image[0], image[1], image[2]];
     write_tensor(&a.outputs, "output", &shape, &channels_first(&out, image))?;
     if a.json {
-        sayln!("{:#}", json!({ "outputs": a.outputs.display().to_string(), "shape": shape }));
+        say::json(&json!({ "outputs": a.outputs.display().to_string(), "shape": shape }));
     } else {
         sayln!("wrote output {shape:?} to {}", a.outputs.display());
     }

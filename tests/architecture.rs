@@ -23,10 +23,9 @@ const RUNTIME_LINKS: &[(&str, &str)] = &[
     ("half", "the numbers of encodings: binary16 and bf16"),
     ("libm", "the same bits of exp, erf and their kin on every platform"),
     ("memmap2", "weights are used in place, from the file"),
-    ("rustix", "on Linux alone, where tempfile links it too: the thread that verifies takes a low priority"),
+    ("rustix", "on Linux alone: the thread that verifies takes a low priority, a file that is being written has no name"),
     ("serde", "plan and header are data with a declared form"),
     ("serde_json", "the header of a safetensors file is JSON"),
-    ("tempfile", "an artifact appears under its name complete or not at all"),
     ("thiserror", "errors of the loader are enums that name file, tensor, expected and found"),
     ("xxhash-rust", "checksums of tensors at the speed of memory"),
 ];

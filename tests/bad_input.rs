@@ -9,6 +9,8 @@ mod artifacts;
 mod assemble;
 #[path = "bad_input/checkpoints.rs"]
 mod checkpoints;
+#[path = "bad_input/forged.rs"]
+mod forged;
 #[path = "bad_input/ir.rs"]
 mod ir;
 #[path = "bad_input/options.rs"]

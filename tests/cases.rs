@@ -7,7 +7,11 @@
 mod autoencoders;
 #[path = "cases/datasets.rs"]
 mod datasets;
+#[path = "cases/hostile.rs"]
+mod hostile;
 mod process;
+#[path = "../fuzz/src/seal.rs"]
+mod seal;
 #[path = "cases/sizes.rs"]
 mod sizes;
 

@@ -6,6 +6,8 @@
 mod assemble;
 #[path = "command_line/autoencoders.rs"]
 mod autoencoders;
+#[path = "command_line/cache.rs"]
+mod cache;
 #[path = "command_line/compiling.rs"]
 mod compiling;
 #[path = "command_line/generating.rs"]
@@ -24,5 +26,7 @@ mod oracle;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/terminal.rs"]
+mod terminal;
 #[path = "command_line/weights.rs"]
 mod weights;

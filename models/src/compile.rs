@@ -13,9 +13,10 @@ use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, PassError, Report};
-use fcdm_runtime::artifact::{ArtifactContents, WriteError};
+use fcdm_runtime::artifact::{ArtifactContents, Output, WriteError};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::entry_name::DecoderKind;
+use fcdm_runtime::entry_points;
 use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
@@ -116,11 +117,32 @@ fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> R
     Ok(assembly)
 }
 
+/// Where an artifact goes.
+pub enum Destination<'a> {
+    /// A file, whole or not at all.
+    Path(&'a Path),
+    /// Something open that goes away by itself, by the name that it has in messages.
+    Open(&'a str, &'a mut dyn Output),
+}
+
 /// Compiles networks and writes the artifact, whole or not at all.
 ///
 /// # Errors
 /// See [`CompileError`].
 pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer: &mut dyn Observer) -> Result<Summary, CompileError> {
+    compile_to(networks, options, Destination::Path(path), observer)
+}
+
+/// As [`compile`], also into what has no path.
+///
+/// # Errors
+/// See [`CompileError`].
+pub fn compile_to(
+    networks: Networks<'_>,
+    options: &Options,
+    to: Destination<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Summary, CompileError> {
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m)).map_err(BuildError::from)?;
     let passes = compiled.report.take().unwrap_or_default();
@@ -128,21 +150,24 @@ pub fn compile(networks: Networks<'_>, options: &Options, path: &Path, observer:
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let tensors: BTreeMap<String, (Stored, &WeightUse)> =
         assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
-    let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.clone()));
+    let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.as_slice()));
     check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
+    let model = networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options));
+    let info = networks.autoencoder.map(|a| a.info());
+    let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
+    entry_points::check(&assembly.plan, model.as_ref(), info.as_ref(), weight_bytes).map_err(OptionError)?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let contents = ArtifactContents {
         plan: assembly.plan.clone(),
-        model: networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options)),
-        autoencoder: networks.autoencoder.map(|a| a.info()),
+        model,
+        autoencoder: info,
         ir: Some(assembly.ir.clone()),
         provenance: Some(provenance(networks, options, &surveys)),
         report: Some(report(networks, options, &passes)),
         license: options.license.clone(),
     };
-    let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
-    let checksum = write_tensors(path, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
+    let checksum = write_tensors(to, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
 }

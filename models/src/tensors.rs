@@ -7,6 +7,7 @@ use std::path::Path;
 use fcdm_compiler::checkpoint::{Checkpoint, CheckpointError, StateDict};
 use fcdm_runtime::artifact::write_f32;
 use fcdm_runtime::file::{FileError, replace_file};
+use fcdm_runtime::memory::{Need, NoMemory, bytes, f32s};
 use serde_json::json;
 use thiserror::Error;
 
@@ -39,6 +40,16 @@ pub enum TensorsError {
         expected: String,
         /// The first that does not.
         found: String,
+    },
+    /// More values than the machine has memory for.
+    #[error("{file}: tensor `{tensor}`: {source}")]
+    NoMemory {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: &'static str,
+        /// How much there is not.
+        source: NoMemory,
     },
 }
 
@@ -85,8 +96,9 @@ impl TensorFile {
     /// # Errors
     /// When it is missing, of another shape or not of floats.
     pub fn floats(&self, name: &'static str, expected: &[Extent]) -> Result<(Vec<usize>, Vec<f32>), TensorsError> {
-        let values = self.shape(name, expected).and_then(|shape| Ok((shape, self.0.read_f32(name)?)))?;
-        Ok(values)
+        let shape = self.shape(name, expected)?;
+        self.enough_memory(name, &shape)?;
+        Ok((shape, self.0.read_f32(name)?))
     }
 
     /// As [`TensorFile::floats`], also of integers, which become floats.
@@ -94,7 +106,8 @@ impl TensorFile {
     /// # Errors
     /// As [`TensorFile::floats`].
     pub fn numbers(&self, name: &'static str, expected: &[Extent]) -> Result<Vec<f32>, TensorsError> {
-        self.shape(name, expected)?;
+        let shape = self.shape(name, expected)?;
+        self.enough_memory(name, &shape)?;
         match self.0.read_integers(name) {
             Ok(values) => Ok(values.into_iter().map(|v| v as f32).collect()),
             Err(_) => Ok(self.0.read_f32(name)?),
@@ -118,7 +131,17 @@ impl TensorFile {
         self.numbers(name, expected)?.into_iter().map(label).collect()
     }
 
-    fn shape(&self, name: &'static str, expected: &[Extent]) -> Result<Vec<usize>, TensorsError> {
+    /// Asks for a tensor's values, as they are read and in another order. A file may have holes: it need not be as long as it says.
+    fn enough_memory(&self, name: &'static str, shape: &[usize]) -> Result<(), TensorsError> {
+        let need = Need::of("its values").with("as they are read", bytes(shape, 8)).with("in order", f32s(shape));
+        need.reserve().map_err(|source| TensorsError::NoMemory { file: self.0.file().to_owned(), tensor: name, source })
+    }
+
+    /// The extents of a tensor, which have to be as expected; none of its values is read.
+    ///
+    /// # Errors
+    /// As [`TensorFile::floats`].
+    pub fn shape(&self, name: &'static str, expected: &[Extent]) -> Result<Vec<usize>, TensorsError> {
         let Some(info) = self.0.tensor(name) else {
             self.0.read_f32(name)?;
             unreachable!("reading a missing tensor fails");

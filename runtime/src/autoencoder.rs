@@ -11,26 +11,16 @@
 use std::sync::Arc;
 
 use crate::artifact::Artifact;
-use crate::check::check_plan;
 use crate::engine::{Device, Engine};
-use crate::entry_name::{DecoderKind, EntryName};
+use crate::entry_name::DecoderKind;
+use crate::entry_points::{DecoderEntry, EntryPoints, Image, checked, image};
 use crate::executor::Input;
+use crate::memory::{Need, bytes, f32s};
 use crate::network::NetworkError;
-use crate::plan::{Element, Entry, Place, Plan};
+use crate::plan::{Entry, Place};
 
 /// Share of a tile by which it overlaps the next.
 const OVERLAP: usize = 4;
-
-/// Extents of an image `[1,H,W,C]`.
-type Image = [usize; 3];
-
-/// The image at a port.
-fn image(shape: &[usize]) -> Option<Image> {
-    match *shape {
-        [1, h, w, c] => Some([h, w, c]),
-        _ => None,
-    }
-}
 
 /// Bytes that decoding latents of height and width `size` by an entry point takes on a device: values, scratch, its
 /// weights, latents and picture, and for a tile its own latents and picture.
@@ -45,9 +35,9 @@ pub fn decoding_bytes(entry: &Entry, size: [usize; 2], device: &dyn Device) -> u
     weights.sort_unstable();
     weights.dedup();
     let weights: u64 = weights.iter().map(|&(_, bytes)| bytes as u64).sum();
-    let ports = entry.inputs.iter().chain(&entry.outputs).filter_map(|p| image(&p.shape));
-    let own: u64 = ports.map(|image| 4 * image.iter().map(|&d| d as u64).product::<u64>()).sum();
-    let whole = entry.inputs.first().and_then(|p| image(&p.shape)).map_or(0, |[h, w, _]| {
+    let ports = entry.inputs.iter().chain(&entry.outputs).filter_map(image);
+    let own = ports.fold(0u64, |sum, image| sum.saturating_add(f32s(&image)));
+    let whole = entry.inputs.first().and_then(image).map_or(0, |[h, w, _]| {
         // Latents and picture grow alike.
         let times = (size[0] as u64 * size[1] as u64).div_ceil((h as u64 * w as u64).max(1));
         if [h, w] == size { 0 } else { own.saturating_mul(times) }
@@ -90,38 +80,33 @@ impl Decoder {
         max_memory: Option<u64>,
     ) -> Result<Decoder, NetworkError> {
         let file = artifact.path().display().to_string();
-        let wrong = |message: String| NetworkError::Entries { file: file.clone(), message };
-        let found: Vec<&Entry> = artifact.plan().entries.iter().filter(|e| e.decoder_kind() == Some(kind)).collect();
-        let (Some(info), false) = (artifact.autoencoder(), found.is_empty()) else {
+        let mut found = EntryPoints::of(artifact)?.decoders;
+        found.retain(|decoder| decoder.kind == kind);
+        if found.is_empty() {
             let expected = match kind {
                 DecoderKind::Own => "a decoder",
                 DecoderKind::Preview => "a decoder for previews",
             };
             return Err(NetworkError::Lacks { file, expected });
-        };
-        let mut fitting = Vec::new();
-        for entry in found {
-            let (latent, picture) = ports(entry, info.latent_channels, info.factor).map_err(wrong)?;
-            if latent[..2] == size || latent[0] <= size[0] && latent[1] <= size[1] {
-                fitting.push((entry.clone(), latent, picture));
-            }
+        }
+        found.retain(|d| d.latent[..2] == size || d.latent[0] <= size[0] && d.latent[1] <= size[1]);
+        if found.is_empty() {
+            let message = format!("`{kind}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1]);
+            return Err(NetworkError::Entries { file, message });
         }
         // The whole before tiles, large tiles before small ones.
-        fitting.sort_by_key(|(_, latent, _)| std::cmp::Reverse(latent[0] * latent[1]));
-        if fitting.is_empty() {
-            return Err(wrong(format!("`{kind}`: expected latents of at least the smallest tile, found {}x{}", size[0], size[1])));
-        }
-        let plan = |entry: &Entry| Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
+        found.sort_by_key(|d| std::cmp::Reverse(d.latent[0] * d.latent[1]));
         let mut least = u64::MAX;
-        for (entry, latent, picture) in fitting {
+        for decoder in found {
+            let entry = &artifact.plan().entries[decoder.place];
             // Checked before its memory is asked about.
-            check_plan(&plan(&entry), &|name| artifact.tensor(name).map(|(dtype, shape, _)| (dtype, shape.to_vec())))
-                .map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
-            let bytes = decoding_bytes(&entry, size, device);
+            let plan = checked(artifact, vec![entry.clone()]).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+            let bytes = decoding_bytes(entry, size, device);
             least = least.min(bytes);
             if max_memory.is_none_or(|most| bytes <= most) {
-                let engine = device.load(plan(&entry), artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
-                return Ok(Decoder::tiled(engine, latent, picture, size, bytes));
+                NetworkError::reserve(&file, &need(&decoder, size, device.memory_of(entry)))?;
+                let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+                return Ok(Decoder::tiled(engine, decoder.latent, decoder.picture, size, bytes));
             }
         }
         let size = format!("{}x{}", size[0], size[1]);
@@ -157,6 +142,12 @@ impl Decoder {
     /// Bytes that decoding takes, as [`decoding_bytes`] counts them.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that are held from load on.
+    pub fn held_bytes(&self) -> u64 {
+        let (values, scratch) = self.engine.memory();
+        4 * (self.tile_latent.len() + self.tile_picture.len()) as u64 + values as u64 + scratch as u64
     }
 
     /// Decodes latents `[h,w,C]` into a picture `[H,W,P]` in [-1,1], nominally. Allocates nothing.
@@ -206,21 +197,15 @@ impl Decoder {
     }
 }
 
-/// Latents and picture of a decoder's entry point.
-fn ports(entry: &Entry, channels: usize, factor: usize) -> Result<(Image, Image), String> {
-    let name = &entry.name;
-    let one = |ports: &[crate::plan::Port], what: &str| match ports {
-        [port] if port.dtype == Element::F32 && image(&port.shape).is_some() => Ok(image(&port.shape).expect("just seen")),
-        _ => Err(format!("`{name}`: expected one {what} f32[1,H,W,C], found {ports:?}")),
-    };
-    let (latent, picture) = (one(&entry.inputs, "input")?, one(&entry.outputs, "output")?);
-    let expected = [Some(latent[0]), Some(latent[1])].map(|d| d.and_then(|d: usize| d.checked_mul(factor)));
-    if latent[2] != channels || expected != [Some(picture[0]), Some(picture[1])] {
-        return Err(format!(
-            "`{name}`: expected latents of {channels} channels and a picture {factor} times as large, found {latent:?} and {picture:?}"
-        ));
-    }
-    Ok((latent, picture))
+/// What decoding takes that is allocated: also what callers do, a picture's values and bytes.
+fn need(decoder: &DecoderEntry, [h, w]: [usize; 2], (values, scratch): (usize, usize)) -> Need {
+    let factor = decoder.picture[0] / decoder.latent[0];
+    let picture = [factor, factor, h, w, decoder.picture[2]];
+    let tile = if [h, w] == decoder.latent[..2] { 0 } else { f32s(&decoder.latent).saturating_add(f32s(&decoder.picture)) };
+    Need::of(format!("decoding latents of {h}x{w}"))
+        .with("decoder", (values as u64).saturating_add(scratch as u64))
+        .with("tile", tile)
+        .with("picture", bytes(&picture, 5))
 }
 
 /// Tiles of `tile` latents over `extent` of them, and the shares of their pixels, which fall linearly where tiles overlap.
@@ -259,28 +244,19 @@ impl Encoder {
     /// When there is none, or one that is not sound.
     pub fn new(artifact: &Arc<Artifact>, device: &dyn Device) -> Result<Encoder, NetworkError> {
         let file = artifact.path().display().to_string();
-        let found = artifact.plan().entry(EntryName::Encode);
-        let (Some(info), Some(entry)) = (artifact.autoencoder(), found) else {
+        let Some(encoder) = EntryPoints::of(artifact)?.encoder else {
             return Err(NetworkError::Lacks { file, expected: "an encoder (compile --encoder)" });
         };
-        let names: Vec<&str> = entry.outputs.iter().map(|p| p.name.as_str()).collect();
-        let images: Vec<Option<Image>> = entry.inputs.iter().chain(&entry.outputs).map(|p| image(&p.shape)).collect();
-        let sound = match images[..] {
-            [Some(picture), Some(latent)] | [Some(picture), Some(latent), Some(_)] => {
-                let scaled = [latent[0], latent[1]].map(|d| d.checked_mul(info.factor)) == [Some(picture[0]), Some(picture[1])];
-                let same = entry.outputs.iter().all(|p| image(&p.shape) == Some(latent) && p.dtype == Element::F32);
-                scaled && same && latent[2] == info.latent_channels && entry.inputs[0].dtype == Element::F32
-            }
-            _ => false,
-        };
-        if !(sound && entry.inputs.len() == 1 && matches!(names[..], ["mean"] | ["mean", "std"])) {
-            let message =
-                format!("`encode`: expected picture -> mean, or mean and std, of latents, found {:?} -> {:?}", entry.inputs, entry.outputs);
-            return Err(NetworkError::Entries { file, message });
-        }
-        let (picture, latent) = (images[0].expect("just seen"), images[1].expect("just seen"));
-        let has_deviation = names.len() == 2;
-        let plan = Plan { version: artifact.plan().version, entries: vec![entry.clone()] };
+        let entry = artifact.plan().entries[encoder.place].clone();
+        let plan = checked(artifact, vec![entry.clone()]).map_err(|source| NetworkError::Plan { file: file.clone(), source })?;
+        let (picture, latent, has_deviation) = (encoder.picture, encoder.latent, encoder.has_deviation);
+        let (values, scratch) = device.memory_of(&entry);
+        // Callers hold a picture's bytes twice, where one is mirrored, and mean and deviation of both in two orders.
+        let need = Need::of(format!("encoding pictures of {}x{}", picture[0], picture[1]))
+            .with("encoder", (values as u64).saturating_add(scratch as u64))
+            .with("picture", bytes(&picture, 6))
+            .with("latents", bytes(&latent, 4 * 8));
+        NetworkError::reserve(&file, &need)?;
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
         Ok(Encoder { engine, picture, latent, has_deviation })
     }

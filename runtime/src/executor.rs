@@ -4,6 +4,7 @@
 //! All that can go wrong goes wrong in [`Program::load`] and [`Executor::new`]. [`Executor::run`] allocates
 //! nothing; it panics only when the caller breaks its contract.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 #[cfg(feature = "bench")]
@@ -13,6 +14,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::check::{PlanError, check_plan};
 use crate::encoding::MAX_PARTS;
 use crate::kernels::{Args, Kind, MAX_INPUTS, MAX_OUTPUTS, Needs, Scratch, Split, Task, Worker, task, work};
+use crate::memory::{Need, NoMemory};
 use crate::plan::{ALIGN, Element, Entry, Form, Operand, Place, Plan, Port, Step};
 use crate::simd::{Isa, IsaError};
 use crate::threads::Pool;
@@ -77,11 +79,13 @@ impl Program {
     /// # Errors
     /// The first thing that is wrong, with entry and step.
     pub fn load(plan: Plan, weights: Arc<dyn WeightStore + Send + Sync>, isa: Isa) -> Result<Program, PlanError> {
-        check_plan(&plan, &|name| weights.tensor(name).map(|(dtype, shape, _)| (dtype, shape.to_vec())))?;
+        check_plan(&plan, &|name| weights.tensor(name).map(|(dtype, shape, _)| (dtype, shape)))?;
         let state = states(&plan);
+        let places: HashMap<&str, usize> = state.iter().enumerate().map(|(i, port)| (port.name.as_str(), i)).collect();
         let mut entries = Vec::new();
         for entry in &plan.entries {
-            let binder = Binder { weights: &*weights, entry, state: &state };
+            let state = entry.state.iter().map(|port| places[port.name.as_str()]).collect();
+            let binder = Binder { weights: &*weights, entry, state };
             entries.push(entry.steps.iter().map(|step| binder.step(step, isa)).collect::<Result<_, _>>()?);
         }
         let limits = plan.entries.iter().map(label_limits).collect();
@@ -126,20 +130,16 @@ impl Program {
 
 /// The states of all entries, each name once; the check has found that they agree.
 fn states(plan: &Plan) -> Vec<Port> {
-    let mut all: Vec<Port> = Vec::new();
-    for port in plan.entries.iter().flat_map(|e| &e.state) {
-        if !all.iter().any(|known| known.name == port.name) {
-            all.push(port.clone());
-        }
-    }
-    all
+    let mut names = HashSet::new();
+    plan.entries.iter().flat_map(|e| &e.state).filter(|port| names.insert(port.name.as_str())).cloned().collect()
 }
 
 /// Finds the places of an entry's operands.
 struct Binder<'a> {
     weights: &'a dyn WeightStore,
     entry: &'a Entry,
-    state: &'a [Port],
+    /// Of each of the entry's states, which of all of them it is.
+    state: Vec<usize>,
 }
 
 impl Binder<'_> {
@@ -168,10 +168,7 @@ impl Binder<'_> {
                 Place::Arena(offset) => Slot::Arena(*offset),
                 Place::Input(i) => Slot::Input(*i),
                 Place::Output(i) => Slot::Output(*i),
-                Place::State(i) => {
-                    let name = &self.entry.state[*i].name;
-                    Slot::State(self.state.iter().position(|port| port.name == *name).expect("every entry's states are there"))
-                }
+                Place::State(i) => Slot::State(self.state[*i]),
                 Place::Weight(name) => self.weight(name, operand.bytes())?,
             };
             return Ok(slots);
@@ -263,7 +260,10 @@ pub enum ExecutorError {
     /// `FCDM_ISA` asks for what is not there.
     #[error(transparent)]
     Isa(#[from] IsaError),
-    /// No memory for arena or scratch.
+    /// The machine has not the memory that arena, state and scratch take.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
+    /// It had it a moment ago.
     #[error(transparent)]
     Memory(#[from] ArenaError),
     /// The system starts no more threads.
@@ -295,7 +295,13 @@ impl Executor {
         let needs = program.needs(threads);
         let scratch = scratch_bytes(needs, threads).ok_or(ArenaError { bytes: usize::MAX })?;
         let arena = program.plan.entries.iter().map(|e| e.arena_bytes).max().unwrap_or(0);
-        let state = |port: &Port| Arena::new(port.shape.iter().product::<usize>() * port.dtype.bytes());
+        let state_bytes = |port: &Port| port.shape.iter().product::<usize>() * port.dtype.bytes();
+        Need::of("running the plan")
+            .with("values", arena as u64)
+            .with("state", program.state.iter().fold(0, |sum, port| sum.saturating_add(state_bytes(port) as u64)))
+            .with("scratch", (scratch.own as u64).saturating_add(scratch.shared as u64))
+            .reserve()?;
+        let state = |port: &Port| Arena::new(state_bytes(port));
         Ok(Executor {
             pool: Pool::new(threads)?,
             arena: Arena::new(arena)?,

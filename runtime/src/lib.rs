@@ -16,6 +16,7 @@ pub mod cost;
 pub mod encoding;
 pub mod engine;
 pub mod entry_name;
+pub mod entry_points;
 pub mod executor;
 #[cfg(feature = "write")]
 pub mod file;
@@ -23,6 +24,7 @@ pub mod generate;
 pub mod kernels;
 #[cfg(feature = "files")]
 pub mod mapped;
+pub mod memory;
 pub mod network;
 pub mod picture;
 pub mod plan;

@@ -32,7 +32,14 @@ impl MappedFile {
     /// # Errors
     /// Whatever opening or mapping it gives; a directory or a device is [`io::ErrorKind::InvalidInput`].
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let file = File::open(path)?;
+        MappedFile::of(File::open(path)?)
+    }
+
+    /// Maps the whole of an open file.
+    ///
+    /// # Errors
+    /// As [`MappedFile::open`].
+    pub fn of(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

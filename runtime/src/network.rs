@@ -2,7 +2,7 @@
 //! denoiser at whatever batch sizes the artifact has.
 //!
 //! Entry points are `condition(t, y) -> one row of modulation per (t, y)` and `denoise(x, modulation) -> output`;
-//! the outputs of the one are, by name, the inputs of the other.
+//! the outputs of the one are, by name, the inputs of the other ([`crate::entry_points`]).
 //!
 //! More than a quarter of an FCDM's weights are the condition's alone. It is evaluated once for a whole schedule; then
 //! their memory is handed back, and read again should it be evaluated again.
@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::artifact::{Artifact, ModelInfo, one_line};
+use crate::artifact::{Artifact, ModelInfo};
 use crate::check::PlanError;
 use crate::engine::{Device, Engine, LoadError};
-use crate::entry_name::EntryName;
+use crate::entry_points::{DenoiserEntries, EntryPoints, Section};
 use crate::executor::{ExecutorError, Input, WeightStore};
-use crate::plan::{Element, Entry, Place};
+use crate::memory::{Need, NoMemory, f32s};
+use crate::plan::{Element, Entry, Place, Plan};
 
 mod guided;
 
@@ -65,6 +66,14 @@ pub enum NetworkError {
     /// This machine.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The machine's memory.
+    #[error("{file}: {source}")]
+    NoMemory {
+        /// The file.
+        file: String,
+        /// For what there is none.
+        source: NoMemory,
+    },
 }
 
 impl NetworkError {
@@ -72,8 +81,14 @@ impl NetworkError {
     pub(crate) fn load(file: &str, error: LoadError) -> NetworkError {
         match error {
             LoadError::Plan(source) => NetworkError::Plan { file: file.to_owned(), source },
+            LoadError::Machine(ExecutorError::NoMemory(source)) => NetworkError::NoMemory { file: file.to_owned(), source },
             LoadError::Machine(error) => NetworkError::Executor(error),
         }
+    }
+
+    /// Asks for memory for something of the file.
+    pub(crate) fn reserve(file: &str, need: &Need) -> Result<(), NetworkError> {
+        need.reserve().map_err(|source| NetworkError::NoMemory { file: file.to_owned(), source })
     }
 }
 
@@ -81,13 +96,6 @@ impl WeightStore for Artifact {
     fn tensor(&self, name: &str) -> Option<(Element, &[usize], &[u8])> {
         Artifact::tensor(self, name)
     }
-}
-
-/// An entry point: its index in the plan and its batch size.
-#[derive(Clone, Copy, Debug)]
-struct Section {
-    entry: usize,
-    rows: usize,
 }
 
 /// A network ready to be evaluated.
@@ -154,24 +162,27 @@ impl Network {
     pub fn new(artifact: impl Into<Arc<Artifact>>, device: &dyn Device) -> Result<Network, NetworkError> {
         let artifact = artifact.into();
         let file = artifact.path().display().to_string();
-        let model = artifact.model().cloned();
-        let model = model.ok_or_else(|| NetworkError::Lacks { file: file.clone(), expected: "a denoiser" })?;
-        let mut plan = artifact.plan().clone();
-        plan.entries.retain(|e| e.is(EntryName::Condition) || e.is(EntryName::Denoise));
-        let layout =
-            entries(&plan.entries, &model).map_err(|message| NetworkError::Entries { file: file.clone(), message: one_line(&message) })?;
-        let condition_weights = weights_of(&plan.entries, layout.0.entry);
+        let points = EntryPoints::of(&artifact)?;
+        let (Some(model), Some(found)) = (artifact.model().cloned(), points.denoiser) else {
+            return Err(NetworkError::Lacks { file, expected: "a denoiser" });
+        };
+        let DenoiserEntries { places, condition, denoise, sources, widths } = found;
+        let entries: Vec<Entry> = places.iter().map(|&i| artifact.plan().entries[i].clone()).collect();
+        let condition_weights = weights_of(&entries, condition.entry);
+        let plan = Plan { version: artifact.plan().version, entries };
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.
-        if let Some(rows) = engine.label_limits(layout.0.entry)[1].filter(|&rows| rows < classes) {
+        if let Some(rows) = engine.label_limits(condition.entry)[1].filter(|&rows| rows < classes) {
             return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
         }
-        let (condition, denoise, sources, widths) = layout;
         let inputs = Vec::with_capacity(sources.len());
         let mut network =
             Network { engine, artifact, model, condition, condition_weights, denoise, sources, widths, inputs, padding: None };
-        network.padding = network.smallest().rows.gt(&1).then(|| Box::new(network.padding()));
+        if network.smallest().rows > 1 {
+            NetworkError::reserve(&file, &Need::of("filling up a batch").with("states, condition and outputs", network.padding_bytes()))?;
+            network.padding = Some(Box::new(network.padding()));
+        }
         Ok(network)
     }
 
@@ -185,6 +196,18 @@ impl Network {
         let zeros = |row: usize| vec![0.0; rows * row];
         let condition = Condition { rows, tables: self.widths.iter().map(|&w| zeros(w)).collect() };
         Padding { states: zeros(self.state_len()), condition, outputs: zeros(self.output_len()) }
+    }
+
+    fn padding_bytes(&self) -> u64 {
+        let row = self.widths.iter().fold((self.state_len() + self.output_len()) as u64, |sum, &w| sum.saturating_add(w as u64));
+        f32s(&[self.smallest().rows]).saturating_mul(row)
+    }
+
+    /// Bytes that are held from load on: what the engine holds, and the batch that few rows are filled up in.
+    pub fn held_bytes(&self) -> u64 {
+        let (values, scratch) = self.engine.memory();
+        let padding = if self.padding.is_some() { self.padding_bytes() } else { 0 };
+        padding.saturating_add(values as u64).saturating_add(scratch as u64)
     }
 
     /// The model's description.
@@ -322,59 +345,4 @@ fn weights_of(plan: &[Entry], entry: usize) -> Vec<String> {
     };
     let others: BTreeSet<String> = plan.iter().enumerate().filter(|(i, _)| *i != entry).flat_map(|(_, e)| used(e)).collect();
     used(&plan[entry]).difference(&others).cloned().collect()
-}
-
-/// Widest output of the condition, four times what the widest model of the format has: tables of all steps are made of it.
-const MAX_WIDTH: usize = 1 << 20;
-
-type Layout = (Section, Vec<Section>, Vec<Option<usize>>, Vec<usize>);
-
-/// Finds the entry points and holds them against each other and against the model's description.
-fn entries(plan: &[Entry], model: &ModelInfo) -> Result<Layout, String> {
-    let named = |name: EntryName| plan.iter().enumerate().filter(move |(_, e)| e.is(name));
-    let (entry, condition) = named(EntryName::Condition).next().ok_or("there is no entry point `condition`")?;
-    let rows = condition.rows;
-    let takes: Vec<_> = condition.inputs.iter().map(|p| (p.name.as_str(), p.dtype, p.shape.as_slice())).collect();
-    if takes != [("t", Element::F32, &[rows][..]), ("y", Element::I32, &[rows][..])] {
-        return Err(format!("`condition`: expected inputs t: f32[{rows}], y: i32[{rows}], found {takes:?}"));
-    }
-    let mut widths = Vec::new();
-    for p in &condition.outputs {
-        match p.shape[..] {
-            [n, w] if n == rows && w <= MAX_WIDTH => widths.push(w),
-            _ => {
-                return Err(format!(
-                    "`condition`: output `{}`: expected [{rows}, a width of at most {MAX_WIDTH}], found {:?}",
-                    p.name, p.shape
-                ));
-            }
-        }
-    }
-    let mut denoise: Vec<Section> = Vec::new();
-    let mut sources = None;
-    for (i, e) in named(EntryName::Denoise) {
-        let n = e.rows;
-        let image = [n, model.height, model.width, model.in_channels];
-        let output = [n, model.height, model.width, model.out_channels];
-        if e.outputs.len() != 1 || e.outputs[0].shape != output {
-            return Err(format!("`denoise` of {n} rows: expected one output of {output:?}"));
-        }
-        let mut found = Vec::new();
-        for p in &e.inputs {
-            let source = condition.outputs.iter().position(|o| o.name == p.name);
-            let expected = source.map_or(image.to_vec(), |s| vec![n, widths[s]]);
-            let known = source.is_some() || p.name == "x";
-            if !known || p.dtype != Element::F32 || p.shape != expected {
-                return Err(format!("`denoise` of {n} rows: input `{}`: expected f32{expected:?}, found {:?}", p.name, p.shape));
-            }
-            found.push(source);
-        }
-        if found.iter().filter(|s| s.is_none()).count() != 1 || *sources.get_or_insert_with(|| found.clone()) != found {
-            return Err(format!("`denoise` of {n} rows: its inputs are not those of the other batch sizes"));
-        }
-        denoise.push(Section { entry: i, rows: n });
-    }
-    denoise.sort_by_key(|s| std::cmp::Reverse(s.rows));
-    let sources = sources.ok_or("there is no entry point `denoise`")?;
-    Ok((Section { entry, rows }, denoise, sources, widths))
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::pictures::{self, shown, writable};
-use crate::say::sayln;
+use crate::say::{self, sayln};
 
 /// What to write.
 #[derive(Args)]
@@ -28,6 +28,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Whether all states are kept to be written, where pictures have that height, width and channels, or cannot be shown.
+    pub fn keeps_latents(&self, shape: Option<[usize; 3]>) -> bool {
+        self.save_latents.is_some() || shape.is_none()
+    }
+
     /// The folder of the pictures.
     pub fn folder(&self) -> &Path {
         &self.pictures.output
@@ -130,13 +135,14 @@ impl<'a> Output<'a> {
                 "pictures": pictures.collect::<Vec<_>>(),
                 "latents": self.latents_to.as_deref().map(shown),
                 "sampler": sampler,
-                "steps": steps,
+                "steps": how.steps(),
+                "spacing": how.spacing(),
                 "cfg_scale": how.guidance.scale,
                 "sampled": done,
                 "seconds": seconds,
                 "ms_per_step": per_step,
             });
-            sayln!("{summary:#}");
+            say::json(&summary);
             return Ok(());
         }
         match files.len() {

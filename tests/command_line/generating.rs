@@ -151,7 +151,7 @@ fn grids_archives_and_latents_hold_the_same_pictures() {
     let s = f.json("generate a.fcdm -c 0,1,2,3,4 --steps 2 -b 2 -o o --grid --npz p.npz --save-latents l.safetensors --sampler heun");
     assert_eq!(
         (&s["sampler"], &s["steps"], &s["latents"], &s["cfg_scale"]),
-        (&json!("heun"), &json!("2"), &json!("l.safetensors"), &json!(1.5))
+        (&json!("heun"), &json!(2), &json!("l.safetensors"), &json!(1.5))
     );
     let files: Vec<&str> = s["pictures"].as_array().unwrap().iter().map(|p| p["file"].as_str().unwrap()).collect();
     assert_eq!(s["pictures"][4], json!({ "file": "o/000004-class4-seed4.png", "label": 4, "seed": 4 }));

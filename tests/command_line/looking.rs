@@ -103,7 +103,7 @@ fn a_closed_pipe() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let out = f.command("inspect a.fcdm --plan").stdout(writer).output().unwrap();
-    assert_eq!((out.status.code(), String::from_utf8(out.stderr).unwrap()), (Some(1), String::new()));
+    assert_eq!((out.status.code(), String::from_utf8(out.stderr).unwrap()), (Some(141), String::new()));
 }
 
 /// A standard output that takes nothing is an error as any other.

@@ -92,6 +92,16 @@ impl Folder {
         command
     }
 
+    /// As [`Folder::command`], within a limit as the shell's `ulimit` takes it.
+    #[cfg(unix)]
+    pub fn limited(&self, line: &str, limit: &str) -> Command {
+        let inner = self.command(line);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]).arg(inner.get_program()).args(inner.get_args());
+        command.current_dir(self.0.path()).stdin(Stdio::null()).env("XDG_CACHE_HOME", &*CACHE);
+        command
+    }
+
     pub fn run(&self, line: &str) -> Ran {
         finish(line, self.command(line))
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use fcdm_compiler::assemble::Assembly;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
-use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write};
+use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write, write_to};
 
-use super::{CompileError, Observer};
+use super::{CompileError, Destination, Observer};
 use crate::import::Sources;
 
 /// Why a tensor was not made and written.
@@ -25,7 +25,7 @@ impl From<WeightError> for Unmade {
 
 /// Writes the file: tensors are made one at a time and in pieces, as they are written. Returns its checksum.
 pub(super) fn write_tensors<'a>(
-    path: &Path,
+    to: Destination<'_>,
     contents: &ArtifactContents,
     assembly: &Assembly,
     tensors: impl Iterator<Item = (Stored, &'a WeightUse)>,
@@ -50,7 +50,10 @@ pub(super) fn write_tensors<'a>(
     });
     let go_on = std::cell::Cell::new(true);
     let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
-    let written = write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress);
+    let written = match to {
+        Destination::Path(path) => write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress),
+        Destination::Open(name, output) => write_to(Path::new(name), output, contents, tensors.collect(), &|| !go_on.get(), &mut progress),
+    };
     match (written, failed.take()) {
         (_, Some(e)) => Err(BuildError::from(e).into()),
         (Err(WriteError::Cancelled { .. }), None) => Err(CompileError::Cancelled),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fcdm_runtime::file::{FileError, replace_file};
+use fcdm_runtime::memory::{Need, NoMemory, bytes};
 use thiserror::Error;
 
 use super::{GAP, Picture, Text, columns_of, grid, read_png, write_npz, write_png};
@@ -22,6 +23,9 @@ pub enum PicturesError {
         /// Why.
         source: io::Error,
     },
+    /// All pictures together take more memory than there is.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
 }
 
 /// Writes pictures as they are finished.
@@ -95,9 +99,11 @@ impl Pictures {
     /// When a picture cannot be read back, or a file cannot be written.
     pub fn finish(&mut self, shape: [usize; 3]) -> Result<(), PicturesError> {
         self.files.sort();
-        if let Some(columns) = self.grid {
+        if self.grid.is_some() {
+            let count = self.files.len();
+            Need::of("a contact sheet").with("pictures and sheet", sheet_bytes(self.grid, count, shape)).reserve()?;
             let all = self.files().map(read).collect::<Result<Vec<_>, _>>()?;
-            let columns = if columns == 0 { columns_of(all.len()) } else { columns };
+            let columns = columns(self.grid, count);
             write_png(&self.path("grid"), &grid(&all, columns, GAP), &[("Software", "fcdm")])?;
         }
         if let Some(path) = &self.npz {
@@ -106,6 +112,22 @@ impl Pictures {
         }
         Ok(())
     }
+}
+
+/// Bytes that [`Pictures::finish`] takes for a contact sheet of so many pictures of height, width and channels `shape`, and what is on
+/// it; `grid` as in [`Pictures::new`].
+pub fn sheet_bytes(grid: Option<usize>, count: usize, [h, w, c]: [usize; 3]) -> u64 {
+    if grid.is_none() {
+        return 0;
+    }
+    // The last row need not be full.
+    let cells = columns(grid, count).saturating_add(count);
+    bytes(&[cells, h.saturating_add(2 * GAP), w.saturating_add(2 * GAP), c], 1).saturating_add(bytes(&[count, h, w, c], 1))
+}
+
+/// Columns of a contact sheet of so many.
+fn columns(grid: Option<usize>, count: usize) -> usize {
+    grid.filter(|&columns| columns > 0).unwrap_or_else(|| columns_of(count)).min(count.max(1))
 }
 
 fn read(path: &Path) -> Result<Picture, PicturesError> {

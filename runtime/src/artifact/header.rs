@@ -132,7 +132,7 @@ impl RawEntry {
 }
 
 /// A shape in a message, cut when it is absurd.
-pub(super) struct Extents<'a>(pub &'a [usize]);
+pub(crate) struct Extents<'a>(pub &'a [usize]);
 
 impl fmt::Display for Extents<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,12 +37,15 @@ pub use background::Verification;
 pub use error::WriteError;
 pub(crate) use error::one_line;
 pub use error::{ArtifactError, Fault};
+pub(crate) use header::Extents;
 pub use header::HEADER_LIMIT;
-pub use model::{AutoencoderInfo, ModelInfo, Prediction, Sampling};
+#[cfg(feature = "bench")]
+pub(crate) use model::few;
+pub use model::{AutoencoderInfo, MAX_SIDE, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use source::Bytes;
 #[cfg(feature = "write")]
-pub use writer::{ArtifactContents, TensorSource, write, write_f32};
+pub use writer::{ArtifactContents, Output, TensorSource, write, write_f32, write_to};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
 pub const VERSION: &str = "2";

@@ -121,7 +121,7 @@ impl ModelInfo {
             Err(_) if self.class_names.is_empty() => {
                 Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", self.num_classes - 1))
             }
-            Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", self.class_names.join(", "))),
+            Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", few(&self.class_names))),
         }
     }
 
@@ -142,6 +142,18 @@ impl ModelInfo {
         model.validate()?;
         Ok(model)
     }
+}
+
+/// Longest side of a picture that is made of a denoiser's latents. What decodes tiles may be small, so that it does not say how large
+/// a picture is sane.
+pub const MAX_SIDE: usize = 1 << 14;
+
+/// Names for a message, which a person reads: the first of them.
+pub(crate) fn few(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| one_line(name)).collect();
+    let more = names.len().saturating_sub(MOST);
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
 /// What an artifact says of its autoencoder. Everything else is in the ports of its entry points.
@@ -169,10 +181,17 @@ impl AutoencoderInfo {
         if !(1..=256).contains(&self.factor) {
             return Err(Fault::field(field("factor"), "1 to 256", self.factor));
         }
-        match model.map(|m| m.in_channels).filter(|&n| n != self.latent_channels) {
-            Some(n) => Err(Fault::field(field("latent_channels"), format!("{n}, as the denoiser has"), self.latent_channels)),
-            None => Ok(()),
+        let Some(model) = model else { return Ok(()) };
+        if self.latent_channels != model.in_channels {
+            let expected = format!("{}, as the denoiser has", model.in_channels);
+            return Err(Fault::field(field("latent_channels"), expected, self.latent_channels));
         }
+        let pixels = model.height.max(model.width).saturating_mul(self.factor);
+        if pixels > MAX_SIDE {
+            let expected = format!("pictures of at most {MAX_SIDE} pixels aside");
+            return Err(Fault::field(field("factor"), expected, format!("{}, which makes {pixels}", self.factor)));
+        }
+        Ok(())
     }
 
     /// Reads the value of `fcdm.autoencoder`.

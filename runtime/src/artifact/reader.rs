@@ -55,6 +55,16 @@ impl Artifact {
         Self::parse(path, Source::File(map)).map_err(|fault| fault.at(path))
     }
 
+    /// As [`Self::open_unverified`], of a file that is open already and perhaps has no name. `name` stands for a path in messages.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "files")]
+    pub fn of_file(name: &Path, file: std::fs::File) -> Result<Self, ArtifactError> {
+        let map = MappedFile::of(file).map_err(|e| Fault::Read(e).at(name))?;
+        Self::parse(name, Source::File(map)).map_err(|fault| fault.at(name))
+    }
+
     /// Verifies an artifact that is in memory, every byte of it. `name` stands for a path in messages.
     ///
     /// # Errors
@@ -130,6 +140,11 @@ impl Artifact {
     /// All tensors in order of names, as [`Self::tensor`] gives them.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, Element, &[usize], &[u8])> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, entry.shape.as_slice(), self.bytes(entry)))
+    }
+
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        (self.file_bytes() - self.data_start) as u64
     }
 
     /// Gives the memory of tensors that are not needed for now back to the system, which reads them again from the file when they

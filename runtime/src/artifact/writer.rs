@@ -4,8 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -97,6 +96,11 @@ pub fn write_f32(w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
     Ok(())
 }
 
+/// What an artifact can be written into: an open file, or memory.
+pub trait Output: Write + Seek {}
+
+impl<T: Write + Seek> Output for T {}
+
 /// Writes an artifact to `path`, whole or not at all, and returns its `fcdm.checksum`. `cancelled` is asked before
 /// every tensor; `progress` hears, after every tensor, how many bytes of tensors are written and how many there are.
 ///
@@ -105,6 +109,26 @@ pub fn write_f32(w: &mut dyn Write, values: &[f32]) -> io::Result<()> {
 /// before is then still there.
 pub fn write(
     path: &Path,
+    contents: &ArtifactContents,
+    tensors: Vec<TensorSource>,
+    cancelled: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<String, WriteError> {
+    let mut checksum = None;
+    replace_file(path, |file| {
+        checksum = Some(write_to(path, file, contents, tensors, cancelled, progress)?);
+        Ok::<(), WriteError>(())
+    })?;
+    Ok(checksum.expect("the file was written"))
+}
+
+/// As [`write`], into something that is open and empty and goes away by itself if this fails; `path` stands for it in messages.
+///
+/// # Errors
+/// As there.
+pub fn write_to(
+    path: &Path,
+    file: &mut dyn Output,
     contents: &ArtifactContents,
     tensors: Vec<TensorSource>,
     cancelled: &dyn Fn() -> bool,
@@ -120,26 +144,23 @@ pub fn write(
     let placeholder = header::print(&metadata, &table).ok_or_else(too_long)?;
     let total = table.values().map(|t| (t.end - t.begin) as u64).sum();
 
-    replace_file(path, |file| {
-        file.write_all(&placeholder).map_err(FileError::writing(path))?;
-        let mut done = 0;
-        for ((name, entry), produce) in table.iter().zip(producers) {
-            if cancelled() {
-                return Err(WriteError::Cancelled { path: path.to_path_buf() });
-            }
-            let sum = write_tensor(path, file, name, (entry.end - entry.begin) as u64, produce)?;
-            sums.insert(name, checksum::hex(sum));
-            done += (entry.end - entry.begin) as u64;
-            progress(done, total);
+    file.write_all(&placeholder).map_err(FileError::writing(path))?;
+    let mut done = 0;
+    for ((name, entry), produce) in table.iter().zip(producers) {
+        if cancelled() {
+            return Err(WriteError::Cancelled { path: path.to_path_buf() });
         }
-        metadata.insert(keys::CHECKSUMS.into(), json(&sums));
-        metadata.insert(keys::CHECKSUM.into(), checksum::hex(checksum::of_header(&metadata, &table)));
-        let final_header = header::print(&metadata, &table).ok_or_else(too_long)?;
-        assert_eq!(final_header.len(), placeholder.len(), "checksums have a fixed width");
-        file.seek(SeekFrom::Start(0)).map_err(FileError::writing(path))?;
-        file.write_all(&final_header).map_err(FileError::writing(path))?;
-        Ok(())
-    })?;
+        let sum = write_tensor(path, file, name, (entry.end - entry.begin) as u64, produce)?;
+        sums.insert(name, checksum::hex(sum));
+        done += (entry.end - entry.begin) as u64;
+        progress(done, total);
+    }
+    metadata.insert(keys::CHECKSUMS.into(), json(&sums));
+    metadata.insert(keys::CHECKSUM.into(), checksum::hex(checksum::of_header(&metadata, &table)));
+    let final_header = header::print(&metadata, &table).ok_or_else(too_long)?;
+    assert_eq!(final_header.len(), placeholder.len(), "checksums have a fixed width");
+    file.seek(SeekFrom::Start(0)).map_err(FileError::writing(path))?;
+    file.write_all(&final_header).map_err(FileError::writing(path))?;
     Ok(metadata.remove(keys::CHECKSUM).expect("it was put in above"))
 }
 
@@ -196,7 +217,7 @@ fn lay_out(mut tensors: Vec<TensorSource<'_>>) -> Result<(Table, Vec<Produce<'_>
 }
 
 /// Writes one tensor and returns its hash.
-fn write_tensor(path: &Path, file: &mut BufWriter<File>, name: &str, expected: u64, produce: Produce) -> Result<u64, WriteError> {
+fn write_tensor(path: &Path, file: &mut dyn Output, name: &str, expected: u64, produce: Produce) -> Result<u64, WriteError> {
     let mut counted = Counted { file, hash: Xxh3::new(), written: 0 };
     produce(&mut counted).map_err(FileError::writing(path))?;
     if counted.written != expected {
@@ -208,7 +229,7 @@ fn write_tensor(path: &Path, file: &mut BufWriter<File>, name: &str, expected: u
 
 /// Hashes and counts what passes.
 struct Counted<'a> {
-    file: &'a mut BufWriter<File>,
+    file: &'a mut dyn Output,
     hash: Xxh3,
     written: u64,
 }

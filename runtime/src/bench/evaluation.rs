@@ -1,5 +1,6 @@
 //! An entry point with inputs and outputs of its own, to be run as often as one likes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::executor::{Executor, Input, Program};
@@ -30,8 +31,10 @@ impl Evaluation {
     pub fn new(program: &Program, entry: usize, given: Option<(&Evaluation, &[Port])>) -> Evaluation {
         let e = &program.entries()[entry];
         let limits = program.label_limits(entry);
+        let named = given.into_iter().flat_map(|(from, ports)| ports.iter().map(|p| p.name.as_str()).zip(&from.outputs).rev());
+        let named: HashMap<&str, &Vec<f32>> = named.collect();
         let make = |(i, (port, limit)): (usize, (&Port, &Option<usize>))| {
-            let taken = given.and_then(|(from, ports)| Some(&from.outputs[ports.iter().position(|p| p.name == port.name)?]));
+            let taken = named.get(port.name.as_str());
             let count = port.shape.iter().product();
             let stream = Stream { purpose: Purpose::InitialState, item: i as u32, step: 0 };
             match port.dtype {

@@ -28,12 +28,15 @@ pub use profile::{KernelProfile, Rate, StepProfile, kernel_name};
 pub use timing::{Repeat, Times};
 
 use crate::arena::ArenaError;
-use crate::artifact::{Artifact, ArtifactError};
+use crate::artifact::{Artifact, ArtifactError, few, one_line};
 use crate::cost::Cost;
 use crate::engine::Cpu;
 use crate::entry_name::{DecoderKind, EntryName};
+use crate::entry_points::EntryPoints;
 use crate::executor::{Executor, ExecutorError, Program};
+use crate::memory::{Need, f32s};
 use crate::network::{Network, NetworkError};
+use crate::plan::Entry;
 use crate::simd::Isa;
 use crate::threads::Pool;
 use others::Others;
@@ -57,7 +60,7 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum BenchError {
     /// The artifact has no entry point of that name.
-    #[error("entry: expected one of {}, found `{found}`", expected.join(", "))]
+    #[error("entry: expected one of {}, found `{found}`", few(expected))]
     Entry {
         /// Those it has.
         expected: Vec<String>,
@@ -205,6 +208,7 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     let mut held = load(artifact, &name, options)?;
     let program = Arc::clone(held.executor().program());
     let index = find(&program, &name, options.batch)?;
+    enough_memory(&program, index, held.executor(), options)?;
     let loaded_s = start.elapsed().as_secs_f64();
 
     let repeat = options.repeat;
@@ -264,11 +268,31 @@ pub fn bench(path: &Path, options: &Options) -> Result<Report, BenchError> {
     })
 }
 
+/// Asks for the ports of what is measured, and for whatever other instruction sets take beside it.
+fn enough_memory(program: &Program, index: usize, executor: &Executor, options: &Options) -> Result<(), BenchError> {
+    let ports = |entry: &Entry| {
+        let ports = entry.inputs.iter().chain(&entry.outputs);
+        ports.fold(0u64, |sum, port| sum.saturating_add(f32s(&port.shape)))
+    };
+    let measured = &program.entries()[index];
+    let condition = program.entries().iter().find(|e| e.is(EntryName::Condition) && measured.is(EntryName::Denoise));
+    let (values, scratch) = executor.memory();
+    let each = ports(measured).saturating_add(values as u64).saturating_add(scratch as u64);
+    let sets = if options.compare_isa { Isa::NAMES.len() as u64 } else { 0 };
+    let need = Need::of(format!("measuring `{}`", one_line(&measured.name)))
+        .held("values and scratch", (values as u64).saturating_add(scratch as u64))
+        .with("inputs and outputs", ports(measured))
+        .with("condition", condition.map_or(0, ports))
+        .with("instruction sets", each.saturating_mul(sets));
+    Ok(need.reserve().map_err(ExecutorError::from)?)
+}
+
 /// Makes what its users would have: a network for the denoiser, the entry point alone for any other.
 fn load(artifact: Artifact, name: &str, options: &Options) -> Result<Held, BenchError> {
     if name.parse() == Ok(EntryName::Denoise) {
         return Ok(Held::Network(Box::new(Network::new(artifact, &Cpu::new(options.threads)?)?)));
     }
+    EntryPoints::of(&artifact)?;
     let mut plan = artifact.plan().clone();
     let mut expected: Vec<String> = plan.entries.iter().map(|e| e.name.clone()).collect();
     plan.entries.retain(|e| e.name == name);

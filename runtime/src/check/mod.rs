@@ -3,12 +3,17 @@
 //! arithmetic is checked.
 //!
 //! Not checked: that a step reads only what an earlier one has written. It would read zeros or old values.
+//!
+//! It takes time in proportion to the plan's text: what is said of one entry is not held against all others, and no message is made
+//! before it is needed.
 
 pub(crate) mod rule;
 #[cfg(test)]
 mod tests;
 
-use crate::artifact::one_line;
+use std::collections::{HashMap, HashSet};
+
+use crate::artifact::{Extents, one_line};
 use crate::kernels::{Kind, MAX_INPUTS, MAX_OUTPUTS};
 use crate::plan::{ALIGN, Element, Entry, Form, Operand, Place, Plan, Port, Step, VERSION};
 
@@ -42,7 +47,7 @@ pub(crate) struct Fault {
 }
 
 /// Tells element type and extents of a tensor, if there is one of that name.
-pub type Weights<'a> = dyn Fn(&str) -> Option<(Element, Vec<usize>)> + 'a;
+pub type Weights<'a> = dyn Fn(&str) -> Option<(Element, &'a [usize])> + 'a;
 
 /// Fails unless `ok`, with what was expected and what was found.
 fn ensure(ok: bool, expected: impl Into<String>, found: impl std::fmt::Debug) -> Result<(), Fault> {
@@ -70,15 +75,16 @@ pub fn check_plan(plan: &Plan, weights: &Weights<'_>) -> Result<(), PlanError> {
         found: if rule.is_empty() { one_line(&found) } else { format!("{} ({rule})", one_line(&found)) },
     };
     ensure(plan.version == VERSION, format!("version {VERSION}"), plan.version).map_err(|f| error("", None, f))?;
-    for (i, entry) in plan.entries.iter().enumerate() {
-        let again = plan.entries[..i].iter().any(|e| e.name == entry.name && e.rows == entry.rows);
-        ensure(!again, "an entry for every name and rows once", entry.rows).map_err(|f| error(&entry.name, None, f))?;
-        for other in plan.entries[..i].iter().flat_map(|e| &e.state) {
-            let same = |port: &Port| port.name != other.name || port.shape == other.shape;
-            ensure(entry.state.iter().all(same), format!("state `{}` of one shape", other.name), &other.shape)
-                .map_err(|f| error(&entry.name, None, f))?;
-        }
+    let (mut names, mut states) = (HashSet::new(), HashMap::new());
+    for entry in &plan.entries {
+        let first = names.insert((entry.name.as_str(), entry.rows));
+        ensure(first, "an entry for every name and rows once", entry.rows).map_err(|f| error(&entry.name, None, f))?;
         check_entry(entry).map_err(|f| error(&entry.name, None, f))?;
+        for port in &entry.state {
+            let known = *states.entry(port.name.as_str()).or_insert(&port.shape);
+            let other = || Fault { rule: "", expected: format!("state `{}` of one shape", port.name), found: format!("{known:?}") };
+            (*known == port.shape).then_some(()).ok_or_else(other).map_err(|f| error(&entry.name, None, f))?;
+        }
         for step in &entry.steps {
             check_step(entry, step, weights).map_err(|f| error(&entry.name, Some(step), f))?;
         }
@@ -97,7 +103,10 @@ fn check_entry(entry: &Entry) -> Result<(), Fault> {
     for port in entry.outputs.iter().chain(&entry.state) {
         ensure(port.dtype == Element::F32, format!("f32 for `{}`", port.name), port.dtype)?;
     }
-    Ok(())
+    // One memory, to which two would write at once.
+    let mut names = HashSet::new();
+    let twice = entry.state.iter().find(|port| !names.insert(port.name.as_str()));
+    ensure(twice.is_none(), "every state of an entry once", twice.map(|port| &port.name))
 }
 
 fn check_step(entry: &Entry, step: &Step, weights: &Weights<'_>) -> Result<(), Fault> {
@@ -165,8 +174,16 @@ fn check_place(entry: &Entry, operand: &Operand, weights: &Weights<'_>) -> Resul
     let of_port = |ports: &[Port], i: usize| {
         let expected = || Fault { rule: "", expected: format!("a port below {}", ports.len()), found: format!("{:?}", operand.at) };
         let port = ports.get(i).ok_or_else(expected)?;
-        ensure(Form::Dense(port.dtype) == operand.form, format!("{:?} as port `{}` has", port.dtype, port.name), operand.form)?;
-        ensure(count(&port.shape) == Some(n), format!("as many elements as port `{}` has, {:?}", port.name, port.shape), &operand.shape)
+        let (dtype, name) = (port.dtype, &port.name);
+        // A name is as long as a file likes, and many steps refer to it.
+        let other = |expected: String, found: String| Err(Fault { rule: "", expected, found });
+        if Form::Dense(dtype) != operand.form {
+            return other(format!("{dtype:?} as port `{name}` has"), format!("{:?}", operand.form));
+        }
+        if count(&port.shape) != Some(n) {
+            return other(format!("as many elements as port `{name}` has, {:?}", port.shape), format!("{:?}", operand.shape));
+        }
+        Ok(())
     };
     match &operand.at {
         Place::Arena(offset) => {
@@ -190,7 +207,9 @@ fn check_tensor(name: &str, element: Element, n: usize, shape: &[usize], weights
     let missing = || Fault { rule: "", expected: "a tensor of the artifact".into(), found: format!("`{name}`") };
     let (stored, extents) = weights(name).ok_or_else(missing)?;
     ensure(stored == element, format!("{stored:?} as tensor `{name}` has"), element)?;
-    ensure(count(&extents).is_some_and(|c| n <= c), format!("at most the elements of tensor `{name}`, {extents:?}"), shape)
+    // Extents may be as many as a file likes too.
+    let most = || format!("at most the elements of tensor `{name}`, {}", Extents(extents));
+    if count(extents).is_some_and(|c| n <= c) { Ok(()) } else { ensure(false, most(), shape) }
 }
 
 /// True if the two share memory. Their counts were checked.

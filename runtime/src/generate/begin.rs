@@ -190,6 +190,11 @@ impl Noise {
         Noise { start, steps, pictures }
     }
 
+    /// For how many steps it is given.
+    pub(super) fn steps_given(&self) -> usize {
+        self.steps.as_ref().map_or(0, |(_, steps)| *steps)
+    }
+
     /// The steps' noise of a batch.
     fn steps(&self, batch: &[Job]) -> Option<Vec<f32>> {
         let (values, steps) = self.steps.as_ref()?;

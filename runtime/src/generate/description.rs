@@ -6,6 +6,9 @@ use crate::artifact::ModelInfo;
 use crate::sampler::{Guidance, GuidedChannels, Method, Solver};
 use crate::schedule::Spacing;
 
+/// Characters of a class's name that a file's has. Two of four bytes each leave room for the rest.
+const LONGEST: usize = 24;
+
 /// What all pictures of an order have in common.
 pub struct Description<'a> {
     /// The sampler.
@@ -25,6 +28,31 @@ pub struct Description<'a> {
 }
 
 impl Description<'_> {
+    /// Number of the sampler's steps that are asked for.
+    pub fn steps(&self) -> usize {
+        match self.method {
+            Method::Ddim { spacing, .. } | Method::Ddpm { spacing } | Method::DpmSolver { spacing } | Method::UniPc { spacing } => {
+                let (Spacing::Even(n) | Spacing::Strided(n) | Spacing::LogSnr(n)) = spacing;
+                n
+            }
+            Method::Ode { steps, .. } | Method::Sde { steps, .. } => steps,
+        }
+    }
+
+    /// How a diffusion sampler's steps are spaced, by the name that goes before their number.
+    pub fn spacing(&self) -> Option<&'static str> {
+        match self.method {
+            Method::Ddim { spacing, .. } | Method::Ddpm { spacing } | Method::DpmSolver { spacing } | Method::UniPc { spacing } => {
+                Some(match spacing {
+                    Spacing::Even(_) => "even",
+                    Spacing::Strided(_) => "ddim",
+                    Spacing::LogSnr(_) => "logsnr",
+                })
+            }
+            Method::Ode { .. } | Method::Sde { .. } => None,
+        }
+    }
+
     /// The sampler's name and steps, as [`super::Choice`] takes them.
     pub fn sampler(&self) -> (String, String) {
         let few = |spacing: Spacing| match spacing {
@@ -71,11 +99,11 @@ impl Description<'_> {
         text
     }
 
-    /// Number and name of a picture, for a file.
+    /// Number and name of a picture, for a file, whose name may not be as long as a class's.
     pub fn name(&self, job: &Job) -> String {
         let name = |label: i32, seed: u64| {
             let class: String =
-                self.model.class_name(label).chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+                self.model.class_name(label).chars().take(LONGEST).map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
             if self.given_noise { class } else { format!("{class}-seed{seed}") }
         };
         let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| format!("-to-{}-{weight:.3}", name(label, seed)));

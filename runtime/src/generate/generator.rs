@@ -14,9 +14,10 @@ use crate::artifact::{Artifact, ArtifactError, ModelInfo};
 use crate::autoencoder::Decoder;
 use crate::engine::{Cpu, Device};
 use crate::entry_name::DecoderKind;
+use crate::memory::{Need, NoMemory, bytes, f32s};
 use crate::network::{Class, Guided, Network, NetworkError};
 use crate::picture::Picture;
-use crate::sampler::{Guidance, Method, Sampler};
+use crate::sampler::{Guidance, Layout, Method, Sampler};
 use crate::threads;
 
 /// What a generator may take.
@@ -72,6 +73,9 @@ pub enum GenerateError {
     /// The weights are damaged.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The machine has not the memory that it takes.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
 }
 
 /// A step of a batch that is done.
@@ -211,24 +215,36 @@ impl Generator {
         Ok(self.sampler(method)?.noise_steps())
     }
 
-    /// The sampler, of one state.
+    /// The sampler of a single position of one state: its times are those of all, and its buffers grow with the positions alone.
     fn sampler(&self, method: Method) -> Result<Sampler, String> {
-        Sampler::new(method, layout(&self.network, 1)).map_err(|e| e.to_string())
+        Sampler::new(method, Layout { positions: 1, ..layout(&self.network, 1) }).map_err(|e| e.to_string())
     }
 
-    /// Bytes that making pictures takes besides what the generator holds already: states, the sampler's buffers, guidance, what is
-    /// begun from, and the condition of all steps.
+    /// What making pictures takes: what the generator holds already, states, the sampler's buffers, guidance, what is begun from, the
+    /// condition of all steps, and the pictures of a batch.
     ///
     /// # Errors
     /// One line, when the method does not go with the model.
-    pub fn memory(&self, order: &Order, pictures: usize) -> Result<u64, String> {
+    pub fn need(&self, order: &Order, pictures: usize) -> Result<Need, String> {
         let sampler = self.sampler(order.method)?;
         let batch = order.batch.clamp(1, pictures.max(1));
+        let state = f32s(&[batch, self.network.state_len()]);
         // Where clean states are given they are copied, and so is the noise that the run begins with.
-        let states = if order.init.is_some() { 3 } else { 1 };
-        let each = (states * 4 * self.network.state_len() + sampler.bytes()) as u64;
-        let guided = Guided::bytes(&self.network, batch, sampler.evaluations().len());
-        Ok(each.saturating_mul(batch as u64).saturating_add(guided))
+        let states = state.saturating_mul(if order.init.is_some() { 3 } else { 1 });
+        let model = self.network.model();
+        let buffers = bytes(&[batch, model.height, model.width], sampler.bytes() as u64);
+        let noise = order.noise.as_ref().map_or(0, |noise| state.saturating_mul(noise.steps_given() as u64));
+        let picture = |shown: &Shown| bytes(&shown.shape(), 1);
+        // A preview is estimated from the states, and its pictures are shown together on a sheet.
+        let previews = self.preview.as_ref().map_or(0, |p| (picture(p).saturating_mul(3 * batch as u64)).saturating_add(state));
+        Ok(Need::of(format!("{pictures} pictures, {batch} at a time"))
+            .held("denoiser", self.network.held_bytes())
+            .held("decoder", self.shown.iter().chain(&self.preview).map(Shown::held_bytes).fold(0, u64::saturating_add))
+            .with("states", states.saturating_add(noise))
+            .with("sampler", buffers)
+            .with("condition and guidance", Guided::bytes(&self.network, batch, sampler.evaluations().len()))
+            .with("picture", self.shown.as_ref().map_or(0, picture))
+            .with("previews", previews))
     }
 
     /// Makes pictures, and tells `on` of every step and every picture; both may break off. Returns whether it ran to the end.
@@ -236,6 +252,7 @@ impl Generator {
     /// # Errors
     /// See [`GenerateError`].
     pub fn run(&mut self, order: &Order, jobs: &[Job], on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<bool, GenerateError> {
+        self.need(order, jobs.len()).map_err(GenerateError::Request)?.reserve()?;
         let Generator { network, shown, preview, verdict, .. } = self;
         let (state_len, size) = (network.state_len(), order.batch.max(1));
         let mut states = vec![0.0; jobs.len().min(size) * state_len];
@@ -286,6 +303,8 @@ impl Generator {
             let line = format!("expected a model of pictures or one with a decoder, found {} channels", self.model().in_channels);
             return Err(GenerateError::Request(line));
         }
+        let each = self.picture().map_or(0, |shape| bytes(&shape, 1));
+        Need::of(format!("{} pictures", jobs.len())).with("pictures", each.saturating_mul(jobs.len() as u64)).reserve()?;
         let mut pictures = Vec::with_capacity(jobs.len());
         let done = self.run(order, jobs, &mut |event| match event {
             Event::Step(mut step) => after(&mut step),

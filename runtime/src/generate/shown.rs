@@ -2,6 +2,7 @@
 
 use crate::artifact::ModelInfo;
 use crate::autoencoder::Decoder;
+use crate::memory::f32s;
 use crate::picture::Picture;
 
 /// Makes pictures of states.
@@ -25,6 +26,11 @@ impl Shown {
     /// Height, width and channels of pictures.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
+    }
+
+    /// Bytes that are held: by the decoder, and for a picture's values.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.decoder.as_ref().map_or(0, Decoder::held_bytes).saturating_add(f32s(&[self.values.len()]))
     }
 
     /// The picture of a state `[H,W,C]`.

@@ -1,10 +1,14 @@
-//! Writing a file so that it is there whole or not at all: into a temporary file in the same directory, flushed to
-//! the disk, renamed over the target. Readers and maps of the old file keep the old contents. On an error, a full
+//! Writing a file so that it is there whole or not at all: into a temporary file in the same directory ([`temporary`]), flushed to
+//! the disk, put in the target's place. Readers and maps of the old file keep the old contents. On an error, a full
 //! disk or a cancellation the old file stays as it was and nothing is left behind.
+
+mod temporary;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+
+use temporary::Temporary;
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -50,19 +54,12 @@ pub fn replace_file<E: From<FileError>>(path: &Path, write: impl FnOnce(&mut Buf
         }
         _ => {}
     }
-    let directory = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let temporary = ordinary_temporary(directory).map_err(FileError::during(path, "create a temporary file beside it"))?;
-    let (file, name) = temporary.into_parts();
+    let (file, temporary) = Temporary::beside(&target).map_err(FileError::during(path, "create a temporary file beside it"))?;
     let file = fill(path, file, write)?;
     // A rename may reach the disk before the data does; without this a power cut could leave an empty file in the
     // place of a good one. It is also where a delayed "no space left" comes to light.
     file.sync_all().map_err(FileError::during(path, "flush"))?;
-    drop(file);
-    name.persist(&target).map_err(|e| FileError::during(path, "replace")(e.error))?;
-    Ok(())
+    Ok(temporary.persist(file, &target).map_err(FileError::during(path, "replace"))?)
 }
 
 /// Runs `write` on a buffered `file` and hands the file back when all of it was accepted.
@@ -70,19 +67,6 @@ fn fill<E: From<FileError>>(path: &Path, file: File, write: impl FnOnce(&mut Buf
     let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
     write(&mut writer)?;
     Ok(writer.into_inner().map_err(|e| FileError::writing(path)(e.into_error()))?)
-}
-
-/// `tempfile` creates files that only their owner may read; what stays has to be readable as any other file.
-fn ordinary_temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fcdm-").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The system takes the umask off.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(directory)
 }
 
 #[cfg(test)]

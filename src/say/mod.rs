@@ -1,0 +1,113 @@
+//! The one door to the terminal: whatever the command line prints goes through here, results to the standard output, everything else to
+//! the error output. `println!` and its kin panic where they cannot write, and are not used (a lint sees to it). Bars alone are drawn by
+//! their own crate, on a terminal and nowhere else.
+//!
+//! - Results that cannot be written end the process: with code 1 and a line, or, where the reader has gone away, who wants no more lines,
+//!   quietly with the code that a shell gives to what SIGPIPE ends.
+//! - What is said beside them is said if it can be. A full or closed error output is no reason to fail.
+//! - No control character of a file, a name or an argument reaches the terminal ([`text`]).
+
+pub mod text;
+
+use std::fmt::{Arguments, Display};
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+use text::{block, json_text};
+pub use text::{inline, list};
+
+/// Exit code where the standard output's reader has gone away, as of a process that SIGPIPE ends.
+const NO_READER: i32 = 141;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on errors are all that is said beside results.
+pub fn only_errors() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether errors are all that is said.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Writes to the standard output.
+pub fn out(text: Arguments<'_>) {
+    raw(&block(&text.to_string()));
+}
+
+/// Writes JSON to the standard output: escaped as JSON is, where it does not escape by itself.
+pub fn json(value: &Value) {
+    raw(&format!("{}\n", json_text(&format!("{value:#}"))));
+}
+
+fn raw(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        if e.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(NO_READER);
+        }
+        beside("error", &format!("standard output: {e}"));
+        std::process::exit(1);
+    }
+}
+
+/// A line on the error output, if it takes one.
+fn beside(kind: &str, line: &dyn Display) {
+    error_output(&format!("{kind}: {}\n", inline(&line.to_string())));
+}
+
+fn error_output(text: &str) {
+    // In one piece, so that lines of several processes do not mix.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Something that is good to know.
+pub fn note(line: impl Display) {
+    if !is_quiet() {
+        beside("note", &line);
+    }
+}
+
+/// Something that may be wrong.
+pub fn warning(line: impl Display) {
+    if !is_quiet() {
+        beside("warning", &line);
+    }
+}
+
+/// How far something is.
+pub fn progress(line: impl Display) {
+    if !is_quiet() {
+        beside("progress", &line);
+    }
+}
+
+/// Why a command failed.
+pub fn error(failure: &Failure) {
+    beside("error", &failure.message);
+    for line in &failure.places {
+        error_output(&format!("{}\n", inline(line)));
+    }
+}
+
+/// What the command line's own grammar says: help and version, which are results, or a wrong usage. The exit code.
+pub fn grammar(said: &clap::Error) -> i32 {
+    let text = said.render().to_string();
+    if said.use_stderr() {
+        error_output(&block(&text));
+    } else {
+        raw(&text);
+    }
+    said.exit_code()
+}
+
+/// As `println!`.
+macro_rules! sayln {
+    ($($text:tt)*) => { $crate::say::out(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+pub(crate) use sayln;
