@@ -34,8 +34,19 @@ impl Translation {
             "Neg" => self.unary(node, Neg {}),
             "Cos" => self.angle(node, Cos {}, AngleFunction::Cos),
             "Sin" => self.angle(node, Sin {}, AngleFunction::Sin),
-            "Gelu" if node.text_or("approximate", "none") == "none" => self.unary(node, Gelu {}),
-            "Gelu" => self.composed(node, Translation::gelu_tanh),
+            "Gelu" => match node.text_or("approximate", "none") {
+                "none" => self.unary(node, Gelu {}),
+                "tanh" => self.composed(node, Translation::gelu_tanh),
+                other => form(format!("attribute `approximate`: expected none or tanh, found {other}")),
+            },
+            "Swish" => {
+                let by = node.float_or("alpha", 1.0);
+                self.composed(node, |g, x| {
+                    let inner = if by == 1.0 { x } else { g.one(Scale { by }, &[x])? };
+                    let gate = g.one(Sigmoid {}, &[inner])?;
+                    g.one(Mul {}, &[x, gate])
+                })
+            }
             "HardSigmoid" => {
                 let (by, offset) = (node.float_or("alpha", 0.2), node.float_or("beta", 0.5));
                 self.composed(node, |g, x| g.hard_sigmoid(x, by, offset))

@@ -5,11 +5,13 @@
 //! rules as the function grows, and arithmetic on shapes is computed on the way (`fold`), which is why tract's own analysis is
 //! not needed, whose panics would have to be caught. [`TractModel`] runs the graph by `tract-core` instead, as a check.
 //!
-//! - `source`: the file and its inputs; `constant`: tensors with values; `node`: attributes; `translate`: the walk;
+//! - `source`: the file and its inputs; `constant`: tensors with values; `node`: attributes; `schema`: what ONNX defines;
+//! - `translate`: the walk;
 //! - `import`: what values have become, and the order of their axes; `shapes`: extents by ONNX's rules; `fold`: known nodes;
 //! - `compiled`: entry points; `session`: a model compiled and run in memory;
-//! - `conv`, `image`, `norm`, `product`, `elementwise`, `moves`, `timestep`: the ops, by kind.
+//! - `conv`, `image`, `resize`, `norm`, `product`, `attention`, `elementwise`, `moves`, `timestep`: the ops, by kind.
 
+mod attention;
 mod compiled;
 mod constant;
 mod conv;
@@ -22,6 +24,8 @@ mod moves;
 mod node;
 mod norm;
 mod product;
+mod resize;
+mod schema;
 mod session;
 mod shapes;
 mod source;

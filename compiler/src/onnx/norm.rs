@@ -47,9 +47,8 @@ impl Translation {
 
     /// `x a + b` per channel, part of the convolution before it where there is one.
     pub fn batch_norm(&mut self, node: &Node<'_>) -> Translated<()> {
-        if node.int_or("training_mode", 0) != 0 {
-            return form("in training");
-        }
+        // It is how statistics are gathered in training, which `training_mode` would say.
+        node.passed_over(&["momentum"]);
         let x = self.tensor(node, 0)?;
         let dims = self.dims(&x);
         let given = [1, 2, 3, 4].map(|i| self.constant(node, i, "statistics"));
@@ -87,7 +86,7 @@ impl Translation {
         let c = dims[1];
         let groups = match node.op() {
             "InstanceNormalization" => c,
-            _ => usize::try_from(node.int_or("num_groups", 1)).unwrap_or(0),
+            _ => usize::try_from(node.required_int("num_groups")?).unwrap_or(0),
         };
         let (a, b) = (self.constant(node, 1, "a scale")?, self.constant(node, 2, "a bias")?);
         if groups == 0 || !c.is_multiple_of(groups) || ![groups, c].contains(&a.count()) || a.count() != b.count() {
@@ -135,12 +134,13 @@ impl Translation {
         let x = self.tensor(node, 0)?;
         let (rank, dims) = (x.order.len(), self.dims(&x));
         let global = node.op() == "GlobalAveragePool";
+        let nothing = node.int_or("noop_with_empty_axes", 0) != 0;
         let given = node.ints("axes").map(<[i64]>::to_vec).or_else(|| self.known(node, 1)?.as_ints().map(<[i64]>::to_vec));
         let over = match given {
             _ if global => (2..rank).collect(),
             Some(list) if !list.is_empty() => axes(&list, rank)?,
             _ if node.operand(1).is_some() && self.known(node, 1).is_none() => return form("over axes that are computed"),
-            _ if node.int_or("noop_with_empty_axes", 0) != 0 => Vec::new(),
+            _ if nothing => Vec::new(),
             _ => (0..rank).collect(),
         };
         let places = x.order.iter().enumerate().filter(|(_, a)| over.contains(a)).map(|(i, _)| i).collect();

@@ -11,9 +11,7 @@ use tract_onnx::prelude::Framework;
 use super::Extents;
 use super::constant::counted;
 use super::error::OnnxError;
-
-/// The oldest and the newest operator set whose ops are known to be what they are taken for.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+use super::schema::OPSETS;
 
 /// A decoded file.
 pub(super) struct Source {
@@ -53,7 +51,8 @@ impl Source {
         let opset = model.opset_import.iter().find(|o| own(&o.domain)).map(|o| o.version);
         let opset = opset.ok_or_else(|| not("it names no operator set"))?;
         if !OPSETS.contains(&opset) {
-            return Err(not(&format!("expected operator sets {} to {}, found {opset}", OPSETS.start(), OPSETS.end())));
+            let (first, last) = (OPSETS.start(), OPSETS.end());
+            return Err(not(&format!("expected operator sets {first} to {last}, found {opset}; export with opset_version=20")));
         }
         Ok(Source { file, folder, model, opset })
     }

@@ -10,7 +10,7 @@ use fcdm_compiler::onnx::{Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::{Add, Scale};
-use fcdm_ir::resample::upsample_bilinear;
+use fcdm_ir::resample::{Origin, upsample_bilinear};
 use fcdm_ir::{Builder, Function, Type, Value};
 
 use super::{Half, PICTURE_CHANNELS};
@@ -176,7 +176,7 @@ fn pyramid(b: &mut Builder, images: &[Value]) -> Result<Value, fcdm_ir::TypeErro
     let mut sum = None;
     for &v in images {
         let factor = largest / side(b, v);
-        let v = upsample_bilinear(b, v, [factor, factor])?;
+        let v = upsample_bilinear(b, v, [factor, factor], Origin::Centre)?;
         sum = Some(match sum {
             None => v,
             Some(s) => b.try_emit(Add {}, &[s, v])?[0],
