@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
-use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
@@ -142,11 +141,12 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let vae = open(&a.vae, autoencoder::PREFIX)?;
     let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX)?;
     let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
-    let options = options(a, import.as_ref())?;
+    let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
     let summary = compile(networks, &options, &output, &mut Watcher::new(a.json, a.print_after_all))?;
-    for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes) {
+    let of_autoencoders = vae.iter().chain(&preview).flat_map(Autoencoder::notes);
+    for note in import.iter().filter_map(Import::checkpoint).flat_map(Checkpoint::notes).chain(of_autoencoders) {
         eprintln!("note: {note}");
     }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
@@ -162,8 +162,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 
 fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
     if crate::onnx::is_onnx(path) {
-        let file = path.display().to_string();
-        return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
+        let size = a.size.map(|(h, w)| [h, w]);
+        return Ok(Import::open_onnx(path, size, !a.no_null_class).map_err(CompileError::from)?);
     }
     let weights = match a.weights {
         Which::Auto => StateDict::Auto,
@@ -174,7 +174,7 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
     Import::new(checkpoint, !a.no_null_class).map_err(|e| refused(path, CompileError::from(e).into()))
 }
 
-fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
+fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) -> Result<Options, Failure> {
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
@@ -183,7 +183,7 @@ fn options(a: &Arguments, import: Option<&Import>) -> Result<Options, Failure> {
         let classes = import.config().num_classes;
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
     }
-    let own = import.and_then(Import::onnx).map_or(DEFAULT_SIZE, |(_, [h, w])| (h, w));
+    let own = import.and_then(Import::onnx).map(|(_, size)| size).or_else(|| vae?.own_size()).map_or(DEFAULT_SIZE, |[h, w]| (h, w));
     let (height, width) = a.size.unwrap_or(own);
     Ok(Options {
         batches,

@@ -11,8 +11,9 @@ use fcdm_ir::ops::{Concat, Conv2d, ConvTranspose2d, DwConv2d, Linear, Slice, Spl
 
 use super::constant::{Constant, Data};
 use super::error::{Translated, form, wrong};
-use super::import::{Arrangement, Ordered, Translation};
+use super::import::{Ordered, Translation};
 use super::node::Node;
+use super::weight::Arrangement;
 
 /// The most groups that are convolved one by one.
 const GROUPS: usize = 64;
@@ -233,7 +234,8 @@ impl Translation {
         let before = c.bias.as_ref().map_or_else(|| vec![0.0; a.len()], |b| b.as_floats());
         let bias = a.iter().zip(b).zip(&before).map(|((a, b), before)| a * before + b).collect();
         let name = c.bias.as_ref().map_or_else(|| format!("{}.bias", c.weight.name), |b| b.name.clone());
-        let bias = Constant { trained: true, ..Constant::floats(&name, vec![a.len()], bias) };
+        let of_size = c.bias.as_ref().is_some_and(|b| b.of_size);
+        let bias = Constant { trained: true, of_size, ..Constant::floats(&name, vec![a.len()], bias) };
         self.convolved(KnownConvolution { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..c }).map(Some)
     }
 }

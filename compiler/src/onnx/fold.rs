@@ -8,6 +8,11 @@ use super::shapes::{SliceOf, broadcast, flattened, reshape_dims, slices, squeeze
 
 /// The result of a node of known operands; `None` if ops of this name are not computed here.
 pub(super) fn fold(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<Option<Constant>> {
+    let of_size = x.iter().any(|c| c.of_size);
+    Ok(folded(node, opset, x)?.map(|c| Constant { of_size, ..c }))
+}
+
+fn folded(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<Option<Constant>> {
     let Some(&first) = x.first() else { return Ok(None) };
     let dims = |i: usize| x.get(i).and_then(|c| c.as_ints());
     let moved = |dims: Vec<usize>| Ok(Some(Constant { dims, ..first.clone() }));
@@ -189,7 +194,7 @@ fn choose(x: &[&Constant]) -> Translated<Constant> {
             Data::Float(condition.iter().zip(a.iter().zip(&b)).map(|(&c, (&a, &b))| if c != 0 { a } else { b }).collect())
         }
     };
-    Ok(Constant { name: x[1].name.clone(), trained: false, dims, data })
+    Ok(Constant { name: x[1].name.clone(), trained: false, of_size: false, dims, data })
 }
 
 fn binary(op: &str, a: &Constant, b: &Constant) -> Translated<Option<Constant>> {
@@ -213,7 +218,7 @@ fn binary(op: &str, a: &Constant, b: &Constant) -> Translated<Option<Constant>> 
             Data::Float(values)
         }
     };
-    Ok(Some(Constant { name, trained, dims, data }))
+    Ok(Some(Constant { name, trained, of_size: false, dims, data }))
 }
 
 fn on_ints(op: &str, x: i64, y: i64) -> Option<i64> {

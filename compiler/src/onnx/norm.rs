@@ -63,12 +63,13 @@ impl Translation {
         let a: Vec<f64> = g.iter().zip(&s).map(|(&g, &s)| f64::from(g) / (f64::from(s) + eps).sqrt()).collect();
         let shift: Vec<f32> = (0..channels).map(|c| (f64::from(b[c]) - f64::from(m[c]) * a[c]) as f32).collect();
         let a: Vec<f32> = a.iter().map(|&a| a as f32).collect();
-        let y = match self.scaled_convolution(&x, &a, &shift)? {
+        let of_size = [&gamma, &beta, &mean, &variance].iter().any(|c| c.of_size);
+        let y = match if of_size { None } else { self.scaled_convolution(&x, &a, &shift)? } {
             Some(y) => y,
             None => {
                 let wide = |name: &str, values| {
                     let dims = [&[channels], &vec![1; dims.len() - 2][..]].concat();
-                    Some(Arc::new(Constant { trained: true, ..Constant::floats(name, dims, values) }))
+                    Some(Arc::new(Constant { trained: true, of_size, ..Constant::floats(name, dims, values) }))
                 };
                 self.affine(x, wide(&gamma.name, a), wide(&beta.name, shift))?
             }
@@ -96,7 +97,7 @@ impl Translation {
         let each = |k: &Arc<Constant>| {
             let repeat = c / k.count();
             let values = k.as_floats().iter().flat_map(|&v| std::iter::repeat_n(v, repeat)).collect();
-            Arc::new(Constant { trained: k.trained, ..Constant::floats(&k.name, vec![c], values) })
+            Arc::new(Constant { trained: k.trained, of_size: k.of_size, ..Constant::floats(&k.name, vec![c], values) })
         };
         let (a, b) = if a.count() == c { (a, b) } else { (each(&a), each(&b)) };
         let [gamma, beta] = [self.per_channel(&a)?, self.per_channel(&b)?];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::type_proto::Value as Kind;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::Framework;
 
 use super::Extents;
@@ -21,6 +21,8 @@ pub(super) struct Source {
     pub folder: PathBuf,
     pub model: ModelProto,
     pub opset: i64,
+    /// Names of the inputs that are no initialisers, in order.
+    free: Vec<String>,
 }
 
 /// An input as the graph declares it.
@@ -54,7 +56,14 @@ impl Source {
             let (first, last) = (OPSETS.start(), OPSETS.end());
             return Err(not(&format!("expected operator sets {first} to {last}, found {opset}; export with opset_version=20")));
         }
-        Ok(Source { file, folder, model, opset })
+        let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
+        let free = graph.input.iter().map(|i| i.name.clone()).filter(|n| !initialised(n)).collect();
+        Ok(Source { file, folder, model, opset, free })
+    }
+
+    /// Takes the initialisers out of the file, so that they are not there twice.
+    pub fn take_initialisers(&mut self) -> Vec<TensorProto> {
+        std::mem::take(&mut self.model.graph.as_mut().expect("`decode` refuses models without").initializer)
     }
 
     pub fn graph(&self) -> &GraphProto {
@@ -85,8 +94,7 @@ impl Source {
     }
 
     fn free_inputs(&self) -> Vec<&ValueInfoProto> {
-        let graph = self.graph();
-        graph.input.iter().filter(|i| graph.initializer.iter().all(|t| t.name != i.name)).collect()
+        self.graph().input.iter().filter(|i| self.free.contains(&i.name)).collect()
     }
 
     fn port(&self, port: &str, reason: String) -> OnnxError {

@@ -134,15 +134,18 @@ impl Translation {
     }
 
     fn extents(&self, node: &Node<'_>, name: &str) -> Translated<Constant> {
-        let dims = self.dims_of(&self.operand(node, 0)?);
+        let operand = self.operand(node, 0)?;
+        let dims = self.dims_of(&operand);
         let rank = dims.len() as i64;
+        let of_size = if let Val::Known(c) = &operand { c.of_size } else { true };
         if node.op() == "Size" {
-            return Ok(Constant::ints(name, vec![], vec![dims.iter().product::<usize>() as i64]));
+            let count = dims.iter().product::<usize>() as i64;
+            return Ok(Constant { of_size, ..Constant::ints(name, vec![], vec![count]) });
         }
         let bound = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
         let (start, end) = (bound(node.int_or("start", 0)), bound(node.int_or("end", rank)));
         let list: Vec<i64> = dims[start..end.max(start)].iter().map(|&d| d as i64).collect();
-        Ok(Constant::ints(name, vec![list.len()], list))
+        Ok(Constant { of_size, ..Constant::ints(name, vec![list.len()], list) })
     }
 
     fn constant_of_shape(&self, node: &Node<'_>, name: &str) -> Translated<Constant> {
@@ -151,8 +154,9 @@ impl Translation {
         // Such tensors are shapes and masks; a large one would only fill memory.
         let counts = dims.and_then(|d| Some((counted(&d).filter(|&n| n <= 1 << 24)?, d)));
         let Some((count, dims)) = counts else { return wrong("expected extents of at most 2^24 elements") };
+        let of_size = shape.of_size;
         let value = match node.tensor("value") {
-            None => return Ok(Constant::floats(name, dims, vec![0.0; count])),
+            None => return Ok(Constant { of_size, ..Constant::floats(name, dims, vec![0.0; count]) }),
             Some(t) => read("", std::path::Path::new(""), name, t.clone()),
         };
         let value = match value {
@@ -161,8 +165,8 @@ impl Translation {
             Err(_) => return form("attribute `value`: values in another file"),
         };
         match (value.as_ints(), value.as_floats().first()) {
-            (Some(&[i]), _) => Ok(Constant::ints(name, dims, vec![i; count])),
-            (None, Some(&f)) => Ok(Constant::floats(name, dims, vec![f; count])),
+            (Some(&[i]), _) => Ok(Constant { of_size, ..Constant::ints(name, dims, vec![i; count]) }),
+            (None, Some(&f)) => Ok(Constant { of_size, ..Constant::floats(name, dims, vec![f; count]) }),
             _ => wrong("expected one value"),
         }
     }

@@ -8,18 +8,16 @@
 mod blocks;
 mod config;
 
-use fcdm_ir::ops::{Clamp, Exp, Offset, Scale, Split, UpsampleNearest};
+use fcdm_ir::ops::{Offset, Scale, UpsampleNearest};
 use fcdm_ir::{Function, Type};
 
+use super::posterior::Scaling;
 use super::{Half, PICTURE_CHANNELS};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
 use crate::role::Region;
 use blocks::{Level, Mid, Norm, Shapes, norm_silu};
 pub use config::Config;
-
-/// Bounds of the posterior's log-variance.
-const LOG_VARIANCE: [f64; 2] = [-30.0, 20.0];
 
 /// An `AutoencoderKL`: its layers, with everything that the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,16 +125,8 @@ impl Kl {
         if let Some(quant) = &self.quant {
             x = net.layer(quant, x);
         }
-        let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
-        let mut mean = halves[0];
-        if c.shift_factor != 0.0 {
-            mean = net.b.one(Offset { by: -c.shift_factor }, &[mean]);
-        }
-        let mean = net.b.one(Scale { by: c.scaling_factor }, &[mean]);
-        let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
-        let log = net.b.one(Scale { by: 0.5 }, &[log]);
-        let std = net.b.one(Exp {}, &[log]);
-        let std = net.b.one(Scale { by: c.scaling_factor }, &[std]);
+        let scaling = Scaling { scale: c.scaling_factor, shift: c.shift_factor };
+        let [mean, std] = scaling.moments(&mut net.b, x);
         wiring.b.finish(vec![("mean".to_owned(), mean), ("std".to_owned(), std)])
     }
 }

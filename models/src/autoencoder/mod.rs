@@ -11,6 +11,7 @@ mod fields;
 mod files;
 pub mod graph;
 pub mod kl;
+mod posterior;
 pub mod tiny;
 
 use std::fmt;
@@ -111,6 +112,31 @@ impl Autoencoder {
             Family::Kl(kl) => kl.config().factor(),
             Family::Graphs { .. } => self.graphs().next().expect("there is a half").factor(),
         }
+    }
+
+    /// Height and width of the latents that an ONNX autoencoder is fixed to, if its files have one size only.
+    pub fn own_size(&self) -> Option<[usize; 2]> {
+        let of = |axis: usize| self.graphs().find_map(|g| g.own_size()[axis]);
+        Some([of(0)?, of(1)?])
+    }
+
+    /// What was decided about ONNX models that they do not say themselves, a line each.
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        self.graphs().flat_map(Graph::notes)
+    }
+
+    /// Whether the files have that half.
+    pub fn has(&self, half: Half) -> bool {
+        match &self.family {
+            Family::Tiny { encoder, decoder } => if half == Half::Encoder { encoder } else { decoder }.is_some(),
+            Family::Kl(_) => true,
+            Family::Graphs { .. } => self.graphs().any(|g| g.half() == half),
+        }
+    }
+
+    /// Why a half cannot be had at that height and width of the latents, if its file says so: one line.
+    pub fn refuses(&self, half: Half, height: usize, width: usize) -> Option<String> {
+        self.graphs().find(|g| g.half() == half)?.refuses(height, width)
     }
 
     /// The greatest number of values per latent position that a layer gives.
