@@ -3,6 +3,8 @@
 //! its subject, and needs nothing from outside.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cases/onnx.rs"]
+mod onnx;
 mod process;
 
 use process::Folder;

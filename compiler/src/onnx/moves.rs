@@ -78,7 +78,7 @@ impl Translation {
         let (v, sequence) = match in_place(&groups, &solid) {
             Some(sequence) => (t.v, sequence),
             None => {
-                let sequence = gathered(&groups, dims.len());
+                let sequence = gathered(&groups, dims);
                 let solid: Vec<usize> = sequence.iter().flat_map(|g| g.old.clone()).collect();
                 let order = with_units(&solid, &old);
                 (self.arranged(t, &order)?, sequence)
@@ -351,9 +351,18 @@ impl Translation {
     }
 }
 
+/// The order in which axes of such extents are wanted. Exporters write images under more than four axes, the others of extent 1.
+fn wanted(dims: &[usize]) -> Vec<usize> {
+    let solid: Vec<usize> = (1..dims.len()).filter(|&a| dims[a] != 1).collect();
+    match (dims.len(), &solid[..]) {
+        (5.., &[c, h, w]) => [0, h, w, c].into_iter().chain((1..dims.len()).filter(|&a| dims[a] == 1)).collect(),
+        (rank, _) => preferred(rank),
+    }
+}
+
 /// The groups in the order in which the result is wanted: as in an image where no group holds axes of it that lie apart.
-fn gathered(groups: &[Group], rank: usize) -> Vec<&Group> {
-    let order = preferred(rank);
+fn gathered<'a>(groups: &'a [Group], dims: &[usize]) -> Vec<&'a Group> {
+    let order = wanted(dims);
     let place = |a: usize| order.iter().position(|&o| o == a).unwrap_or(0);
     let together = groups.iter().all(|g| g.new.windows(2).all(|w| place(w[1]) == place(w[0]) + 1));
     let mut sequence: Vec<&Group> = groups.iter().collect();

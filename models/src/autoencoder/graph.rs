@@ -315,7 +315,9 @@ impl ImageInput {
             return wrong(format!("input `{name}`: expected extents [N,C,H,W], found {} axes", extents.len()));
         };
         if let Some(rows) = rows.filter(|&n| n != 1) {
-            return wrong(format!("input `{name}`: expected one image at a time, found {rows}: export it with a batch of 1, or a dynamic one"));
+            return wrong(format!(
+                "input `{name}`: expected one image at a time, found {rows}: export it with a batch of 1, or a dynamic one"
+            ));
         }
         let Some(channels) = channels.or_else(|| model.channels(name)) else {
             let found = "found a dynamic dimension, and no convolution that tells it";

@@ -205,7 +205,11 @@ impl Config {
         let ports: Vec<String> = f.inputs().iter().map(|&v| format!("{}: {}", f.value(v).name, f.ty(v))).collect();
         let types: Vec<&Type> = f.inputs().iter().map(|&v| f.ty(v)).collect();
         let names: Vec<&str> = f.inputs().iter().map(|&v| f.value(v).name.as_str()).collect();
-        let sound = names == ["x", "t", "y"] && types[0].rank() == 4 && types[1].rank() == 1 && types[2].rank() == 1 && types[2].dtype == DType::I32;
+        let sound = names == ["x", "t", "y"]
+            && types[0].rank() == 4
+            && types[1].rank() == 1
+            && types[2].rank() == 1
+            && types[2].dtype == DType::I32;
         let sound = sound && types.iter().all(|t| t.shape[0] == types[0].shape[0]);
         let [(_, out)] = f.results() else { return Err(format!("expected one output, found {}", f.results().len())) };
         if !sound || f.ty(*out).rank() != 4 {

@@ -28,7 +28,9 @@ pub const CONDITION_ROWS: usize = 64;
 pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     if let Some((model, _)) = import.onnx() {
         let found = model.conditioned(CONDITION_ROWS, &options.batches).map_err(BuildError::from)?;
-        return Ok(found.ok_or_else(|| import.wrong("expected an FCDM, every row of whose batch is computed apart, found another network"))?);
+        return Ok(
+            found.ok_or_else(|| import.wrong("expected an FCDM, every row of whose batch is computed apart, found another network"))?
+        );
     }
     let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });

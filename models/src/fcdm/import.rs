@@ -47,7 +47,8 @@ impl Import {
         let file = path.display().to_string();
         let onnx = |e: OnnxError| ImportError::Model(e.to_string());
         let model = Model::open(path).map_err(onnx)?;
-        let extents = extents(&model, &model.declared().map_err(onnx)?, size).map_err(|message| ImportError::Config { file: file.clone(), message })?;
+        let extents = extents(&model, &model.declared().map_err(onnx)?, size)
+            .map_err(|message| ImportError::Config { file: file.clone(), message })?;
         Import::from_onnx(model.at(&extents).map_err(onnx)?, &file, null_class)
     }
 
@@ -132,7 +133,9 @@ impl Import {
 /// Extents for the inputs of an exported FCDM that leaves some open; none for what is no such model.
 fn extents(model: &Model, declared: &[Extents], size: Option<[usize; 2]>) -> Result<Vec<(String, Vec<usize>)>, String> {
     let [(x, image), (t, times), (y, labels)] = declared else { return Ok(Vec::new()) };
-    let (&[rows, channels, height, width], &[of_times], &[of_labels]) = (&image[..], &times[..], &labels[..]) else { return Ok(Vec::new()) };
+    let (&[rows, channels, height, width], &[of_times], &[of_labels]) = (&image[..], &times[..], &labels[..]) else {
+        return Ok(Vec::new());
+    };
     let rows = rows.or(of_times).or(of_labels).unwrap_or(1);
     let Some(channels) = channels.or_else(|| model.channels(x)) else {
         return Err(format!("input `{x}`: expected a number of channels, found a dynamic dimension, and no convolution that tells it"));

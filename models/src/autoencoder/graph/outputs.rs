@@ -106,7 +106,9 @@ fn of_one(image: &Image, f: &Function, latents: Option<usize>) -> Result<(bool, 
         (Some(c), _) if n == c => return Ok((false, format!("the decoder takes {c}"))),
         (Some(c), _) if n == 2 * c => return Ok((true, format!("the decoder takes {c}"))),
         (Some(c), _) => return Err(format!("output `{name}`: expected {c} channels, as the decoder takes, or {}, found {n}", 2 * c)),
-        (None, Said::Moments) if !even => return Err(format!("output `{name}`: expected moments in an even number of channels, found {n}")),
+        (None, Said::Moments) if !even => {
+            return Err(format!("output `{name}`: expected moments in an even number of channels, found {n}"));
+        }
         (None, Said::Moments) => return Ok((true, "so it is called".to_owned())),
         (None, Said::Mean) => return Ok((false, "so it is called".to_owned())),
         (None, _) => {}
