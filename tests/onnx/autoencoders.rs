@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fcdm_models::autoencoder::{Autoencoder, PREFIX, open_all};
 use fcdm_models::compile::{Networks, Options, Summary, compile};
+use fcdm_models::fcdm::Import;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
 use fcdm_runtime::engine::Cpu;
@@ -101,19 +102,44 @@ fn a_size_of_its_own() {
     let a = opened(&["decoder_static"]);
     assert_eq!(a.own_size(), Some([6, 5]));
     let line = a.decode(16, 16).unwrap_err();
-    let expected = "decoder_static.onnx is the decoder of latents of 6x5 only, for which it was exported, found 16x16: ask for that size, or export \
-                    it with dynamic height and width";
+    let expected = "decoder_static.onnx is the decoder of latents of 6x5, pictures of 12x10, for which it was exported, found latents of 16x16: \
+                    ask for that size, or export it with dynamic height and width";
     assert!(line.starts_with("size: ") && line.ends_with(expected), "{line}");
     assert_eq!(opened(&["encoder_static"]).own_size(), Some([6, 5]));
     assert_eq!(opened(&["encoder_static", "decoder_static"]).own_size(), Some([6, 5]));
     let a = opened(&["decoder_static_height"]);
     assert_eq!(a.own_size(), None);
     assert!(a.decode(6, 9).is_ok());
-    assert!(a.decode(7, 9).unwrap_err().contains("is the decoder of latents of 6xany only"));
+    assert!(a.decode(7, 9).unwrap_err().contains("is the decoder of latents of 6xany, pictures of 12xany, "));
     assert_eq!(opened(&["decoder"]).own_size(), None);
     let line = refused(&["decoder_static_batch"]);
     let expected = "input `z`: expected one image at a time, found 2: export it with a batch of 1, or a dynamic one";
     assert_eq!(line, format!("decoder_static_batch.onnx: {expected}"));
+}
+
+/// Bytes changed and files cut off: an error or an autoencoder, and never a panic.
+#[test]
+fn damaged_halves_do_not_panic() {
+    for name in ["decoder_positions", "encoder_moments_and_mode", "encoder_first_half", "decoder_static"] {
+        let bytes = std::fs::read(path(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.onnx");
+        let tried = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            if let Ok(a) = open_all(std::slice::from_ref(&file), PREFIX, None) {
+                let _ = (a.own_size(), a.decode(6, 5), a.encode(6, 5), a.count());
+            }
+            let _ = Import::open_onnx(&file, Some([8, 8]), true);
+        };
+        for at in (0..bytes.len()).step_by(5) {
+            for value in [0, 0x7f] {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                tried(&damaged);
+            }
+            tried(&bytes[..at]);
+        }
+    }
 }
 
 /// Three channels go into encoders, and into decoders of latents that have three.
@@ -190,7 +216,7 @@ fn posteriors_that_cannot_be_told() {
     let line = refused(&["encoder_odd_moments"]);
     assert_eq!(line, "encoder_odd_moments.onnx: output `latent_parameters`: expected moments in an even number of channels, found 7");
     let line = refused(&["encoder_two_unsaid"]);
-    let found = "found `a` of 4 channels and `b` of 4 channels";
+    let found = "found `first` of 4 channels and `second` of 4 channels";
     assert!(line.starts_with("encoder_two_unsaid.onnx: expected outputs that are a mean and a logvar") && line.ends_with(found), "{line}");
     let line = refused(&["encoder_that_samples"]);
     assert!(line.contains("op `RandomNormalLike` is not supported: a model that draws random numbers"), "{line}");

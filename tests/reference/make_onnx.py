@@ -195,6 +195,8 @@ model("attention_23_flat", [("Attention", "x k v", "y", dict(q_num_heads=2, kv_n
 for fmod in [0, 1]:
     model(f"mod_{fmod}", [("Mod", "a b", "m", dict(fmod=fmod)), ("Cast", "m", "f", dict(to=T.FLOAT)), ("Add", "x f", "y", {})],
           {"x": values(2, 4)}, {"a": i64(-7, 7, -7, 7), "b": i64(3, -3, -3, 3)})
+for op in ["Add", "Div"]:
+    model(f"{op.lower()}_repeated", [("Expand", "c s", "e", {}), (op, "x e", "y", {})], {"x": values(3, 1)}, {"c": f32(1.5)[0], "s": i64(1, 4)})
 save_file(tensors, f"{OUT}/expected.safetensors")
 print(len(os.listdir(OUT)), "files")
 

@@ -108,7 +108,7 @@ encoder("encoder_first_half", 16, ["out"], half("out", "rest"))
 encoder("encoder_mean_logvar", 8, ["mean", "logvar"], half("mean", "logvar"))
 encoder("encoder_std_mean", 8, ["latent_std", "latent_mean"], half("latent_mean", "latent_std"))
 encoder("encoder_moments_and_mode", 8, ["mode", "moments"], half("mode", "rest"), ("Identity", "f", "moments", {}))
-encoder("encoder_two_unsaid", 8, ["a", "b"], half("a", "b"))
+encoder("encoder_two_unsaid", 8, ["first", "second"], half("first", "second"))
 encoder("encoder_that_samples", 8, ["latent_sample"], half("mean", "logvar"), ("RandomNormalLike", "mean", "noise", {}), ("Exp", "logvar", "std", {}),
         ("Mul", "noise std", "n", {}), ("Add", "mean n", "latent_sample", {}))
 for name in ["moments", "mean_logvar", "std_mean", "moments_and_mode", "first_half"]:

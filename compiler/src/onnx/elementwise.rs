@@ -1,13 +1,10 @@
 //! Functions of single elements, and of two tensors that broadcast.
 
-use std::sync::Arc;
-
 use fcdm_ir::ops::{
     Add, Clamp, Cos, Div, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, Relu, Scale, Sigmoid, Sin, Sqrt, Sub, Tanh,
 };
 use fcdm_ir::{DType, Op, Value};
 
-use super::constant::Constant;
 use super::error::{Translated, form, wrong};
 use super::import::{Ordered, Translation, Val};
 use super::node::Node;
@@ -181,9 +178,11 @@ impl Translation {
     pub fn binary(&mut self, node: &Node<'_>) -> Translated<()> {
         let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let dims = broadcast(&self.dims_of(&a), &self.dims_of(&b))?;
+        // A number may still be one for more elements than the other operand has.
+        let fills = |x: &Ordered| dims.ends_with(&self.dims(x)) && dims.iter().product::<usize>() == self.b.ty(x.v).count();
         let y = match (scalar(&a), scalar(&b), &a, &b) {
-            (None, Some(c), Val::Computed(x), _) => self.with_scalar(node.op(), x, c, &dims)?,
-            (Some(c), None, _, Val::Computed(x)) => self.scalar_with(node.op(), c, x, &dims)?,
+            (None, Some(c), Val::Computed(x), _) if fills(x) => self.with_scalar(node.op(), x, c, &dims)?,
+            (Some(c), None, _, Val::Computed(x)) if fills(x) => self.scalar_with(node.op(), c, x, &dims)?,
             _ => self.broadcasting(node.op(), &a, &b, &dims)?,
         };
         self.define(node, y)
@@ -246,11 +245,7 @@ impl Translation {
 /// The one number that a constant is: of a single element, or repeated by the exporter, but not trained.
 fn scalar(v: &Val) -> Option<f64> {
     match v {
-        Val::Known(c) if c.count() == 1 || single(c) => c.uniform().filter(|c| c.is_finite()),
+        Val::Known(c) if c.count() == 1 || !c.trained => c.uniform().filter(|c| c.is_finite()),
         _ => None,
     }
-}
-
-fn single(c: &Arc<Constant>) -> bool {
-    !c.trained && c.dims.iter().filter(|&&d| d != 1).count() <= 1
 }

@@ -37,7 +37,7 @@ fn folded(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<Option<Con
         "Gather" if x.len() == 2 => gather(first, x[1], axis(node.int_or("axis", 0), first.dims.len())?).map(Some),
         "Slice" => Ok(Some(slice(first, &slices(node, opset, &first.dims, &|i| dims(i))?))),
         "Expand" => match dims(1) {
-            Some(shape) => expand(first, shape).map(Some),
+            Some(shape) => expand(first, shape),
             None => wrong("expected integers as the shape"),
         },
         "ConstantOfShape" => Ok(None),
@@ -109,11 +109,19 @@ fn slice(x: &Constant, parts: &[SliceOf]) -> Constant {
     taken(x, dims, &steps, offset)
 }
 
-fn expand(x: &Constant, shape: &[i64]) -> Translated<Constant> {
+/// The most values that a constant is repeated to; more are repeated by the network.
+const MOST_REPEATED: usize = 1 << 24;
+
+fn expand(x: &Constant, shape: &[i64]) -> Translated<Option<Constant>> {
     let shape: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
     let Some(shape) = shape else { return wrong("expected extents, found a negative number") };
     let dims = broadcast(&x.dims, &shape)?;
-    Ok(spread(x, &dims))
+    if dims.iter().product::<usize>() > MOST_REPEATED.max(x.count()) {
+        return Ok(None);
+    }
+    // One number, wherever it is from, is part of the formula when it is repeated: not a tensor to be stored.
+    let trained = x.trained && x.count() != 1;
+    Ok(Some(Constant { trained, ..spread(x, &dims) }))
 }
 
 /// Repeated to extents that it broadcasts to.

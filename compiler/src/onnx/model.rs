@@ -56,23 +56,26 @@ impl Model {
     /// Channels of an input that is an image, as the weight of the first convolution over it says.
     pub fn channels(&self, input: &str) -> Option<usize> {
         let mut images = vec![input];
-        // Initialisers that several nodes use may have names of their own for each.
-        let mut extents: HashMap<&str, &[usize]> = self.initialisers.iter().map(|(n, c)| (n.as_str(), &c.dims[..])).collect();
+        // The second extents of weights. One that several nodes use may have a name of its own for each.
+        let second = |(name, c): (&'_ String, &Arc<Constant>)| Some((name.clone(), *c.dims.get(1)?));
+        let mut weights: HashMap<String, usize> = self.initialisers.iter().filter_map(second).collect();
         for proto in &self.source.graph().node {
             let node = Node::new(proto);
-            let over = |i: usize| node.operand(i).is_some_and(|n| images.contains(&n));
+            let (over, result) = (|i: usize| node.operand(i).is_some_and(|n| images.contains(&n)), node.results().first()?);
             match node.op() {
                 "Conv" if over(0) => {
                     let groups = usize::try_from(node.int_or("group", 1)).ok()?;
-                    return extents.get(node.operand(1)?)?.get(1)?.checked_mul(groups);
+                    return weights.get(node.operand(1)?)?.checked_mul(groups);
+                }
+                "Constant" => {
+                    let dims = node.tensor("value").map_or(&[][..], |t| &t.dims[..]);
+                    weights.extend(dims.get(1).and_then(|&d| Some((result.clone(), usize::try_from(d).ok()?))));
                 }
                 "Identity" | "Cast" if !over(0) => {
-                    if let (Some(dims), Some(name)) = (extents.get(node.operand(0)?).copied(), node.results().first()) {
-                        extents.insert(name, dims);
-                    }
+                    weights.extend(weights.get(node.operand(0)?).copied().map(|d| (result.clone(), d)));
                 }
                 // Of two operands the image may be either.
-                op if KEEP_CHANNELS.contains(&op) && (over(0) || over(1)) => images.push(node.results().first()?),
+                op if KEEP_CHANNELS.contains(&op) && (over(0) || over(1)) => images.push(result),
                 _ => {}
             }
         }

@@ -28,8 +28,11 @@ use crate::role::Role;
 use held::Weights;
 use outputs::{Image, Posterior, decoded, encoded, images};
 
-/// Sides of latents at which a model of any size is looked at: the first that it can have.
-const LOOKS: [usize; 5] = [16, 64, 32, 8, 128];
+/// Sides of latents at which a model of any size is looked at: the first that it can have. Some say that they can have any, and have the
+/// one that they were exported at.
+fn looks() -> impl Iterator<Item = usize> {
+    [16, 64, 32, 8, 128].into_iter().chain((1..=16).map(|n| 8 * n))
+}
 
 /// Pixels of a picture that a latent may stand for, of which a side at which an encoder is looked at is a multiple.
 const LOOKED_AT_PER_LATENT: usize = 8;
@@ -62,12 +65,15 @@ type Wrong = String;
 /// A model at the first size that it can have, of those at which it is looked at.
 fn looked_at(model: &Model, input: &ImageInput) -> Result<([usize; 2], Onnx), OnnxError> {
     let per_latent = if input.channels == PICTURE_CHANNELS { LOOKED_AT_PER_LATENT } else { 1 };
-    let mut first = None;
-    for side in LOOKS {
+    let mut first: Option<OnnxError> = None;
+    for side in looks() {
         let size = input.fixed.map(|f| f.unwrap_or(side * per_latent));
-        match at(model, input, size) {
-            Ok(onnx) => return Ok((size, onnx)),
-            Err(e) => first = first.or(Some(e)),
+        match (at(model, input, size), &first) {
+            (Ok(onnx), _) => return Ok((size, onnx)),
+            // Nothing about sizes is wrong.
+            (Err(e), Some(before)) if e.to_string() == before.to_string() => break,
+            (Err(e), None) => first = Some(e),
+            _ => {}
         }
         if input.fixed.iter().all(Option::is_some) {
             break;
@@ -221,11 +227,11 @@ impl Graph {
             return None;
         }
         let shown = |n: Option<usize>| n.map_or("any".to_owned(), |n| n.to_string());
-        let [h, w] = own.map(shown);
+        let [[h, w], [high, wide]] = [own.map(shown), own.map(|n| shown(n.map(|n| n * self.factor)))];
         let half = self.half;
         Some(format!(
-            "size: {} is the {half} of latents of {h}x{w} only, for which it was exported, found {height}x{width}: ask for that size, or export it \
-             with dynamic height and width",
+            "size: {} is the {half} of latents of {h}x{w}, pictures of {high}x{wide}, for which it was exported, found latents of \
+             {height}x{width}: ask for that size, or export it with dynamic height and width",
             self.file
         ))
     }
