@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
-use fcdm_compiler::onnx::Onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
@@ -156,8 +155,7 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
         if a.weights.is_some() {
             return Err(Failure::usage("weights: an ONNX model has one set of weights"));
         }
-        let file = path.display().to_string();
-        return Ok(Import::from_onnx(Onnx::open(path)?, &file, !a.no_null_class).map_err(CompileError::from)?);
+        return Ok(Import::open_onnx(path, a.size, !a.no_null_class).map_err(CompileError::from)?);
     }
     open(path, a.weights.as_deref(), !a.no_null_class).map_err(|e| refused(path, e))
 }

@@ -118,7 +118,10 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
 }
 
 fn weights(path: &Path, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
-    autoencoder::open_all(&[path.to_owned()], autoencoder::PREFIX, scale)
+    // Halves of an ONNX autoencoder may be given together, as to `compile`.
+    let together = path.to_str().filter(|text| text.contains(',') && !path.exists());
+    let paths = together.map_or_else(|| vec![path.to_owned()], |text| text.split(',').map(PathBuf::from).collect());
+    autoencoder::open_all(&paths, autoencoder::PREFIX, scale)
 }
 
 /// A size that an autoencoder is asked for.

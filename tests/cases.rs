@@ -9,6 +9,8 @@ mod autoencoders;
 mod datasets;
 #[path = "cases/hostile.rs"]
 mod hostile;
+#[path = "cases/onnx.rs"]
+mod onnx;
 mod process;
 #[path = "../fuzz/src/seal.rs"]
 mod seal;

@@ -1,11 +1,14 @@
 //! Import of ONNX models: every op against ONNX Runtime's results and `tract-core`'s; an FCDM, whose plan must be that of its
-//! checkpoint; networks made elsewhere; and what is refused.
+//! checkpoint; halves of autoencoders, at any size; networks made elsewhere; and what is refused.
 #![allow(clippy::unwrap_used)]
 
+#[path = "onnx/autoencoders.rs"]
+mod autoencoders;
 #[path = "onnx/bad.rs"]
 mod bad;
 #[path = "onnx/fcdm.rs"]
 mod fcdm;
+mod loaded;
 #[path = "onnx/ops.rs"]
 mod ops;
 #[path = "onnx/real.rs"]

@@ -12,7 +12,7 @@ use fcdm_compiler::compiled::{BuildError, Compiled};
 use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
-use fcdm_passes::{Pass, PassError, Report};
+use fcdm_passes::{Pass, Report};
 use fcdm_runtime::artifact::{ArtifactContents, Output, WriteError};
 use fcdm_runtime::check::check_plan;
 use fcdm_runtime::entry_name::DecoderKind;
@@ -76,21 +76,21 @@ pub trait Observer {
 }
 
 /// Builds and optimises all functions of an artifact; no weights are needed.
-fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
+fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     let mut all = Compiled::default();
     if let Some(import) = networks.fcdm {
         all = fcdm::entries::functions(import, options, observe)?;
     }
     if let Some(a) = networks.autoencoder {
         if options.decoder {
-            autoencoder::decoders(a, DecoderKind::Own, options, &mut all, observe)?;
+            autoencoder::decoders(a, DecoderKind::Own, options, &mut all, observe).map_err(BuildError::from)?;
         }
         if options.encoder {
-            autoencoder::encoder(a, options, &mut all, observe)?;
+            autoencoder::encoder(a, options, &mut all, observe).map_err(BuildError::from)?;
         }
     }
     if let Some(a) = networks.preview {
-        autoencoder::decoders(a, DecoderKind::Preview, options, &mut all, observe)?;
+        autoencoder::decoders(a, DecoderKind::Preview, options, &mut all, observe).map_err(BuildError::from)?;
     }
     Ok(all)
 }
@@ -144,7 +144,7 @@ pub fn compile_to(
     observer: &mut dyn Observer,
 ) -> Result<Summary, CompileError> {
     check(networks, options)?;
-    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m)).map_err(BuildError::from)?;
+    let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report.take().unwrap_or_default();
     let assembly = assembled(compiled, networks, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.

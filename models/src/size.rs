@@ -36,16 +36,18 @@ pub fn factor(import: &Import, autoencoder: Option<&Autoencoder>) -> usize {
     }
 }
 
-/// Height and width of the network's input: what an ONNX model was exported for, or what was trained on, or [`DEFAULT`].
+/// Height and width of the network's input: what an ONNX model, of it or of its autoencoder, was exported for, or what was trained on, or [`DEFAULT`].
 ///
 /// # Errors
 /// One line, when the pictures trained on are of no size that the network takes.
 pub fn inferred(import: Option<&Import>, autoencoder: Option<&Autoencoder>) -> Result<[usize; 2], String> {
-    let Some(import) = import else { return Ok(DEFAULT) };
-    if let Some((_, own)) = import.onnx() {
-        return Ok(own);
-    }
-    let Some(pictures) = trained_on(import) else { return Ok(DEFAULT) };
+    let own = import.and_then(Import::onnx).map(|(_, size)| size).or_else(|| autoencoder?.own_size());
+    let trained = import.and_then(|i| Some((i, trained_on(i)?)));
+    let (import, pictures) = match (own, trained) {
+        (Some(own), _) => return Ok(own),
+        (None, Some(trained)) => trained,
+        (None, None) => return Ok(DEFAULT),
+    };
     let factor = factor(import, autoencoder);
     let [h, w] = pictures.map(|side| side / factor);
     if pictures.iter().all(|side| side.is_multiple_of(4 * factor)) {

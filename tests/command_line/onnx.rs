@@ -1,5 +1,6 @@
 //! `run` and `bench` of ONNX models, by either engine.
 
+use fcdm_models::pictures::{Picture, write_png};
 use safetensors::SafeTensors;
 
 use crate::process::{Folder, Tensors};
@@ -72,6 +73,25 @@ fn what_does_not_fit_is_refused() {
     let line = f.fails(2, "run a.fcdm --inputs in --outputs out --backend tract");
     assert_eq!(line, "error: --backend: an artifact has one already; it is for ONNX models");
     f.fails(2, "bench a.fcdm --backend fcdm");
+}
+
+/// What an encoder's file does not say, the decoder beside it does; what was decided is said.
+#[test]
+fn an_encoder_with_its_decoder() {
+    let f = Folder::new();
+    for name in ["encoder_unsaid", "decoder"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/onnx/vae/{name}.onnx"));
+        f.write(&format!("{name}.onnx"), std::fs::read(path).unwrap());
+    }
+    std::fs::create_dir_all(f.path("in/a")).unwrap();
+    write_png(&f.path("in/a/x.png"), &Picture { width: 8, height: 8, channels: 3, pixels: (0..192).collect() }, &[]).unwrap();
+    let line = f.fails(3, "encode in --vae encoder_unsaid.onnx -o lat --size 8");
+    assert!(line.contains("8 channels may be latents, or means and log-variances of 4: give the decoder with it"), "{line}");
+    let ran = f.run("encode in --vae encoder_unsaid.onnx,decoder.onnx -o lat --size 8");
+    let note = "note: encoder_unsaid.onnx: the 8 channels of `out` are means and log-variances: the decoder takes 4\n";
+    assert!(ran.code == Some(0) && ran.err == note && ran.out.contains("to latents 4 x 4 x 4"), "{ran:?}");
+    let ran = f.run("compile --vae encoder_unsaid.onnx,decoder.onnx --encoder --size 4x4 -o o.fcdm");
+    assert!(ran.code == Some(0) && ran.err == note && ran.out.contains("autoencoder: ONNX, 4 channels at 1/2"), "{ran:?}");
 }
 
 /// An exported FCDM is compiled into what its checkpoint is compiled into, at the size that it was exported for.

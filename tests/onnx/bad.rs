@@ -40,12 +40,71 @@ fn models_that_cannot_be_imported() {
         ("undefined", "node `n`: op `Relu`: operand `z` is not defined before it"),
         ("constant_output", "`y`: expected an output that depends on an input, found a constant"),
         ("label_and_number", "`x`: expected integers that are labels or numbers, found both: a number at `c`, a label at `g`"),
-        ("opset", "not an ONNX model: expected operator sets 7 to 22, found 3"),
+        ("opset", "not an ONNX model: expected operator sets 7 to 28, found 3; export with opset_version=20"),
+        ("opset_newer", "not an ONNX model: expected operator sets 7 to 28, found 29; export with opset_version=20"),
+        ("op_newer", "node `n`: op `Gelu`: operator set 18 has no such op; those from 20 on do"),
+        ("operands", "node `n`: op `ReduceMean`: expected at most 1 operands in operator set 13, found 2"),
+        ("results", "node `n`: op `BatchNormalization` is not supported: with a result `m`"),
+        ("dropout", "node `n`: op `Dropout` is not supported: in training, or where only the network knows whether it is"),
+        ("element_type", "tensor `w`: unknown element type 24"),
+        ("element_type_of_input", "`x`: expected floats or integers, found element type 24"),
         ("no_graph", "not an ONNX model: it has no graph"),
     ] {
         let (path, folder) = (bad(name), golden().join("bad"));
         let found = line(&path).replace(&folder.display().to_string(), "FOLDER");
         assert_eq!(found, format!("FOLDER/{name}.onnx: {expected}"));
+    }
+}
+
+/// An attribute is used, or says nothing, or is refused by name: with what it is, what is expected, what is found.
+#[test]
+fn attributes_are_not_passed_over() {
+    for (name, expected) in [
+        (
+            "attribute_newer",
+            "op `SpaceToDepth {blocksize=2, mode=CRD}`: attribute `mode`: operator set 18 has none of that name for this op (those from 28 on do), \
+             found CRD",
+        ),
+        (
+            "attribute_newer_too",
+            "op `DepthToSpace {blocksize=1, mode=CRD}`: attribute `mode`: operator set 10 has none of that name for this op (those from 11 on do), \
+             found CRD",
+        ),
+        (
+            "attribute_older",
+            "op `Upsample {scales=[1.0,1.0,2.0,2.0]}`: attribute `scales`: operator set 9 has none of that name for this op (those 7 to 8 do), \
+             found [1.0,1.0,2.0,2.0]",
+        ),
+        (
+            "attribute_unknown",
+            "op `Relu {strange=[1,2]}`: attribute `strange`: operator set 18 has none of that name for this op (no set does), found [1,2]",
+        ),
+        ("attribute_of_another_kind", "op `Concat {axis=1.0}`: attribute `axis`: expected an integer, found 1.0"),
+        ("axis_missing", "op `Concat`: attribute `axis`: expected an integer, found none"),
+        (
+            "attribute_not_used",
+            "op `Resize {exclude_outside=1, mode=linear}` is not supported: attribute `exclude_outside`: expected 0, found 1",
+        ),
+        (
+            "attribute_without_default",
+            "op `RandomNormalLike {seed=1.0}` is not supported: a model that draws random numbers: export what it draws by, such as a posterior's mean",
+        ),
+        (
+            "attribute_that_contradicts",
+            "op `Conv {kernel_shape=[3,3]}`: attribute `kernel_shape`: expected [2, 2], as the weight has, found [3, 3]",
+        ),
+        ("attribute_value", "op `Gelu {approximate=erf}` is not supported: attribute `approximate`: expected none or tanh, found erf"),
+        ("attention_is_causal", "op `Attention {is_causal=1}` is not supported: attribute `is_causal`: expected 0, found 1"),
+        ("element_type_of_cast", "op `Cast {to=24}` is not supported: attribute `to`: element type 24"),
+        (
+            "resize_cubic",
+            "op `Resize {mode=cubic}` is not supported: mode cubic with coordinates half_pixel and rounding round_prefer_floor: expected nearest \
+             with half_pixel rounded or asymmetric with floor, or linear with either of them",
+        ),
+    ] {
+        let (path, folder) = (bad(name), golden().join("bad"));
+        let found = line(&path).replace(&folder.display().to_string(), "FOLDER");
+        assert_eq!(found, format!("FOLDER/{name}.onnx: node `n`: {expected}"));
     }
 }
 

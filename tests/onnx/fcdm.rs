@@ -50,26 +50,46 @@ fn noise(n: usize) -> Vec<f32> {
 
 #[test]
 fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
-    let checkpoint = checkpoint();
-    let import = Import::new(checkpoint, true).unwrap();
-    let (entries, weights) = native(&import, &[1, 2]);
+    let native_import = Import::new(checkpoint(), true).unwrap();
+    let (entries, weights) = native(&native_import, &[1, 2]);
     let theirs = assemble(entries, weights.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
-    // A single row has axes of extent 1 more, among which patterns must be told apart.
-    for rows in [1, 2] {
-        let onnx = Onnx::open(&golden().join(format!("fcdm{rows}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
+    // A single row has axes of extent 1 more, among which patterns must be told apart; so has a batch that is left open. The norm is one
+    // node, or some; exporters write the same network in many ways.
+    for name in ["fcdm1", "fcdm2", "fcdm_plain", "fcdm_batch", "fcdm_free"] {
+        let import = Import::open_onnx(&golden().join(format!("{name}.onnx")), Some([8, 12]), true).unwrap_or_else(|e| panic!("{e}"));
+        let (onnx, size) = import.onnx().unwrap();
+        assert_eq!(size, [8, 12]);
         let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
         let compiled = compiled.expect("an FCDM splits into condition and denoiser");
         let derived = compiled.derived();
         let ours = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
         for (a, b) in ours.plan.entries.iter().zip(&theirs.plan.entries) {
             assert_eq!((&a.name, a.rows, a.arena_bytes), (&b.name, b.rows, b.arena_bytes));
-            assert_eq!(kernels(&a.steps), kernels(&b.steps), "{} at {} rows, exported at {rows}", a.name, a.rows);
+            assert_eq!(kernels(&a.steps), kernels(&b.steps), "{name}: {} at {} rows", a.name, a.rows);
         }
         assert!(ours.weights == theirs.weights, "{:?}\n{:?}", ours.weights, theirs.weights);
         for (stored, usage) in ours.tensors() {
-            let (a, b) = (ours.bytes(usage, &stored, &onnx).unwrap(), theirs.bytes(usage, &stored, &import).unwrap());
+            let (a, b) = (ours.bytes(usage, &stored, onnx).unwrap(), theirs.bytes(usage, &stored, &native_import).unwrap());
             assert!(a == b, "{}", stored.name);
         }
+    }
+}
+
+#[test]
+fn extents_that_an_exported_fcdm_leaves_open() {
+    let open =
+        |name: &str, size| Import::open_onnx(&golden().join(name), size, true).map(|i| i.onnx().unwrap().1).map_err(|e| e.to_string());
+    let path = golden().join("fcdm_free.onnx").display().to_string();
+    let line = format!("{path}: input `x`: expected its height, found a dynamic dimension: give the size, as in --size 32x32");
+    assert_eq!(open("fcdm_free.onnx", None), Err(line));
+    assert_eq!(open("fcdm_free.onnx", Some([16, 8])), Ok([16, 8]));
+    assert_eq!(open("fcdm_batch.onnx", None), Ok([8, 12]));
+    let line = open("ops/conv.onnx", None).unwrap_err();
+    assert!(line.contains("expected the inputs x [N,C,H,W], t [N], y [N] of an FCDM and one image, found "), "{line}");
+    // Sizes are read off graphs of any kind.
+    let models = std::fs::read_dir(golden().join("ops")).unwrap().map(|e| e.unwrap().path());
+    for path in models.filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
+        assert!(Import::open_onnx(&path, Some([8, 8]), true).is_err(), "{}", path.display());
     }
 }
 

@@ -10,8 +10,16 @@ use super::{Values, by_tract, distance, golden, run};
 /// f32 against f32.
 const TOLERANCE: f64 = 2e-6;
 
-/// Models that tract 0.23.9 does not run, and why.
-const TRACT_REFUSES: [(&str, &str); 2] = [("pad", "negative amounts"), ("upsample", "no such op, which Resize replaced")];
+/// Models that tract 0.23.9 does not run, by the beginning of their names, and why.
+const TRACT_REFUSES: [(&str, &str); 4] = [
+    ("pad", "negative amounts"),
+    ("upsample", "no such op, which Resize replaced"),
+    ("attention_23", "no such op"),
+    ("conv_transpose_to_extents", "it panics"),
+];
+
+/// Models in which it passes over an attribute.
+const TRACT_DIFFERS: [&str; 2] = ["swish", "space_to_depth_28_crd"];
 
 /// By name: numbers as f32, and whether they were integers.
 fn expected() -> BTreeMap<String, Values> {
@@ -49,7 +57,7 @@ fn every_op_against_onnx_runtime_and_tract() {
         let ours = run(&onnx, &inputs);
         let tract = by_tract(&path, &[], &inputs);
         if let Err(e) = &tract
-            && TRACT_REFUSES.iter().all(|(n, _)| *n != name)
+            && TRACT_REFUSES.iter().all(|(n, _)| !name.starts_with(n))
         {
             failed.push(format!("{name}: {e}"));
         }
@@ -60,6 +68,7 @@ fn every_op_against_onnx_runtime_and_tract() {
                 failed.push(format!("{name}: {}: {far:.1e} from ONNX Runtime", port.name));
             }
             if let Ok(tract) = &tract
+                && !TRACT_DIFFERS.contains(&&*name)
                 && (tract[i].len() != found.len() || distance(found, &tract[i]) > TOLERANCE)
             {
                 failed.push(format!("{name}: {}: {:.1e} from tract", port.name, distance(found, &tract[i])));

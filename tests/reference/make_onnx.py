@@ -2,7 +2,7 @@
 them: OUT/NAME.onnx and OUT/expected.safetensors, whose tensors are NAME/in/INPUT and NAME/out/OUTPUT. Needs onnx, onnxruntime,
 numpy and safetensors; seeded, so that a second run writes the same numbers."""
 import os, sys
-import numpy as np, onnx, onnxruntime as ort
+import numpy as np, onnx, onnx.reference, onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 from safetensors.numpy import save_file
 
@@ -14,8 +14,9 @@ tensors = {}
 def values(*shape):
     return rng.uniform(-1.5, 1.5, shape).astype(np.float32)
 
-def model(name, nodes, inputs, consts=(), outputs=("y",), opset=18, dtypes=None):
-    """nodes: (op, inputs, outputs, attributes); inputs: name -> array; consts: name -> array."""
+def model(name, nodes, inputs, consts=(), outputs=("y",), opset=18, by_reference=False):
+    """nodes: (op, inputs, outputs, attributes); inputs: name -> array; consts: name -> array. `by_reference`: ONNX's own reference
+    evaluator, for what ONNX Runtime has not got yet."""
     nodes = [h.make_node(op, i.split(), o.split(), name=f"{name}_{k}", **a) for k, (op, i, o, a) in enumerate(nodes)]
     ins = [h.make_tensor_value_info(n, h.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in inputs.items()]
     outs = [h.make_tensor_value_info(n, T.FLOAT, None) for n in outputs]
@@ -23,16 +24,19 @@ def model(name, nodes, inputs, consts=(), outputs=("y",), opset=18, dtypes=None)
     m = h.make_model(g, opset_imports=[h.make_opsetid("", opset)], ir_version=8, producer_name="fcdm")
     path = f"{OUT}/{name}.onnx"
     onnx.save(m, path)
-    got = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(list(outputs), inputs)
+    if by_reference:
+        got = onnx.reference.ReferenceEvaluator(m).run(list(outputs), inputs)
+    else:
+        got = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(list(outputs), inputs)
     for n, v in inputs.items():
         tensors[f"{name}/in/{n}"] = np.ascontiguousarray(v.astype(np.int64) if v.dtype.kind == "i" else v)
     for n, v in zip(outputs, got):
         tensors[f"{name}/out/{n}"] = np.ascontiguousarray(v.astype(np.float32))
 
-def one(name, op, x, consts=(), opset=18, extra="", **attributes):
+def one(name, op, x, consts=(), opset=18, extra="", by_reference=False, **attributes):
     """One node of x and constants."""
     consts = dict(consts)
-    model(name, [(op, " ".join(["x", *consts]) + extra, "y", attributes)], {"x": x}, consts, opset=opset)
+    model(name, [(op, " ".join(["x", *consts]) + extra, "y", attributes)], {"x": x}, consts, opset=opset, by_reference=by_reference)
 
 i64 = lambda *v: np.array(v, np.int64)
 f32 = lambda *v: np.array(v, np.float32)
@@ -163,6 +167,36 @@ model("shape_arithmetic", [("Shape", "x", "s", {}), ("Gather", "s i", "n", dict(
 model("where_known", [("Where", "c x b", "y", {})], {"x": img, "b": values(2, 4, 6, 5)}, {"c": np.array([True])})
 model("dropout_identity", [("Identity", "x", "i", {}), ("Dropout", "i", "y", {})], {"x": img})
 model("two_outputs_of_one", [("Relu", "x", "a", {}), ("Identity", "a", "y", {})], {"x": img}, outputs=("a", "y"))
+
+# --- what other operator sets say
+for mode in ["nearest", "linear"]:
+    one(f"resize10_{mode}", "Resize", img, {"s": f32(1, 1, 2, 2)}, opset=10, mode=mode)
+    one(f"upsample7_{mode}", "Upsample", img, opset=7, mode=mode, scales=[1.0, 1.0, 3.0, 3.0])
+    one(f"upsample9_{mode}", "Upsample", img, {"s": f32(1, 1, 2, 2)}, opset=9, mode=mode)
+one("resize10_one_row", "Resize", values(1, 2, 1, 3), {"s": f32(1, 1, 2, 4)}, opset=10, mode="linear")
+asymmetric = dict(coordinate_transformation_mode="asymmetric", mode="linear")
+model("resize_asymmetric", [("Resize", "x r s", "y", asymmetric)], {"x": img}, {"r": f32(), "s": f32(1, 1, 2, 3)}, opset=13)
+model("resize_axes", [("Resize", "x r r n", "y", dict(mode="linear", axes=[2, -1], nearest_mode="floor", antialias=0))], {"x": img},
+      {"r": f32(), "n": i64(12, 15)}, opset=19)
+deeper = values(2, 3, 4, 6)
+one("space_to_depth_28_crd", "SpaceToDepth", deeper, opset=28, by_reference=True, blocksize=2, mode="CRD")
+one("space_to_depth_28_dcr", "SpaceToDepth", deeper, opset=28, by_reference=True, blocksize=2, mode="DCR")
+one("depth_to_space_old", "DepthToSpace", deep, opset=10, blocksize=2)
+one("conv_23", "Conv", img, {"w": w, "b": b}, opset=23, pads=[1, 1, 1, 1], kernel_shape=[3, 3], auto_pad="NOTSET", group=1)
+one("group_norm_21", "GroupNormalization", img, {"g": values(4), "b": values(4)}, opset=21, num_groups=2, stash_type=1)
+one("swish", "Swish", img, opset=24, by_reference=True, alpha=0.5)
+one("batch_norm_7", "BatchNormalization", img, bn(4), opset=7, momentum=0.5)
+one("dropout_in_evaluation", "Dropout", img, {"r": f32(0.3)[0], "t": np.array(False)}, opset=13, seed=3)
+one("conv_transpose_to_extents", "ConvTranspose", img, {"w": values(4, 3, 4, 4)}, strides=[2, 2], output_shape=[12, 10])
+qkv = {n: values(1, 2, 6, 4) for n in "xkv"}
+model("attention_23", [("Attention", "x k v", "y", {})], qkv, opset=23)
+model("attention_23_scaled", [("Attention", "x k v", "y", dict(scale=0.25))], qkv, opset=23)
+model("attention_23_flat", [("Attention", "x k v", "y", dict(q_num_heads=2, kv_num_heads=2))], {n: values(1, 6, 8) for n in "xkv"}, opset=23)
+for fmod in [0, 1]:
+    model(f"mod_{fmod}", [("Mod", "a b", "m", dict(fmod=fmod)), ("Cast", "m", "f", dict(to=T.FLOAT)), ("Add", "x f", "y", {})],
+          {"x": values(2, 4)}, {"a": i64(-7, 7, -7, 7), "b": i64(3, -3, -3, 3)})
+for op in ["Add", "Div"]:
+    model(f"{op.lower()}_repeated", [("Expand", "c s", "e", {}), (op, "x e", "y", {})], {"x": values(3, 1)}, {"c": f32(1.5)[0], "s": i64(1, 4)})
 save_file(tensors, f"{OUT}/expected.safetensors")
 print(len(os.listdir(OUT)), "files")
 
@@ -201,4 +235,24 @@ bad("constant_output", [node("Relu", ["x"], ["z"], name="n"), node("Identity", [
 bad("label_and_number", [node("Cast", ["x"], ["f"], name="c", to=T.FLOAT), node("Gather", ["w", "x"], ["e"], name="g"), node("Add", ["e", "f"], ["y"], name="n")],
     (T.INT64, [2]), [weight(4, 2)])
 bad("opset", [node("Relu", ["x"], ["y"], name="n")], opset=3)
+bad("opset_newer", [node("Relu", ["x"], ["y"], name="n")], opset=29)
+bad("op_newer", [node("Gelu", ["x"], ["y"], name="n")], opset=18)
+bad("attribute_newer", [node("SpaceToDepth", ["x"], ["y"], name="n", blocksize=2, mode="CRD")], image)
+bad("attribute_newer_too", [node("DepthToSpace", ["x"], ["y"], name="n", blocksize=1, mode="CRD")], image, opset=10)
+bad("attribute_older", [node("Upsample", ["x", "s"], ["y"], name="n", scales=[1.0, 1.0, 2.0, 2.0])], image, [nh.from_array(f32(1, 1, 2, 2), "s")], opset=9)
+bad("attribute_unknown", [node("Relu", ["x"], ["y"], name="n", strange=[1, 2])])
+bad("attribute_of_another_kind", [node("Concat", ["x", "x"], ["y"], name="n", axis=1.0)])
+bad("attribute_not_used", [node("Resize", ["x", "", "s"], ["y"], name="n", mode="linear", exclude_outside=1)], image, [nh.from_array(f32(1, 1, 2, 2), "s")])
+bad("attribute_without_default", [node("RandomNormalLike", ["x"], ["y"], name="n", seed=1.0)])
+bad("attribute_that_contradicts", [node("Conv", ["x", "w"], ["y"], name="n", kernel_shape=[3, 3])], image, [weight(1, 2, 2, 2)])
+bad("attribute_value", [node("Gelu", ["x"], ["y"], name="n", approximate="erf")], opset=20)
+bad("attention_is_causal", [node("Attention", ["x", "x", "x"], ["y"], name="n", is_causal=1)], image, opset=23)
+bad("operands", [node("ReduceMean", ["x", "a"], ["y"], name="n")], consts=[nh.from_array(i64(1), "a")], opset=13)
+bad("axis_missing", [node("Concat", ["x", "x"], ["y"], name="n")])
+bad("results", [node("BatchNormalization", ["x", "w", "w", "w", "w"], ["y", "m"], name="n")], consts=[weight(3)], opset=9)
+bad("dropout", [node("Dropout", ["x", "", "t"], ["y"], name="n")], consts=[nh.from_array(np.array(True), "t")])
+bad("resize_cubic", [node("Resize", ["x", "", "s"], ["y"], name="n", mode="cubic")], image, [nh.from_array(f32(1, 1, 2, 2), "s")])
+bad("element_type", [node("Add", ["x", "w"], ["y"], name="n")], consts=[onnx.TensorProto(name="w", dims=[3], data_type=T.FLOAT8E8M0, raw_data=b"abc")], opset=25)
+bad("element_type_of_input", [node("Cast", ["x"], ["y"], name="n", to=T.FLOAT)], (T.FLOAT8E8M0, [2, 3]), opset=25)
+bad("element_type_of_cast", [node("Cast", ["x"], ["y"], name="n", to=T.FLOAT8E8M0)], opset=25)
 bad("no_graph", [], edit=lambda m: m.ClearField("graph"))

@@ -26,6 +26,8 @@ pub(super) struct Constant {
     pub name: String,
     /// True for initialisers and what merely moves their elements: trained, and not part of the formula.
     pub trained: bool,
+    /// True for what follows from the extents of an input: another number, or another shape, at another size.
+    pub of_size: bool,
     /// Extents, in ONNX's order.
     pub dims: Vec<usize>,
     pub data: Data,
@@ -35,13 +37,13 @@ impl Constant {
     /// Values with extents whose product is their number.
     pub fn floats(name: &str, dims: Vec<usize>, values: Vec<f32>) -> Constant {
         debug_assert_eq!(dims.iter().product::<usize>(), values.len());
-        Constant { name: name.to_owned(), trained: false, dims, data: Data::Float(values) }
+        Constant { name: name.to_owned(), trained: false, of_size: false, dims, data: Data::Float(values) }
     }
 
     /// As [`Constant::floats`].
     pub fn ints(name: &str, dims: Vec<usize>, values: Vec<i64>) -> Constant {
         debug_assert_eq!(dims.iter().product::<usize>(), values.len());
-        Constant { name: name.to_owned(), trained: false, dims, data: Data::Int(values) }
+        Constant { name: name.to_owned(), trained: false, of_size: false, dims, data: Data::Int(values) }
     }
 
     pub fn count(&self) -> usize {
@@ -82,7 +84,7 @@ impl Constant {
             Data::Float(v) => Data::Float(permuted(v, &self.dims, perm)),
             Data::Int(v) => Data::Int(permuted(v, &self.dims, perm)),
         };
-        Constant { name: self.name.clone(), trained: self.trained, dims, data }
+        Constant { name: self.name.clone(), trained: self.trained, of_size: self.of_size, dims, data }
     }
 }
 
@@ -158,7 +160,7 @@ pub(super) fn read(file: &str, folder: &Path, name: &str, mut t: TensorProto) ->
     if found != count {
         return Err(bad(format!("expected {count} values for extents {dims:?}, found {found}")));
     }
-    Ok(Constant { name: name.to_owned(), trained: true, dims, data })
+    Ok(Constant { name: name.to_owned(), trained: true, of_size: false, dims, data })
 }
 
 /// Bytes of one element.

@@ -11,8 +11,9 @@ use fcdm_ir::ops::{Concat, Conv2d, ConvTranspose2d, DwConv2d, Linear, Slice, Spl
 
 use super::constant::{Constant, Data};
 use super::error::{Translated, form, wrong};
-use super::import::{Arrangement, Ordered, Translation};
+use super::import::{Ordered, Translation};
 use super::node::Node;
+use super::weight::Arrangement;
 
 /// The most groups that are convolved one by one.
 const GROUPS: usize = 64;
@@ -53,9 +54,31 @@ fn same(extent: usize, kernel: usize, stride: usize, upper: bool) -> [usize; 2] 
     if upper { [less, total - less] } else { [total - less, less] }
 }
 
+/// Amounts of padding beside a rule for them, which may only be none.
+fn no_pads(node: &Node<'_>) -> Translated<()> {
+    match node.counts::<4>("pads", 0)? {
+        [0, 0, 0, 0] => Ok(()),
+        pads => wrong(format!("attribute `pads`: expected none beside auto_pad or output_shape, found {pads:?}")),
+    }
+}
+
+/// A kernel's size may be said, and is the weight's.
+fn kernel_shape(node: &Node<'_>, kernel: [usize; 2]) -> Translated<()> {
+    match node.ints("kernel_shape") {
+        Some(said) if !said.iter().eq(&kernel.map(|k| k as i64)) => {
+            wrong(format!("attribute `kernel_shape`: expected {kernel:?}, as the weight has, found {said:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Top, left, bottom, right, as attributes say.
 pub(super) fn padding(node: &Node<'_>, size: [usize; 2], kernel: [usize; 2], stride: usize) -> Translated<[usize; 4]> {
-    match node.text_or("auto_pad", "NOTSET") {
+    let auto = node.text_or("auto_pad", "NOTSET");
+    if !["NOTSET", ""].contains(&auto) {
+        no_pads(node)?;
+    }
+    match auto {
         "NOTSET" | "" => node.counts::<4>("pads", 0),
         "VALID" => Ok([0; 4]),
         kind @ ("SAME_UPPER" | "SAME_LOWER") => {
@@ -63,6 +86,25 @@ pub(super) fn padding(node: &Node<'_>, size: [usize; 2], kernel: [usize; 2], str
             Ok([h[0], w[0], h[1], w[1]])
         }
         other => wrong(format!("there is no auto_pad `{other}`")),
+    }
+}
+
+/// Padding of a transposed convolution, whose result has `whole` pixels without, and `scaled` by the rule of SAME.
+fn transposed_padding(node: &Node<'_>, scaled: [usize; 2], whole: [usize; 2]) -> Translated<[usize; 4]> {
+    let asked = if node.has("output_shape") { Some(node.counts::<2>("output_shape", 0)?) } else { None };
+    let output = match (asked, node.text_or("auto_pad", "NOTSET")) {
+        (None, "NOTSET" | "") => return node.counts::<4>("pads", 0),
+        (None, "VALID") => whole,
+        (None, "SAME_UPPER" | "SAME_LOWER") => scaled,
+        (Some(output), "NOTSET" | "" | "VALID" | "SAME_UPPER" | "SAME_LOWER") => output,
+        (_, other) => return wrong(format!("there is no auto_pad `{other}`")),
+    };
+    no_pads(node)?;
+    match [0, 1].map(|a| whole[a].checked_sub(output[a])) {
+        [Some(h), Some(w)] if h % 2 == 0 && w % 2 == 0 => Ok([h / 2, w / 2, h / 2, w / 2]),
+        // On which side the odd one goes has been defined both ways.
+        [Some(_), Some(_)] => form(format!("to extents {output:?}, which {whole:?} do not become by equal padding: expected `pads`")),
+        _ => form(format!("to extents {output:?}, larger than the {whole:?} that there are")),
     }
 }
 
@@ -92,6 +134,7 @@ impl Translation {
         if !right || kh * kw == 0 {
             return wrong(format!("a weight of extents {:?} in {groups} groups for an image of {dims:?}", weight.dims));
         }
+        kernel_shape(node, [kh, kw])?;
         let mut pad = padding(node, [dims[2], dims[3]], [kh, kw], stride)?;
         let mut x = x;
         if let Some(zeros) = self.padded.get(&x.v) {
@@ -165,24 +208,12 @@ impl Translation {
         if dims[1] != i || kh * kw == 0 {
             return wrong(format!("a weight of extents {:?} for an image of {dims:?}", weight.dims));
         }
+        kernel_shape(node, [kh, kw])?;
         let extra = node.counts::<2>("output_padding", 0)?;
         // Of an axis of extent n without padding.
         let full = |n: usize, k: usize, extra: usize| (n - 1) * stride + k + extra;
         let whole = [full(dims[2], kh, extra[0]), full(dims[3], kw, extra[1])];
-        let asked = if node.has("output_shape") { Some(node.counts::<2>("output_shape", 0)?) } else { None };
-        let auto = node.text_or("auto_pad", "NOTSET");
-        let pad = match (asked, auto) {
-            (None, "NOTSET" | "") => node.counts::<4>("pads", 0)?,
-            (None, "VALID") => [0; 4],
-            _ => {
-                let output = asked.unwrap_or([dims[2] * stride, dims[3] * stride]);
-                let [h, w] = [0, 1].map(|a| {
-                    let (total, less) = (whole[a].saturating_sub(output[a]), whole[a].saturating_sub(output[a]) / 2);
-                    if auto == "SAME_UPPER" { [less, total - less] } else { [total - less, less] }
-                });
-                [h[0], w[0], h[1], w[1]]
-            }
-        };
+        let pad = transposed_padding(node, [dims[2] * stride, dims[3] * stride], whole)?;
         let output = [whole[0].checked_sub(pad[0] + pad[2]), whole[1].checked_sub(pad[1] + pad[3])];
         let [Some(h), Some(w)] = output else { return wrong(format!("padding {pad:?} is larger than the result")) };
         let input = self.arranged(&x, &[0, 2, 3, 1])?;
@@ -203,7 +234,8 @@ impl Translation {
         let before = c.bias.as_ref().map_or_else(|| vec![0.0; a.len()], |b| b.as_floats());
         let bias = a.iter().zip(b).zip(&before).map(|((a, b), before)| a * before + b).collect();
         let name = c.bias.as_ref().map_or_else(|| format!("{}.bias", c.weight.name), |b| b.name.clone());
-        let bias = Constant { trained: true, ..Constant::floats(&name, vec![a.len()], bias) };
+        let of_size = c.bias.as_ref().is_some_and(|b| b.of_size);
+        let bias = Constant { trained: true, of_size, ..Constant::floats(&name, vec![a.len()], bias) };
         self.convolved(KnownConvolution { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..c }).map(Some)
     }
 }

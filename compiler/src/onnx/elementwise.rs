@@ -1,13 +1,10 @@
 //! Functions of single elements, and of two tensors that broadcast.
 
-use std::sync::Arc;
-
 use fcdm_ir::ops::{
     Add, Clamp, Cos, Div, Erf, Exp, Fill, Gelu, LeakyRelu, Log, Mul, Neg, Offset, Relu, Scale, Sigmoid, Sin, Sqrt, Sub, Tanh,
 };
 use fcdm_ir::{DType, Op, Value};
 
-use super::constant::Constant;
 use super::error::{Translated, form, wrong};
 use super::import::{Ordered, Translation, Val};
 use super::node::Node;
@@ -34,8 +31,19 @@ impl Translation {
             "Neg" => self.unary(node, Neg {}),
             "Cos" => self.angle(node, Cos {}, AngleFunction::Cos),
             "Sin" => self.angle(node, Sin {}, AngleFunction::Sin),
-            "Gelu" if node.text_or("approximate", "none") == "none" => self.unary(node, Gelu {}),
-            "Gelu" => self.composed(node, Translation::gelu_tanh),
+            "Gelu" => match node.text_or("approximate", "none") {
+                "none" => self.unary(node, Gelu {}),
+                "tanh" => self.composed(node, Translation::gelu_tanh),
+                other => form(format!("attribute `approximate`: expected none or tanh, found {other}")),
+            },
+            "Swish" => {
+                let by = node.float_or("alpha", 1.0);
+                self.composed(node, |g, x| {
+                    let inner = if by == 1.0 { x } else { g.one(Scale { by }, &[x])? };
+                    let gate = g.one(Sigmoid {}, &[inner])?;
+                    g.one(Mul {}, &[x, gate])
+                })
+            }
             "HardSigmoid" => {
                 let (by, offset) = (node.float_or("alpha", 0.2), node.float_or("beta", 0.5));
                 self.composed(node, |g, x| g.hard_sigmoid(x, by, offset))
@@ -170,9 +178,11 @@ impl Translation {
     pub fn binary(&mut self, node: &Node<'_>) -> Translated<()> {
         let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
         let dims = broadcast(&self.dims_of(&a), &self.dims_of(&b))?;
+        // A number may still be one for more elements than the other operand has.
+        let fills = |x: &Ordered| dims.ends_with(&self.dims(x)) && dims.iter().product::<usize>() == self.b.ty(x.v).count();
         let y = match (scalar(&a), scalar(&b), &a, &b) {
-            (None, Some(c), Val::Computed(x), _) => self.with_scalar(node.op(), x, c, &dims)?,
-            (Some(c), None, _, Val::Computed(x)) => self.scalar_with(node.op(), c, x, &dims)?,
+            (None, Some(c), Val::Computed(x), _) if fills(x) => self.with_scalar(node.op(), x, c, &dims)?,
+            (Some(c), None, _, Val::Computed(x)) if fills(x) => self.scalar_with(node.op(), c, x, &dims)?,
             _ => self.broadcasting(node.op(), &a, &b, &dims)?,
         };
         self.define(node, y)
@@ -235,11 +245,7 @@ impl Translation {
 /// The one number that a constant is: of a single element, or repeated by the exporter, but not trained.
 fn scalar(v: &Val) -> Option<f64> {
     match v {
-        Val::Known(c) if c.count() == 1 || single(c) => c.uniform().filter(|c| c.is_finite()),
+        Val::Known(c) if c.count() == 1 || !c.trained => c.uniform().filter(|c| c.is_finite()),
         _ => None,
     }
-}
-
-fn single(c: &Arc<Constant>) -> bool {
-    !c.trained && c.dims.iter().filter(|&&d| d != 1).count() <= 1
 }

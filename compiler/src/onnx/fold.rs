@@ -4,25 +4,26 @@
 use super::constant::{Constant, Data, counted, gathered, strides};
 use super::error::{Translated, form, wrong};
 use super::node::{Node, axes, axis};
-use super::shapes::{SliceOf, broadcast, reshape_dims, slices, squeezed, unsqueezed};
+use super::shapes::{SliceOf, broadcast, flattened, reshape_dims, slices, squeezed, unsqueezed};
 
 /// The result of a node of known operands; `None` if ops of this name are not computed here.
 pub(super) fn fold(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<Option<Constant>> {
+    let of_size = x.iter().any(|c| c.of_size);
+    Ok(folded(node, opset, x)?.map(|c| Constant { of_size, ..c }))
+}
+
+fn folded(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<Option<Constant>> {
     let Some(&first) = x.first() else { return Ok(None) };
     let dims = |i: usize| x.get(i).and_then(|c| c.as_ints());
     let moved = |dims: Vec<usize>| Ok(Some(Constant { dims, ..first.clone() }));
     match node.op() {
-        "Identity" | "Dropout" => moved(first.dims.clone()),
+        "Identity" => moved(first.dims.clone()),
         "Cast" => cast(node, first).map(Some),
         "Reshape" => match dims(1) {
             Some(shape) => moved(reshape_dims(&first.dims, shape, node.int_or("allowzero", 0) != 0)?),
             None => wrong("expected integers as the shape"),
         },
-        "Flatten" => {
-            let at = usize::try_from(node.int_or("axis", 1)).ok().filter(|&a| a <= first.dims.len());
-            let Some(at) = at else { return form("an axis from the back") };
-            moved(vec![first.dims[..at].iter().product(), first.dims[at..].iter().product()])
-        }
+        "Flatten" => moved(flattened(node, &first.dims)?),
         "Squeeze" => moved(squeezed(&first.dims, node.ints("axes").or(dims(1)))?),
         "Unsqueeze" => moved(unsqueezed(&first.dims, node.ints("axes").or(dims(1)).unwrap_or(&[]))?),
         "Transpose" => {
@@ -32,31 +33,58 @@ pub(super) fn fold(node: &Node<'_>, opset: i64, x: &[&Constant]) -> Translated<O
             let perm = perm.iter().map(|&p| axis(p, rank)).collect::<Translated<Vec<usize>>>()?;
             if perm.len() != rank { wrong("expected one number an axis in `perm`") } else { Ok(Some(first.permuted(&perm))) }
         }
-        "Concat" => concat(x, axis(node.int_or("axis", 0), first.dims.len())?).map(Some),
+        "Concat" => concat(x, axis(node.required_int("axis")?, first.dims.len())?).map(Some),
         "Gather" if x.len() == 2 => gather(first, x[1], axis(node.int_or("axis", 0), first.dims.len())?).map(Some),
         "Slice" => Ok(Some(slice(first, &slices(node, opset, &first.dims, &|i| dims(i))?))),
         "Expand" => match dims(1) {
-            Some(shape) => expand(first, shape).map(Some),
+            Some(shape) => expand(first, shape),
             None => wrong("expected integers as the shape"),
         },
         "ConstantOfShape" => Ok(None),
         "Range" => range(x).map(Some),
         "Where" if x.len() == 3 => choose(x).map(Some),
+        "Mod" if x.len() == 2 && node.int_or("fmod", 0) != 0 => binary("Rem", first, x[1]),
         op if x.len() == 2 => binary(op, first, x[1]),
         op if x.len() == 1 => Ok(unary(op, first)),
         _ => Ok(None),
     }
 }
 
+/// ONNX's numbers of the types of integers, and what fits into them.
+fn integers(to: i64) -> Option<std::ops::RangeInclusive<i64>> {
+    Some(match to {
+        2 => 0..=i64::from(u8::MAX),
+        3 => i64::from(i8::MIN)..=i64::from(i8::MAX),
+        4 => 0..=i64::from(u16::MAX),
+        5 => i64::from(i16::MIN)..=i64::from(i16::MAX),
+        6 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+        7 => i64::MIN..=i64::MAX,
+        12 => 0..=i64::from(u32::MAX),
+        13 => 0..=i64::MAX,
+        _ => return None,
+    })
+}
+
 fn cast(node: &Node<'_>, x: &Constant) -> Translated<Constant> {
-    // FLOAT, FLOAT16, DOUBLE and BFLOAT16; the integers; BOOL.
-    let data = match (node.int_or("to", 0), &x.data) {
+    // They are about floats of 8 bits, which are refused.
+    node.passed_over(&["saturate", "round_mode"]);
+    // FLOAT, FLOAT16, DOUBLE and BFLOAT16; BOOL; the integers.
+    let to = node.required_int("to")?;
+    let data = match (to, &x.data) {
         (1 | 10 | 11 | 16, _) => Data::Float(x.as_floats()),
         (9, Data::Float(v)) => Data::Int(v.iter().map(|&v| i64::from(v != 0.0)).collect()),
         (9, Data::Int(v)) => Data::Int(v.iter().map(|&v| i64::from(v != 0)).collect()),
-        (2..=7 | 12 | 13, Data::Float(v)) => Data::Int(v.iter().map(|&v| v as i64).collect()),
-        (2..=7 | 12 | 13, Data::Int(v)) => Data::Int(v.clone()),
-        _ => return form("such a type"),
+        _ => {
+            let Some(range) = integers(to) else { return form(format!("attribute `to`: element type {to}")) };
+            let values = match &x.data {
+                Data::Float(v) => v.iter().map(|&v| v as i64).collect(),
+                Data::Int(v) => v.clone(),
+            };
+            if let Some(beyond) = values.iter().find(|v| !range.contains(v)) {
+                return form(format!("of {beyond} to element type {to}, which is too small for it"));
+            }
+            Data::Int(values)
+        }
     };
     Ok(Constant { data, ..x.clone() })
 }
@@ -81,11 +109,19 @@ fn slice(x: &Constant, parts: &[SliceOf]) -> Constant {
     taken(x, dims, &steps, offset)
 }
 
-fn expand(x: &Constant, shape: &[i64]) -> Translated<Constant> {
+/// The most values that a constant is repeated to; more are repeated by the network.
+const MOST_REPEATED: usize = 1 << 24;
+
+fn expand(x: &Constant, shape: &[i64]) -> Translated<Option<Constant>> {
     let shape: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
     let Some(shape) = shape else { return wrong("expected extents, found a negative number") };
     let dims = broadcast(&x.dims, &shape)?;
-    Ok(spread(x, &dims))
+    if dims.iter().product::<usize>() > MOST_REPEATED.max(x.count()) {
+        return Ok(None);
+    }
+    // One number, wherever it is from, is part of the formula when it is repeated: not a tensor to be stored.
+    let trained = x.trained && x.count() != 1;
+    Ok(Some(Constant { trained, ..spread(x, &dims) }))
 }
 
 /// Repeated to extents that it broadcasts to.
@@ -166,11 +202,11 @@ fn choose(x: &[&Constant]) -> Translated<Constant> {
             Data::Float(condition.iter().zip(a.iter().zip(&b)).map(|(&c, (&a, &b))| if c != 0 { a } else { b }).collect())
         }
     };
-    Ok(Constant { name: x[1].name.clone(), trained: false, dims, data })
+    Ok(Constant { name: x[1].name.clone(), trained: false, of_size: false, dims, data })
 }
 
 fn binary(op: &str, a: &Constant, b: &Constant) -> Translated<Option<Constant>> {
-    let known = ["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Equal", "Greater", "Less", "And", "Or", "Pow"];
+    let known = ["Add", "Sub", "Mul", "Div", "Mod", "Rem", "Min", "Max", "Equal", "Greater", "Less", "And", "Or", "Pow"];
     if !known.contains(&op) {
         return Ok(None);
     }
@@ -190,7 +226,7 @@ fn binary(op: &str, a: &Constant, b: &Constant) -> Translated<Option<Constant>> 
             Data::Float(values)
         }
     };
-    Ok(Some(Constant { name, trained, dims, data }))
+    Ok(Some(Constant { name, trained, of_size: false, dims, data }))
 }
 
 fn on_ints(op: &str, x: i64, y: i64) -> Option<i64> {
@@ -199,7 +235,9 @@ fn on_ints(op: &str, x: i64, y: i64) -> Option<i64> {
         "Sub" => x.checked_sub(y),
         "Mul" => x.checked_mul(y),
         "Div" => x.checked_div(y),
-        "Mod" => x.checked_rem_euclid(y),
+        // Of the divisor's sign, and of the dividend's.
+        "Mod" => x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
+        "Rem" => x.checked_rem(y),
         "Min" => Some(x.min(y)),
         "Max" => Some(x.max(y)),
         "Equal" => Some(i64::from(x == y)),

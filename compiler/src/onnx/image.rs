@@ -1,8 +1,7 @@
-//! Ops on images: pooling, resizing, depth to space and back.
+//! Ops on images: pooling, depth to space and back.
 
 use fcdm_ir::Value;
-use fcdm_ir::ops::{Add, AvgPool2d, PixelShuffle, Relu, Reshape, Slice, Sub, Transpose, UpsampleNearest};
-use fcdm_ir::resample::upsample_bilinear;
+use fcdm_ir::ops::{Add, AvgPool2d, PixelShuffle, Relu, Reshape, Slice, Sub, Transpose};
 
 use super::conv::padding;
 use super::error::{Translated, form, wrong};
@@ -14,7 +13,7 @@ const IMAGE: [usize; 4] = [0, 2, 3, 1];
 
 impl Translation {
     /// The operand as an image, channels last.
-    fn image(&mut self, node: &Node<'_>) -> Translated<Value> {
+    pub fn image(&mut self, node: &Node<'_>) -> Translated<Value> {
         let t = self.tensor(node, 0)?;
         if t.order.len() != 4 {
             return form(format!("on {} axes: images have 4", t.order.len()));
@@ -22,7 +21,7 @@ impl Translation {
         self.arranged(&t, &IMAGE)
     }
 
-    fn picture(&mut self, node: &Node<'_>, v: Value) -> Translated<()> {
+    pub fn picture(&mut self, node: &Node<'_>, v: Value) -> Translated<()> {
         self.define(node, Ordered { v, order: IMAGE.to_vec() })
     }
 
@@ -37,6 +36,8 @@ impl Translation {
         if !tiles || padding(node, [h, w], kernel, size.max(1))? != [0; 4] {
             return form("over other windows than tiles: expected strides equal to the kernel and no padding");
         }
+        // There is no padding to be counted, and no order of indices where these are no result.
+        node.passed_over(&["count_include_pad", "storage_order"]);
         if node.int_or("ceil_mode", 0) != 0 && (h % size != 0 || w % size != 0) {
             return form("with a last tile that is cut off");
         }
@@ -74,68 +75,33 @@ impl Translation {
     /// Depth to space, and back, by PyTorch's order of channels (CRD) or TensorFlow's (DCR).
     pub fn depth_to_space(&mut self, node: &Node<'_>) -> Translated<()> {
         let x = self.image(node)?;
-        let factor = usize::try_from(node.int_or("blocksize", 1)).ok().filter(|f| (1..=1 << 12).contains(f));
-        let Some(f) = factor else { return wrong("a block size that is no positive number") };
+        let size = node.required_int("blocksize")?;
+        let Some(f) = usize::try_from(size).ok().filter(|f| (1..=1 << 12).contains(f)) else {
+            return wrong(format!("attribute `blocksize`: expected 1 to 4096, found {size}"));
+        };
         let &[n, h, w, c] = &self.b.ty(x).shape[..] else { return wrong("an image without four axes") };
-        let y = match (node.op(), node.text_or("mode", "DCR")) {
-            ("DepthToSpace", "CRD") => self.one(PixelShuffle { factor: f }, &[x])?,
+        let (mode, divides) = (node.text_or("mode", "DCR"), h % f == 0 && w % f == 0);
+        let (tiles, perm, shape) = match (node.op(), mode) {
+            ("DepthToSpace", "CRD") => {
+                let y = self.one(PixelShuffle { factor: f }, &[x])?;
+                return self.picture(node, y);
+            }
             ("DepthToSpace", "DCR") if c % (f * f) == 0 => {
                 let each = c / (f * f);
-                let x = self.one(Reshape { shape: vec![n, h, w, f, f, each] }, &[x])?;
-                let x = self.one(Transpose { perm: vec![0, 1, 3, 2, 4, 5] }, &[x])?;
-                self.one(Reshape { shape: vec![n, h * f, w * f, each] }, &[x])?
+                (vec![n, h, w, f, f, each], vec![0, 1, 3, 2, 4, 5], vec![n, h * f, w * f, each])
             }
-            ("SpaceToDepth", _) if h % f == 0 && w % f == 0 => {
-                let x = self.one(Reshape { shape: vec![n, h / f, f, w / f, f, c] }, &[x])?;
-                let x = self.one(Transpose { perm: vec![0, 1, 3, 2, 4, 5] }, &[x])?;
-                self.one(Reshape { shape: vec![n, h / f, w / f, f * f * c] }, &[x])?
+            ("SpaceToDepth", "DCR") if divides => {
+                (vec![n, h / f, f, w / f, f, c], vec![0, 1, 3, 2, 4, 5], vec![n, h / f, w / f, f * f * c])
             }
-            (_, mode) => return wrong(format!("blocks of {f} for extents {:?} in mode {mode}", [n, c, h, w])),
+            ("SpaceToDepth", "CRD") if divides => {
+                (vec![n, h / f, f, w / f, f, c], vec![0, 1, 3, 5, 2, 4], vec![n, h / f, w / f, f * f * c])
+            }
+            (_, "DCR" | "CRD") => return wrong(format!("blocks of {f} for extents {:?}", [n, c, h, w])),
+            (_, mode) => return wrong(format!("attribute `mode`: expected DCR or CRD, found {mode}")),
         };
+        let y = self.one(Reshape { shape: tiles }, &[x])?;
+        let y = self.one(Transpose { perm }, &[y])?;
+        let y = self.one(Reshape { shape }, &[y])?;
         self.picture(node, y)
-    }
-
-    /// Resize and Upsample, by whole factors.
-    pub fn resize(&mut self, node: &Node<'_>) -> Translated<()> {
-        let x = self.image(node)?;
-        let &[n, h, w, c] = &self.b.ty(x).shape[..] else { return wrong("an image without four axes") };
-        let [fh, fw] = self.factors(node, [n, c, h, w])?;
-        let transformation =
-            node.text_or("coordinate_transformation_mode", if node.op() == "Upsample" { "asymmetric" } else { "half_pixel" });
-        let y = match (node.text_or("mode", "nearest"), transformation) {
-            ("nearest", kind) => {
-                let floor = node.op() == "Upsample" || node.text_or("nearest_mode", "round_prefer_floor") == "floor";
-                let exact = match kind {
-                    "asymmetric" => floor,
-                    "half_pixel" | "pytorch_half_pixel" => node.text_or("nearest_mode", "round_prefer_floor").starts_with("round"),
-                    _ => false,
-                };
-                if !exact || fh != fw {
-                    return form("nearest with such coordinates, or factors that differ");
-                }
-                self.one(UpsampleNearest { factor: fh }, &[x])?
-            }
-            ("linear", "half_pixel" | "pytorch_half_pixel") => upsample_bilinear(&mut self.b, x, [fh, fw])?,
-            (mode, kind) => return form(format!("`{mode}` with `{kind}`: expected nearest, or linear with half_pixel")),
-        };
-        self.picture(node, y)
-    }
-
-    /// How many pixels a pixel becomes, along rows and columns.
-    fn factors(&self, node: &Node<'_>, dims: [usize; 4]) -> Translated<[usize; 2]> {
-        if node.has("axes") || node.has("antialias") && node.int_or("antialias", 0) != 0 {
-            return form("of given axes, or with antialiasing");
-        }
-        let at = if node.op() == "Upsample" || self.opset < 11 { 1 } else { 2 };
-        let scales = self.known(node, at).filter(|c| c.count() == 4).map(|c| c.as_floats().iter().map(|&s| f64::from(s)).collect());
-        let sizes = self.known(node, 3).filter(|c| c.count() == 4);
-        let from_sizes = || Some(sizes?.as_floats().iter().zip(dims).map(|(&s, d)| f64::from(s) / d as f64).collect::<Vec<f64>>());
-        let listed = || node.floats("scales").filter(|s| s.len() == 4).map(|s| s.iter().map(|&s| f64::from(s)).collect());
-        let Some(scales) = scales.or_else(from_sizes).or_else(listed) else { return form("to extents that are computed") };
-        let whole = |s: f64| (s.fract() == 0.0 && (1.0..=4096.0).contains(&s)).then_some(s as usize);
-        match (scales[0], scales[1], whole(scales[2]), whole(scales[3])) {
-            (1.0, 1.0, Some(h), Some(w)) => Ok([h, w]),
-            _ => form(format!("by factors {scales:?}: expected whole ones of rows and columns")),
-        }
     }
 }

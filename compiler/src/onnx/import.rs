@@ -12,10 +12,11 @@ use fcdm_ir::ops::{Broadcast, Reshape, Transpose};
 use fcdm_ir::{Builder, Op, Type, Value};
 use fcdm_runtime::entry_name::EntryName;
 
-use super::constant::{Constant, permuted};
+use super::constant::Constant;
 use super::conv::KnownConvolution;
 use super::error::{Translated, wrong};
 use super::node::Node;
+use super::weight::{Arrangement, Weight};
 
 /// A computed value and the order of its axes.
 #[derive(Clone, Debug)]
@@ -29,28 +30,6 @@ pub(super) struct Ordered {
 pub(super) enum Val {
     Known(Arc<Constant>),
     Computed(Ordered),
-}
-
-/// How a weight is made of a constant: seen under the extents `view`, its axes permuted, and seen under `shape`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Arrangement {
-    pub view: Vec<usize>,
-    pub perm: Vec<usize>,
-    pub shape: Vec<usize>,
-}
-
-/// A weight of the function.
-#[derive(Clone, Debug)]
-pub(super) struct Weight {
-    pub constant: Arc<Constant>,
-    pub form: Arrangement,
-}
-
-impl Weight {
-    /// The values in the IR's layout.
-    pub fn values(&self) -> Vec<f32> {
-        permuted(&self.constant.as_floats(), &self.form.view, &self.form.perm)
-    }
 }
 
 /// Zeros around an image: top, left, bottom, right.

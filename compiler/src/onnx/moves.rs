@@ -10,7 +10,7 @@ use super::constant::Constant;
 use super::error::{Translated, form, wrong};
 use super::import::{Ordered, Padded, Translation, Val, plain, preferred};
 use super::node::{Node, axes, axis};
-use super::shapes::{SliceOf, broadcast, reshape_dims, slices, squeezed, unsqueezed};
+use super::shapes::{SliceOf, broadcast, flattened, reshape_dims, slices, squeezed, unsqueezed};
 
 /// Old axes that together become new axes; those of extent 1 are left out.
 struct Group {
@@ -78,7 +78,7 @@ impl Translation {
         let (v, sequence) = match in_place(&groups, &solid) {
             Some(sequence) => (t.v, sequence),
             None => {
-                let sequence = gathered(&groups, dims.len());
+                let sequence = gathered(&groups, dims);
                 let solid: Vec<usize> = sequence.iter().flat_map(|g| g.old.clone()).collect();
                 let order = with_units(&solid, &old);
                 (self.arranged(t, &order)?, sequence)
@@ -97,18 +97,14 @@ impl Translation {
         let known = |i: usize| self.known(node, i);
         let listed = |i: usize| node.ints("axes").map(<[i64]>::to_vec).or_else(|| known(i)?.as_ints().map(<[i64]>::to_vec));
         let dims = match node.op() {
-            "Flatten" => {
-                let at = node.int_or("axis", 1);
-                let at = if at == old.len() as i64 { old.len() } else { axis(at, old.len())? };
-                vec![old[..at].iter().product(), old[at..].iter().product()]
-            }
+            "Flatten" => flattened(node, &old)?,
             "Squeeze" if node.operands() > 1 && listed(1).is_none() => return form("with axes that are computed"),
             "Squeeze" => squeezed(&old, listed(1).as_deref())?,
             "Unsqueeze" => match listed(1) {
                 Some(list) => unsqueezed(&old, &list)?,
                 None => return form("with axes that are computed"),
             },
-            _ => match node.ints("shape").map(<[i64]>::to_vec).or_else(|| known(1)?.as_ints().map(<[i64]>::to_vec)) {
+            _ => match known(1).and_then(|c| c.as_ints().map(<[i64]>::to_vec)) {
                 Some(shape) => reshape_dims(&old, &shape, node.int_or("allowzero", 0) != 0)?,
                 None => return form("to extents that are computed"),
             },
@@ -148,7 +144,7 @@ impl Translation {
         let parts = (0..node.operands()).map(|i| self.operand(node, i)).collect::<Translated<Vec<Val>>>()?;
         let computed = parts.iter().find_map(|p| if let Val::Computed(t) = p { Some(t.clone()) } else { None });
         let Some(first) = computed else { return wrong("no operand is computed") };
-        let at = axis(node.int_or("axis", 1), first.order.len())?;
+        let at = axis(node.required_int("axis")?, first.order.len())?;
         if let Some(y) = self.timestep_embedding(&parts, at)? {
             return self.define(node, y);
         }
@@ -219,6 +215,9 @@ impl Translation {
         let at = axis(node.int_or("axis", 0), t.order.len())?;
         let extent = self.dims(&t)[at];
         let count = node.results().len();
+        if node.int("num_outputs").is_some_and(|n| n != count as i64) {
+            return wrong(format!("attribute `num_outputs`: expected {count}, as there are, found {}", node.int_or("num_outputs", 0)));
+        }
         let given = node.ints("split").map(<[i64]>::to_vec).or_else(|| self.known(node, 1)?.as_ints().map(<[i64]>::to_vec));
         let lens: Vec<usize> = match given {
             Some(list) => match list.iter().map(|&l| usize::try_from(l).ok()).collect() {
@@ -226,6 +225,9 @@ impl Translation {
                 None => return wrong("expected lengths, found a negative number"),
             },
             None if node.operand(1).is_some() => return form("into parts that are computed"),
+            None if self.opset < 18 && !extent.is_multiple_of(count.max(1)) => {
+                return wrong(format!("extent {extent} does not split into {count} equal parts"));
+            }
             None => {
                 let each = extent.div_ceil(count.max(1));
                 (0..count).map(|i| each.min(extent.saturating_sub(i * each))).collect()
@@ -349,9 +351,18 @@ impl Translation {
     }
 }
 
+/// The order in which axes of such extents are wanted. Exporters write images under more than four axes, the others of extent 1.
+fn wanted(dims: &[usize]) -> Vec<usize> {
+    let solid: Vec<usize> = (1..dims.len()).filter(|&a| dims[a] != 1).collect();
+    match (dims.len(), &solid[..]) {
+        (5.., &[c, h, w]) => [0, h, w, c].into_iter().chain((1..dims.len()).filter(|&a| dims[a] == 1)).collect(),
+        (rank, _) => preferred(rank),
+    }
+}
+
 /// The groups in the order in which the result is wanted: as in an image where no group holds axes of it that lie apart.
-fn gathered(groups: &[Group], rank: usize) -> Vec<&Group> {
-    let order = preferred(rank);
+fn gathered<'a>(groups: &'a [Group], dims: &[usize]) -> Vec<&'a Group> {
+    let order = wanted(dims);
     let place = |a: usize| order.iter().position(|&o| o == a).unwrap_or(0);
     let together = groups.iter().all(|g| g.new.windows(2).all(|w| place(w[1]) == place(w[0]) + 1));
     let mut sequence: Vec<&Group> = groups.iter().collect();

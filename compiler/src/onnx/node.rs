@@ -1,51 +1,97 @@
-//! A node of the graph: its operands, and its attributes with ONNX's defaults.
+//! A node of the graph: its operands, and its attributes with ONNX's defaults. It keeps which attributes have been asked for:
+//! one that nobody asks for may only say what it would say if it were left out.
+
+use std::cell::RefCell;
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
-use super::error::{Translated, wrong};
+use super::error::{Translated, form, wrong};
+use super::schema;
 
 /// A node as the translations see it.
-pub(super) struct Node<'a>(pub &'a NodeProto);
+pub(super) struct Node<'a> {
+    proto: &'a NodeProto,
+    /// Of every attribute, whether somebody has asked for it.
+    asked: RefCell<Vec<bool>>,
+}
 
 impl<'a> Node<'a> {
+    pub fn new(proto: &'a NodeProto) -> Node<'a> {
+        Node { proto, asked: RefCell::new(vec![false; proto.attribute.len()]) }
+    }
+
     /// The op's name.
     pub fn op(&self) -> &'a str {
-        &self.0.op_type
+        &self.proto.op_type
+    }
+
+    /// True if the op is one of ONNX's own.
+    pub fn of_onnx(&self) -> bool {
+        self.proto.domain.is_empty() || self.proto.domain == "ai.onnx"
+    }
+
+    /// The attributes that it has.
+    pub fn attributes(&self) -> &'a [AttributeProto] {
+        &self.proto.attribute
+    }
+
+    /// Whether every attribute has been asked for, or says what it would say if it were left out. For when the node is translated.
+    pub fn finish(&self, opset: i64) -> Translated<()> {
+        for (a, asked) in self.proto.attribute.iter().zip(&*self.asked.borrow()) {
+            if *asked {
+                continue;
+            }
+            match schema::default(self.op(), a, opset) {
+                Some((true, _)) => {}
+                Some((false, default)) => return form(format!("attribute `{}`: expected {default}, found {}", a.name, value_of(a))),
+                None => return form(format!("attribute `{}`: expected none, found {}", a.name, value_of(a))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Attributes that make no difference to what is translated.
+    pub fn passed_over(&self, names: &[&str]) {
+        for name in names {
+            self.attr(name);
+        }
     }
 
     /// Its name, or, without one, that of its first result.
     pub fn name(&self) -> &'a str {
-        if self.0.name.is_empty() { self.0.output.first().map_or("", String::as_str) } else { &self.0.name }
+        if self.proto.name.is_empty() { self.proto.output.first().map_or("", String::as_str) } else { &self.proto.name }
     }
 
     /// The op and all attributes, as error messages show them: `Conv {group=2, strides=[1,1]}`.
     pub fn describe(&self) -> String {
-        let domain = if self.0.domain.is_empty() { String::new() } else { format!("{}.", self.0.domain) };
-        if self.0.attribute.is_empty() {
+        let domain = if self.proto.domain.is_empty() { String::new() } else { format!("{}.", self.proto.domain) };
+        if self.proto.attribute.is_empty() {
             return format!("{domain}{}", self.op());
         }
-        let list: Vec<String> = self.0.attribute.iter().map(shown).collect();
+        let list: Vec<String> = self.proto.attribute.iter().map(shown).collect();
         format!("{domain}{} {{{}}}", self.op(), list.join(", "))
     }
 
     /// Name of the operand of that index, if it is given.
     pub fn operand(&self, i: usize) -> Option<&'a str> {
-        self.0.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+        self.proto.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
     }
 
     /// How many operands are listed.
     pub fn operands(&self) -> usize {
-        self.0.input.len()
+        self.proto.input.len()
     }
 
     /// Names of the results that something may use.
     pub fn results(&self) -> &'a [String] {
-        &self.0.output
+        &self.proto.output
     }
 
     fn attr(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.0.attribute.iter().find(|a| a.name == name)
+        let found = self.proto.attribute.iter().position(|a| a.name == name)?;
+        self.asked.borrow_mut()[found] = true;
+        Some(&self.proto.attribute[found])
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -58,6 +104,11 @@ impl<'a> Node<'a> {
 
     pub fn int_or(&self, name: &str, default: i64) -> i64 {
         self.int(name).unwrap_or(default)
+    }
+
+    /// An integer that has to be given.
+    pub fn required_int(&self, name: &str) -> Translated<i64> {
+        self.int(name).map_or_else(|| wrong(format!("attribute `{name}`: expected an integer, found none")), Ok)
     }
 
     pub fn float_or(&self, name: &str, default: f32) -> f64 {
@@ -86,18 +137,23 @@ impl<'a> Node<'a> {
         let counts: Option<Vec<usize>> = list.iter().map(|&i| usize::try_from(i).ok().filter(|&i| i <= 1 << 24)).collect();
         match counts.and_then(|c| c.try_into().ok()) {
             Some(counts) => Ok(counts),
-            None => wrong(format!("expected {N} numbers in `{name}`, not negative, found {list:?}")),
+            None => wrong(format!("attribute `{name}`: expected {N} numbers, not negative, found {list:?}")),
         }
     }
 }
 
 /// `name=value`.
 fn shown(a: &AttributeProto) -> String {
+    format!("{}={}", a.name.replace(char::is_control, " "), value_of(a))
+}
+
+/// What an attribute says, for messages.
+pub(super) fn value_of(a: &AttributeProto) -> String {
     let list = |items: Vec<String>| {
         let more = if items.len() > 8 { ",.." } else { "" };
         format!("[{}{more}]", items[..items.len().min(8)].join(","))
     };
-    let value = match AttributeType::try_from(a.r#type).unwrap_or(AttributeType::Undefined) {
+    match AttributeType::try_from(a.r#type).unwrap_or(AttributeType::Undefined) {
         AttributeType::Float => format!("{:?}", a.f),
         AttributeType::Int => a.i.to_string(),
         AttributeType::String => String::from_utf8_lossy(&a.s[..a.s.len().min(40)]).replace(char::is_control, " "),
@@ -106,8 +162,7 @@ fn shown(a: &AttributeProto) -> String {
         AttributeType::Tensor => "tensor".to_owned(),
         AttributeType::Graph | AttributeType::Graphs => "graph".to_owned(),
         _ => "..".to_owned(),
-    };
-    format!("{}={value}", a.name)
+    }
 }
 
 /// An axis counted from the front; ONNX counts from the back too.

@@ -47,9 +47,8 @@ impl Translation {
 
     /// `x a + b` per channel, part of the convolution before it where there is one.
     pub fn batch_norm(&mut self, node: &Node<'_>) -> Translated<()> {
-        if node.int_or("training_mode", 0) != 0 {
-            return form("in training");
-        }
+        // It is how statistics are gathered in training, which `training_mode` would say.
+        node.passed_over(&["momentum"]);
         let x = self.tensor(node, 0)?;
         let dims = self.dims(&x);
         let given = [1, 2, 3, 4].map(|i| self.constant(node, i, "statistics"));
@@ -64,12 +63,13 @@ impl Translation {
         let a: Vec<f64> = g.iter().zip(&s).map(|(&g, &s)| f64::from(g) / (f64::from(s) + eps).sqrt()).collect();
         let shift: Vec<f32> = (0..channels).map(|c| (f64::from(b[c]) - f64::from(m[c]) * a[c]) as f32).collect();
         let a: Vec<f32> = a.iter().map(|&a| a as f32).collect();
-        let y = match self.scaled_convolution(&x, &a, &shift)? {
+        let of_size = [&gamma, &beta, &mean, &variance].iter().any(|c| c.of_size);
+        let y = match if of_size { None } else { self.scaled_convolution(&x, &a, &shift)? } {
             Some(y) => y,
             None => {
                 let wide = |name: &str, values| {
                     let dims = [&[channels], &vec![1; dims.len() - 2][..]].concat();
-                    Some(Arc::new(Constant { trained: true, ..Constant::floats(name, dims, values) }))
+                    Some(Arc::new(Constant { trained: true, of_size, ..Constant::floats(name, dims, values) }))
                 };
                 self.affine(x, wide(&gamma.name, a), wide(&beta.name, shift))?
             }
@@ -87,7 +87,7 @@ impl Translation {
         let c = dims[1];
         let groups = match node.op() {
             "InstanceNormalization" => c,
-            _ => usize::try_from(node.int_or("num_groups", 1)).unwrap_or(0),
+            _ => usize::try_from(node.required_int("num_groups")?).unwrap_or(0),
         };
         let (a, b) = (self.constant(node, 1, "a scale")?, self.constant(node, 2, "a bias")?);
         if groups == 0 || !c.is_multiple_of(groups) || ![groups, c].contains(&a.count()) || a.count() != b.count() {
@@ -97,7 +97,7 @@ impl Translation {
         let each = |k: &Arc<Constant>| {
             let repeat = c / k.count();
             let values = k.as_floats().iter().flat_map(|&v| std::iter::repeat_n(v, repeat)).collect();
-            Arc::new(Constant { trained: k.trained, ..Constant::floats(&k.name, vec![c], values) })
+            Arc::new(Constant { trained: k.trained, of_size: k.of_size, ..Constant::floats(&k.name, vec![c], values) })
         };
         let (a, b) = if a.count() == c { (a, b) } else { (each(&a), each(&b)) };
         let [gamma, beta] = [self.per_channel(&a)?, self.per_channel(&b)?];
@@ -135,12 +135,13 @@ impl Translation {
         let x = self.tensor(node, 0)?;
         let (rank, dims) = (x.order.len(), self.dims(&x));
         let global = node.op() == "GlobalAveragePool";
+        let nothing = node.int_or("noop_with_empty_axes", 0) != 0;
         let given = node.ints("axes").map(<[i64]>::to_vec).or_else(|| self.known(node, 1)?.as_ints().map(<[i64]>::to_vec));
         let over = match given {
             _ if global => (2..rank).collect(),
             Some(list) if !list.is_empty() => axes(&list, rank)?,
             _ if node.operand(1).is_some() && self.known(node, 1).is_none() => return form("over axes that are computed"),
-            _ if node.int_or("noop_with_empty_axes", 0) != 0 => Vec::new(),
+            _ if nothing => Vec::new(),
             _ => (0..rank).collect(),
         };
         let places = x.order.iter().enumerate().filter(|(_, a)| over.contains(a)).map(|(i, _)| i).collect();

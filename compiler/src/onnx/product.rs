@@ -7,9 +7,10 @@ use fcdm_ir::ops::{Add, Linear, Matmul, Scale};
 
 use super::constant::Constant;
 use super::error::{Translated, form, wrong};
-use super::import::{Arrangement, Ordered, Translation, Val, plain};
+use super::import::{Ordered, Translation, Val, plain};
 use super::node::Node;
 use super::shapes::broadcast;
+use super::weight::Arrangement;
 
 impl Translation {
     pub fn matmul(&mut self, node: &Node<'_>) -> Translated<()> {

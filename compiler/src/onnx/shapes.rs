@@ -41,6 +41,13 @@ pub(super) fn reshape_dims(from: &[usize], shape: &[i64], zeros: bool) -> Transl
     }
 }
 
+/// The extents that `Flatten` gives: what is before the axis, and the rest.
+pub(super) fn flattened(node: &Node<'_>, dims: &[usize]) -> Translated<Vec<usize>> {
+    let at = node.int_or("axis", 1);
+    let at = if at == dims.len() as i64 { dims.len() } else { axis(at, dims.len())? };
+    Ok(vec![dims[..at].iter().product(), dims[at..].iter().product()])
+}
+
 /// Extents without those axes, or without all of extent 1.
 pub(super) fn squeezed(dims: &[usize], list: Option<&[i64]>) -> Translated<Vec<usize>> {
     let gone = match list {

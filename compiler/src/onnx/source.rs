@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::type_proto::Value as Kind;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::Framework;
 
 use super::Extents;
 use super::constant::counted;
 use super::error::OnnxError;
-
-/// The oldest and the newest operator set whose ops are known to be what they are taken for.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+use super::schema::OPSETS;
 
 /// A decoded file.
 pub(super) struct Source {
@@ -23,6 +21,8 @@ pub(super) struct Source {
     pub folder: PathBuf,
     pub model: ModelProto,
     pub opset: i64,
+    /// Names of the inputs that are no initialisers, in order.
+    free: Vec<String>,
 }
 
 /// An input as the graph declares it.
@@ -53,9 +53,17 @@ impl Source {
         let opset = model.opset_import.iter().find(|o| own(&o.domain)).map(|o| o.version);
         let opset = opset.ok_or_else(|| not("it names no operator set"))?;
         if !OPSETS.contains(&opset) {
-            return Err(not(&format!("expected operator sets {} to {}, found {opset}", OPSETS.start(), OPSETS.end())));
+            let (first, last) = (OPSETS.start(), OPSETS.end());
+            return Err(not(&format!("expected operator sets {first} to {last}, found {opset}; export with opset_version=20")));
         }
-        Ok(Source { file, folder, model, opset })
+        let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
+        let free = graph.input.iter().map(|i| i.name.clone()).filter(|n| !initialised(n)).collect();
+        Ok(Source { file, folder, model, opset, free })
+    }
+
+    /// Takes the initialisers out of the file, so that they are not there twice.
+    pub fn take_initialisers(&mut self) -> Vec<TensorProto> {
+        std::mem::take(&mut self.model.graph.as_mut().expect("`decode` refuses models without").initializer)
     }
 
     pub fn graph(&self) -> &GraphProto {
@@ -86,8 +94,7 @@ impl Source {
     }
 
     fn free_inputs(&self) -> Vec<&ValueInfoProto> {
-        let graph = self.graph();
-        graph.input.iter().filter(|i| graph.initializer.iter().all(|t| t.name != i.name)).collect()
+        self.graph().input.iter().filter(|i| self.free.contains(&i.name)).collect()
     }
 
     fn port(&self, port: &str, reason: String) -> OnnxError {

@@ -9,6 +9,7 @@ use super::error::{OnnxError, Refusal, Translated, form, wrong};
 use super::fold::fold;
 use super::import::{Translation, Val};
 use super::node::Node;
+use super::schema;
 use super::source::Source;
 
 /// Element types of ONNX: f32, f16, f64, bf16.
@@ -18,7 +19,7 @@ impl Translation {
     /// Translates all nodes.
     pub fn graph(&mut self, source: &Source, graph: &GraphProto) -> Result<(), OnnxError> {
         for proto in &graph.node {
-            let node = Node(proto);
+            let node = Node::new(proto);
             self.node(source, &node)?.map_err(|refusal| {
                 let (file, node, op) = (source.file.clone(), node.name().to_owned(), node.describe());
                 match refusal {
@@ -33,15 +34,27 @@ impl Translation {
 
     /// One node; the outer error is of a tensor that cannot be read.
     fn node(&mut self, source: &Source, node: &Node<'_>) -> Result<Translated<()>, OnnxError> {
-        if !node.0.domain.is_empty() && node.0.domain != "ai.onnx" {
+        if !node.of_onnx() {
             return Ok(Err(Refusal::Op));
+        }
+        if let Err(refusal) = schema::check(node, self.opset) {
+            return Ok(Err(refusal));
         }
         if let ("Constant", Some(t)) = (node.op(), node.tensor("value")) {
             let name = node.results().first().map_or("", String::as_str);
             let c = Constant { trained: false, ..read(&source.file, &source.folder, name, t.clone())? };
             return Ok(self.define_nth(node, 0, Val::Known(Arc::new(c))));
         }
-        Ok(self.translated(node))
+        Ok(self.translated(node).and_then(|()| self.whole(node)))
+    }
+
+    /// Whether all of a translated node has been: its attributes, and its results.
+    fn whole(&self, node: &Node<'_>) -> Translated<()> {
+        node.finish(self.opset)?;
+        match node.results().iter().find(|r| !r.is_empty() && !self.values.contains_key(*r)) {
+            Some(missing) => form(format!("with a result `{missing}`")),
+            None => Ok(()),
+        }
     }
 
     fn translated(&mut self, node: &Node<'_>) -> Translated<()> {
@@ -50,18 +63,17 @@ impl Translation {
             return self.define_nth(node, 0, Val::Known(Arc::new(Constant { name, ..c })));
         }
         match node.op() {
-            "Identity" | "Dropout" => {
-                if node.results().iter().skip(1).any(|r| !r.is_empty()) {
-                    return form("with its mask as a result");
-                }
+            "Identity" => {
                 let t = self.tensor(node, 0)?;
                 self.define_nth(node, 0, Val::Computed(t))
             }
+            "Dropout" => self.dropout(node),
             "Cast" => self.cast(node),
             "Conv" => self.conv(node),
             "ConvTranspose" => self.conv_transpose(node),
             "AveragePool" | "MaxPool" => self.pool(node),
             "Resize" | "Upsample" => self.resize(node),
+            "Attention" => self.attention(node),
             "DepthToSpace" | "SpaceToDepth" => self.depth_to_space(node),
             "BatchNormalization" => self.batch_norm(node),
             "LayerNormalization" => self.layer_norm(node),
@@ -69,7 +81,7 @@ impl Translation {
             "ReduceMean" | "ReduceSum" | "ReduceL2" | "ReduceSumSquare" | "GlobalAveragePool" => self.reduce(node),
             "Softmax" => self.softmax(node),
             "Relu" | "LeakyRelu" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Log" | "Sqrt" | "Neg" | "Cos" | "Sin" | "Gelu" | "HardSigmoid"
-            | "HardSwish" | "Softplus" | "Reciprocal" | "Abs" => self.function(node),
+            | "HardSwish" | "Softplus" | "Swish" | "Reciprocal" | "Abs" => self.function(node),
             "Clip" => self.clip(node),
             "PRelu" => self.prelu(node),
             "Pow" => self.pow(node),
@@ -85,8 +97,21 @@ impl Translation {
             "Gather" => self.gather(node),
             "Pad" => self.pad(node),
             "Where" => self.choice(node),
+            op if op.starts_with("Random") || op == "Bernoulli" || op == "Multinomial" => {
+                form("a model that draws random numbers: export what it draws by, such as a posterior's mean")
+            }
             _ => Err(Refusal::Op),
         }
+    }
+
+    /// Out of training it does nothing.
+    fn dropout(&mut self, node: &Node<'_>) -> Translated<()> {
+        node.passed_over(&["ratio", "seed"]);
+        if node.operand(2).is_some() && self.known(node, 2).is_none_or(|c| c.uniform() != Some(0.0)) {
+            return form("in training, or where only the network knows whether it is");
+        }
+        let v = self.operand(node, 0)?;
+        self.define_nth(node, 0, v)
     }
 
     /// The result of a node that is known at compile time.
@@ -109,15 +134,18 @@ impl Translation {
     }
 
     fn extents(&self, node: &Node<'_>, name: &str) -> Translated<Constant> {
-        let dims = self.dims_of(&self.operand(node, 0)?);
+        let operand = self.operand(node, 0)?;
+        let dims = self.dims_of(&operand);
         let rank = dims.len() as i64;
+        let of_size = if let Val::Known(c) = &operand { c.of_size } else { true };
         if node.op() == "Size" {
-            return Ok(Constant::ints(name, vec![], vec![dims.iter().product::<usize>() as i64]));
+            let count = dims.iter().product::<usize>() as i64;
+            return Ok(Constant { of_size, ..Constant::ints(name, vec![], vec![count]) });
         }
         let bound = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
         let (start, end) = (bound(node.int_or("start", 0)), bound(node.int_or("end", rank)));
         let list: Vec<i64> = dims[start..end.max(start)].iter().map(|&d| d as i64).collect();
-        Ok(Constant::ints(name, vec![list.len()], list))
+        Ok(Constant { of_size, ..Constant::ints(name, vec![list.len()], list) })
     }
 
     fn constant_of_shape(&self, node: &Node<'_>, name: &str) -> Translated<Constant> {
@@ -126,24 +154,32 @@ impl Translation {
         // Such tensors are shapes and masks; a large one would only fill memory.
         let counts = dims.and_then(|d| Some((counted(&d).filter(|&n| n <= 1 << 24)?, d)));
         let Some((count, dims)) = counts else { return wrong("expected extents of at most 2^24 elements") };
+        let of_size = shape.of_size;
         let value = match node.tensor("value") {
-            None => return Ok(Constant::floats(name, dims, vec![0.0; count])),
+            None => return Ok(Constant { of_size, ..Constant::floats(name, dims, vec![0.0; count]) }),
             Some(t) => read("", std::path::Path::new(""), name, t.clone()),
         };
-        let Ok(value) = value else { return wrong("its value cannot be read") };
+        let value = match value {
+            Ok(value) => value,
+            Err(OnnxError::Tensor { reason, .. }) => return wrong(format!("attribute `value`: {reason}")),
+            Err(_) => return form("attribute `value`: values in another file"),
+        };
         match (value.as_ints(), value.as_floats().first()) {
-            (Some(&[i]), _) => Ok(Constant::ints(name, dims, vec![i; count])),
-            (None, Some(&f)) => Ok(Constant::floats(name, dims, vec![f; count])),
+            (Some(&[i]), _) => Ok(Constant { of_size, ..Constant::ints(name, dims, vec![i; count]) }),
+            (None, Some(&f)) => Ok(Constant { of_size, ..Constant::floats(name, dims, vec![f; count]) }),
             _ => wrong("expected one value"),
         }
     }
 
     /// Floats are f32 of whatever width they are declared; labels stay labels.
     fn cast(&mut self, node: &Node<'_>) -> Translated<()> {
+        // They are about floats of 8 bits, which are refused.
+        node.passed_over(&["saturate", "round_mode"]);
         let t = self.tensor(node, 0)?;
-        let (to, float) = (node.int_or("to", 0), self.b.ty(t.v).dtype.is_float());
+        let (to, float) = (node.required_int("to")?, self.b.ty(t.v).dtype.is_float());
         match (float, FLOATS.contains(&to), [6, 7].contains(&to)) {
             (true, true, _) | (false, _, true) => self.define_nth(node, 0, Val::Computed(t)),
+            _ if !FLOATS.contains(&to) && ![6, 7].contains(&to) => form(format!("attribute `to`: element type {to}")),
             _ => form("of computed values between floats and integers"),
         }
     }
@@ -184,7 +220,7 @@ pub(super) fn is_number(graph: &GraphProto, input: &str) -> Result<bool, String>
     let mut derived = vec![input.to_owned()];
     let (mut number, mut label) = (None, None);
     for proto in &graph.node {
-        let node = Node(proto);
+        let node = Node::new(proto);
         let uses = |i: usize| node.operand(i).is_some_and(|n| derived.iter().any(|d| d == n));
         match node.op() {
             "Cast" if uses(0) && FLOATS.contains(&node.int_or("to", 0)) => number = Some(node.name()),

@@ -16,6 +16,8 @@ use fcdm_runtime::plan::Entry;
 use fcdm_runtime::simd::Isa;
 
 use super::{Autoencoder, Half};
+use crate::compile::CompileError;
+use crate::import::ImportError;
 use crate::options::{AfterPass, OptionError, Options};
 
 /// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
@@ -85,8 +87,8 @@ fn add(f: Function, name: EntryName, options: &Options, all: &mut Compiled, obse
 }
 
 /// Whether an autoencoder can be compiled so, for a denoiser of that many channels.
-pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options) -> Result<(), OptionError> {
-    let wrong = |text: String| Err(OptionError(text));
+pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options) -> Result<(), CompileError> {
+    let wrong = |text: String| Err(OptionError(text).into());
     let (channels, factor) = (a.latent_channels(), a.factor());
     if let Some(n) = denoiser.filter(|&n| n != channels) {
         return wrong(format!(
@@ -106,12 +108,29 @@ pub(crate) fn check(a: &Autoencoder, denoiser: Option<usize>, options: &Options)
         ));
     }
     if options.decoder {
-        a.decode(options.height, options.width).map_err(OptionError)?;
+        there_is(a, Half::Decoder, options, |h, w| a.decode(h, w))?;
     }
     if options.encoder {
-        a.encode(options.height, options.width).map_err(OptionError)?;
+        there_is(a, Half::Encoder, options, |h, w| a.encode(h, w))?;
     }
     Ok(())
+}
+
+/// Whether there is a half at the size asked for. That its file has one size only, or that it is missing, is for who asked; that an ONNX
+/// model does not become a function is the file's fault.
+fn there_is(
+    a: &Autoencoder,
+    half: Half,
+    options: &Options,
+    made: impl Fn(usize, usize) -> Result<Function, String>,
+) -> Result<(), CompileError> {
+    let (h, w) = (options.height, options.width);
+    match (a.refuses(half, h, w), made(h, w)) {
+        (Some(wrong), _) => Err(OptionError(wrong).into()),
+        (None, Err(wrong)) if a.has(half) => Err(ImportError::Model(wrong).into()),
+        (None, Err(wrong)) => Err(OptionError(wrong).into()),
+        (None, Ok(_)) => Ok(()),
+    }
 }
 
 /// Which decoders take no more memory than is allowed: asked about every entry point as it is placed.

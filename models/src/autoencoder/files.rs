@@ -43,10 +43,13 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
             };
         }
         let graph = Graph::open(path, scale.unwrap_or(1.0), prefix).map_err(ImportError::Model)?;
-        let half = if graph.half() == Half::Encoder { &mut encoder } else { &mut decoder };
+        let half: &mut Option<Box<Graph>> = if graph.half() == Half::Encoder { &mut encoder } else { &mut decoder };
         if half.replace(Box::new(graph)).is_some() {
             return Err(wrong(path, "expected the other half of the autoencoder, found the same one again"));
         }
+    }
+    if let Some(encoder) = &mut encoder {
+        encoder.settle(decoder.as_ref().map(|d| d.latent_channels())).map_err(ImportError::Model)?;
     }
     if let (Some(e), Some(d)) = (&encoder, &decoder)
         && (e.latent_channels(), e.factor()) != (d.latent_channels(), d.factor())
@@ -56,6 +59,13 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
             &paths[0],
             format!("expected halves with the same latents, found {} of the encoder and {} of the decoder", of(e), of(d)),
         ));
+    }
+    if let (Some(e), Some(d)) = (&encoder, &decoder)
+        && [0, 1].iter().any(|&a| matches!((e.own_size()[a], d.own_size()[a]), (Some(e), Some(d)) if e != d))
+    {
+        let of = |g: &Graph| g.own_size().map(|n| n.map_or("any".to_owned(), |n| n.to_string())).join("x");
+        let found = format!("expected halves of latents of the same size, found {} of the encoder and {} of the decoder", of(e), of(d));
+        return Err(wrong(&paths[0], found));
     }
     Ok(Autoencoder { family: Family::Graphs { encoder, decoder }, parts: Vec::new(), notes: Vec::new() })
 }

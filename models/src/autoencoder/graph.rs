@@ -1,95 +1,170 @@
 //! One half of an autoencoder as an ONNX model: one image goes in, and one comes out; or, of a decoder, several maps of a pyramid,
-//! whose sum, upsampled bilinearly to the largest, is the picture. Pictures are RGB in [-1,1]; what latents are scaled by is not
-//! in the file.
+//! whose sum, upsampled bilinearly to the largest, is the picture; or, of an encoder, the posterior's moments (`graph/outputs`
+//! says how they are told). Pictures are RGB in [-1,1]; what latents are scaled by is not in the file.
+//!
+//! A function is made at the size that is asked for, and everything in it follows from that size: exporters fold into a graph
+//! what follows from it. A model is looked at once before, at its own size if it has one, for what is the same at all sizes: which half it is,
+//! channels, factor, the parameters. The names of weights that a size has for itself say so (`graph/held`).
+
+mod held;
+mod outputs;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fcdm_compiler::onnx::{Onnx, OnnxError};
+use fcdm_compiler::onnx::{Model, Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::{Add, Scale};
-use fcdm_ir::resample::upsample_bilinear;
+use fcdm_ir::resample::{Origin, upsample_bilinear};
 use fcdm_ir::{Builder, Function, Type, Value};
 
+use super::posterior::Scaling;
 use super::{Half, PICTURE_CHANNELS};
 use crate::graph_roles::roles;
 use crate::role::Role;
+use held::Weights;
+use outputs::{Image, Posterior, decoded, encoded, images};
 
-/// Height and width of the latents at which a model is looked at first.
-const PROBE: usize = 16;
+/// Sides of latents at which a model of any size is looked at: the first that it can have. Some say that they can have any, and have the
+/// one that they were exported at.
+fn looks() -> impl Iterator<Item = usize> {
+    [16, 64, 32, 8, 128].into_iter().chain((1..=16).map(|n| 8 * n))
+}
+
+/// Pixels of a picture that a latent may stand for, of which a side at which an encoder is looked at is a multiple.
+const LOOKED_AT_PER_LATENT: usize = 8;
 
 /// Half of an autoencoder in an ONNX model.
 pub struct Graph {
-    path: PathBuf,
+    /// The file, for messages.
+    file: String,
+    model: Model,
     half: Half,
-    /// Name of its input.
-    input: String,
-    latent_channels: usize,
+    input: ImageInput,
     factor: usize,
-    /// What the denoiser's latents are the model's times.
-    scale: f64,
+    /// Of an encoder.
+    posterior: Posterior,
+    latent_channels: usize,
+    /// What was decided about the file that it does not say itself.
+    notes: Vec<String>,
+    scaling: Scaling,
     prefix: String,
-    /// At the size at which it was looked at first: for its weights, which are the same at all.
-    probe: Onnx,
+    /// At the size at which it was looked at.
+    look: Onnx,
     /// By the model's names.
     roles: HashMap<String, Role>,
+    weights: Mutex<Weights>,
 }
 
 /// A model that is no such half: one line.
 type Wrong = String;
 
+/// A model at the first size that it can have, of those at which it is looked at.
+fn looked_at(model: &Model, input: &ImageInput) -> Result<([usize; 2], Onnx), OnnxError> {
+    let per_latent = if input.channels == PICTURE_CHANNELS { LOOKED_AT_PER_LATENT } else { 1 };
+    let mut first: Option<OnnxError> = None;
+    for side in looks() {
+        let size = input.fixed.map(|f| f.unwrap_or(side * per_latent));
+        match (at(model, input, size), &first) {
+            (Ok(onnx), _) => return Ok((size, onnx)),
+            // Nothing about sizes is wrong.
+            (Err(e), Some(before)) if e.to_string() == before.to_string() => break,
+            (Err(e), None) => first = Some(e),
+            _ => {}
+        }
+        if input.fixed.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    Err(first.expect("there are sizes"))
+}
+
+/// A model at a size of its input.
+fn at(model: &Model, input: &ImageInput, [height, width]: [usize; 2]) -> Result<Onnx, OnnxError> {
+    model.at(&[(input.name.clone(), vec![1, input.channels, height, width])])
+}
+
+/// The names of a model's outputs.
+fn names(onnx: &Onnx) -> Vec<&str> {
+    onnx.outputs().iter().map(|o| o.name.as_str()).collect()
+}
+
 impl Graph {
-    /// Opens a model and finds out which half it is: one that takes three channels encodes. `scale` is what the denoiser's latents are its own
-    /// times.
+    /// Opens a model and finds out which half it is: one that takes three channels, and gives no larger images, encodes. `scale` is what
+    /// the denoiser's latents are its own times.
     ///
     /// # Errors
     /// One line that names the file.
     pub fn open(path: &Path, scale: f64, prefix: &str) -> Result<Graph, Wrong> {
-        let wrong = |text: String| format!("{}: {text}", path.display());
-        let declared = Onnx::declared(path).map_err(|e| e.to_string())?;
-        let [(input, extents)] = &declared[..] else {
-            let names: Vec<&str> = declared.iter().map(|(n, _)| n.as_str()).collect();
-            return Err(wrong(format!("expected one input, a picture or latents, found {names:?}")));
+        let file = path.display().to_string();
+        let wrong = |text: String| format!("{file}: {text}");
+        let model = Model::open(path).map_err(|e| e.to_string())?;
+        let input = ImageInput::of(&model, &file)?;
+        let (size, look) = looked_at(&model, &input).map_err(|e| e.to_string())?;
+        let found = || look.outputs().iter().map(|o| format!("{} {}", o.name, o.ty)).collect::<Vec<_>>().join(", ");
+        let images = images(look.function(), &names(&look)).unwrap_or_default();
+        let half = match encoded(&images, size) {
+            Some(_) if input.channels == PICTURE_CHANNELS => Half::Encoder,
+            _ => Half::Decoder,
         };
-        let &[_, Some(channels), _, _] = &extents[..] else {
-            return Err(wrong(format!("input `{input}`: expected extents [N,C,H,W] with a number for C, found {extents:?}")));
+        let (factor, expected) = match half {
+            Half::Encoder => (encoded(&images, size), "latents of a picture"),
+            Half::Decoder => (decoded(&images, size), "a picture of 3 channels, or a pyramid of such"),
         };
-        let half = if channels == PICTURE_CHANNELS { Half::Encoder } else { Half::Decoder };
-        // A picture's factor is not known before the model has been looked at; any up to this divides.
-        let side = if half == Half::Encoder { 8 * PROBE } else { PROBE };
-        let probe = at(path, input, channels, [side, side]).map_err(|e| e.to_string())?;
-        let images: Vec<[usize; 3]> =
-            probe.outputs().iter().filter_map(|o| <[usize; 4]>::try_from(&*o.ty.shape).ok()).map(|[_, h, w, c]| [h, w, c]).collect();
-        let found = || probe.outputs().iter().map(|o| format!("{} {}", o.name, o.ty)).collect::<Vec<_>>().join(", ");
-        let largest = images.iter().map(|i| i[0]).max().unwrap_or(0);
-        let square = images.len() == probe.outputs().len() && images.iter().all(|&[h, w, _]| h == w);
-        let (latent_channels, factor, fits) = match half {
-            Half::Encoder => {
-                (images.first().map_or(0, |i| i[2]), side / largest.max(1), images.len() == 1 && side.is_multiple_of(largest.max(1)))
-            }
-            Half::Decoder => {
-                let divide = images.iter().all(|&[h, _, c]| c == PICTURE_CHANNELS && largest.is_multiple_of(h));
-                (channels, largest / PROBE, divide && largest.is_multiple_of(PROBE))
-            }
-        };
-        if !(square && fits && factor > 0) {
-            let expected = match half {
-                Half::Encoder => "one output, latents of a picture",
-                Half::Decoder => "a picture of 3 channels, or a pyramid of such",
-            };
-            return Err(wrong(format!("expected {expected}, found {}", found())));
+        let factor = factor.ok_or_else(|| wrong(format!("expected {expected}, found {}", found())))?;
+        let roles = roles(look.function(), &[]);
+        Ok(Graph {
+            half,
+            factor,
+            posterior: Posterior::Mean(0),
+            latent_channels: input.channels,
+            input,
+            notes: Vec::new(),
+            scaling: Scaling::by(scale),
+            // Both halves may use the same names.
+            prefix: format!("{prefix}{half}."),
+            look,
+            roles,
+            weights: Mutex::default(),
+            file,
+            model,
+        })
+    }
+
+    /// Decides what an encoder's outputs are; `latents` are the channels that a decoder beside it takes.
+    ///
+    /// # Errors
+    /// One line, if that cannot be told.
+    pub fn settle(&mut self, latents: Option<usize>) -> Result<(), Wrong> {
+        if self.half == Half::Decoder {
+            return Ok(());
         }
-        // Both halves may use the same names.
-        let (path, input, prefix) = (path.to_owned(), input.clone(), format!("{prefix}{half}."));
-        let roles = roles(probe.function(), &[]);
-        Ok(Graph { path, half, input, latent_channels, factor, scale, prefix, probe, roles })
+        let images = images(self.look.function(), &names(&self.look)).unwrap_or_default();
+        let (posterior, why) = outputs::posterior(&images, self.look.function(), latents).map_err(|e| format!("{}: {e}", self.file))?;
+        let (first, what) = match posterior {
+            Posterior::Mean(i) => (i, "latents"),
+            Posterior::Moments(i) => (i, "means and log-variances"),
+            Posterior::MeanAndLogVariance(i, _) => (i, "means, with log-variances beside them"),
+            Posterior::MeanAndDeviation(i, _) => (i, "means, with deviations beside them"),
+        };
+        let Image { name, channels, .. } = &images[first];
+        self.latent_channels = if matches!(posterior, Posterior::Moments(_)) { channels / 2 } else { *channels };
+        self.posterior = posterior;
+        self.notes = vec![format!("{}: the {channels} channels of `{name}` are {what}: {why}", self.file)];
+        Ok(())
     }
 
     /// Which half it is.
     pub fn half(&self) -> Half {
         self.half
+    }
+
+    /// What was decided about the file that it does not say itself, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Channels of the latents.
@@ -102,29 +177,63 @@ impl Graph {
         self.factor
     }
 
-    /// The greatest number of values per latent position that an instruction gives.
-    pub fn widest(&self) -> usize {
-        let f = self.probe.function();
-        let counts = f.insts().iter().flat_map(|i| &i.results).map(|&v| f.ty(v).count());
-        counts.max().unwrap_or(0).div_ceil(PROBE * PROBE)
+    /// Pixels of the input that a latent stands for.
+    fn times(&self) -> usize {
+        if self.half == Half::Encoder { self.factor } else { 1 }
     }
 
-    /// Names and types of the weights, as the model has them.
+    /// Height and width of the latents, where the file fixes them.
+    pub fn own_size(&self) -> [Option<usize>; 2] {
+        self.input.fixed.map(|f| f.map(|n| n / self.times()))
+    }
+
+    /// The greatest number of values per latent position that an instruction gives.
+    pub fn widest(&self) -> usize {
+        let f = self.look.function();
+        let input = self.look.inputs()[0].ty.shape[1..3].iter().product::<usize>();
+        let counts = f.insts().iter().flat_map(|i| &i.results).map(|&v| f.ty(v).count());
+        counts.max().unwrap_or(0).div_ceil((input / (self.times() * self.times())).max(1))
+    }
+
+    /// Names and types of the parameters, as the model has them: of all weights that are the same at every size.
     pub fn weights(&self) -> impl Iterator<Item = (&str, &Type)> {
-        self.probe.function().weights().map(|(_, d)| (d.name.as_str(), &d.ty))
+        let all = self.look.function().weights().map(|(_, d)| (d.name.as_str(), &d.ty));
+        all.filter(|(name, _)| self.look.weight(name).is_some_and(|w| !w.of_size()))
     }
 
     /// What a weight is for, by its name in the IR.
     pub fn role(&self, weight: &str) -> Option<Role> {
-        self.roles.get(weight.strip_prefix(self.prefix.as_str())?).copied()
+        let name = weight.strip_prefix(self.prefix.as_str())?;
+        self.held().role(name).or_else(|| self.roles.get(name).copied())
     }
 
-    /// The values of a weight, by the model's name.
+    /// The values of a parameter, by the model's name.
     ///
     /// # Errors
     /// As [`WeightSource::load`].
     pub fn values(&self, name: &str) -> Result<Vec<f32>, WeightError> {
-        self.probe.load(name)
+        self.look.load(name)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Weights> {
+        // A panic elsewhere leaves a list as it is.
+        self.weights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why there is no function at that height and width of the latents, if the file says so.
+    pub fn refuses(&self, height: usize, width: usize) -> Option<Wrong> {
+        let own = self.own_size();
+        if own[0].is_none_or(|h| h == height) && own[1].is_none_or(|w| w == width) {
+            return None;
+        }
+        let shown = |n: Option<usize>| n.map_or("any".to_owned(), |n| n.to_string());
+        let [[h, w], [high, wide]] = [own.map(shown), own.map(|n| shown(n.map(|n| n * self.factor)))];
+        let half = self.half;
+        Some(format!(
+            "size: {} is the {half} of latents of {h}x{w}, pictures of {high}x{wide}, for which it was exported, found latents of \
+             {height}x{width}: ask for that size, or export it with dynamic height and width",
+            self.file
+        ))
     }
 
     /// As [`super::Autoencoder::decode`] and [`super::Autoencoder::encode`].
@@ -132,40 +241,94 @@ impl Graph {
     /// # Errors
     /// One line, when the model cannot be had at that size.
     pub fn function(&self, height: usize, width: usize) -> Result<Function, Wrong> {
-        let (channels, times) = match self.half {
-            Half::Encoder => (PICTURE_CHANNELS, self.factor),
-            Half::Decoder => (self.latent_channels, 1),
-        };
-        let size = [height * times, width * times];
-        let onnx = at(&self.path, &self.input, channels, size).map_err(|e| e.to_string())?;
-        let (input, result) = match self.half {
-            Half::Encoder => ("picture", "mean"),
-            Half::Decoder => ("latent", "picture"),
-        };
+        if let Some(wrong) = self.refuses(height, width) {
+            return Err(wrong);
+        }
+        let size = [height * self.times(), width * self.times()];
+        let onnx = at(&self.model, &self.input, size).map_err(|e| e.to_string())?;
+        let there = images(onnx.function(), &names(&onnx)).unwrap_or_default();
+        let factor = if self.half == Half::Encoder { encoded(&there, size) } else { decoded(&there, size) };
+        if factor != Some(self.factor) {
+            let found = onnx.outputs().iter().map(|o| format!("{} {}", o.name, o.ty)).collect::<Vec<_>>().join(", ");
+            let (file, factor) = (&self.file, self.factor);
+            return Err(format!("{file}: latents of {height}x{width}: expected pictures {factor} times as large, found {found}"));
+        }
+        let input = if self.half == Half::Encoder { "picture" } else { "latent" };
         let mut b = Builder::new(self.half.entry_name().to_string());
-        let mut x = b.input(input, Type::f32([1, size[0], size[1], channels]));
-        if self.half == Half::Decoder && self.scale != 1.0 {
-            x = b.one(Scale { by: 1.0 / self.scale }, &[x]);
-        }
-        let outputs = self.spliced(&mut b, onnx.function(), x);
-        let mut y = match self.half {
-            Half::Encoder => outputs[0],
-            Half::Decoder => pyramid(&mut b, &outputs).map_err(|e| format!("{}: {e}", self.path.display()))?,
+        let x = b.input(input, Type::f32([1, size[0], size[1], self.input.channels]));
+        let results = match self.half {
+            Half::Encoder => {
+                let outputs = self.spliced(&mut b, &onnx, [height, width], x);
+                self.gaussian(&mut b, &outputs)
+            }
+            Half::Decoder => {
+                let x = self.scaling.decoded(b, x);
+                let outputs = self.spliced(&mut b, &onnx, [height, width], x);
+                vec![("picture", pyramid(&mut b, &outputs).map_err(|e| format!("{}: {e}", self.file))?)]
+            }
         };
-        if self.half == Half::Encoder && self.scale != 1.0 {
-            y = b.one(Scale { by: self.scale }, &[y]);
-        }
-        Ok(b.finish(vec![(result.to_owned(), y)]))
+        Ok(b.finish(results.into_iter().map(|(name, v)| (name.to_owned(), v)).collect()))
     }
 
-    /// Copies a function into a builder, its one input being `x`; its weights get the prefix.
-    fn spliced(&self, b: &mut Builder, f: &Function, x: Value) -> Vec<Value> {
+    /// Mean, and deviation where there is one, as the denoiser has them.
+    fn gaussian(&self, b: &mut Builder, outputs: &[Value]) -> Vec<(&'static str, Value)> {
+        let scaling = &self.scaling;
+        let (mean, std) = match self.posterior {
+            Posterior::Mean(i) => (scaling.encoded(b, outputs[i]), None),
+            Posterior::Moments(i) => {
+                let [mean, std] = scaling.moments(b, outputs[i]);
+                (mean, Some(std))
+            }
+            Posterior::MeanAndLogVariance(i, k) => (scaling.encoded(b, outputs[i]), Some(scaling.deviation_of_log(b, outputs[k]))),
+            Posterior::MeanAndDeviation(i, k) => (scaling.encoded(b, outputs[i]), Some(scaling.deviation(b, outputs[k]))),
+        };
+        [("mean", Some(mean)), ("std", std)].into_iter().filter_map(|(name, v)| Some((name, v?))).collect()
+    }
+
+    /// Copies a model into a builder, its one input being `x`; its weights get the prefix, and those of the size a name of their own.
+    fn spliced(&self, b: &mut Builder, onnx: &Onnx, size: [usize; 2], x: Value) -> Vec<Value> {
+        let f = onnx.function();
+        let roles = roles(f, &[]);
         let mut copier = Copier::new(f);
         copier.bind(f.inputs()[0], x);
+        let mut held = self.held();
         for (v, d) in f.weights() {
-            copier.bind(v, b.weight(&format!("{}{}", self.prefix, d.name), d.ty.clone()));
+            let weight = onnx.weight(&d.name).expect("an import has the weights of its function");
+            let name = held.hold(&d.name, size, weight, roles.get(&d.name).copied());
+            copier.bind(v, b.weight(&format!("{}{name}", self.prefix), d.ty.clone()));
         }
         f.results().iter().map(|&(_, v)| copier.copy(b, v)).collect()
+    }
+}
+
+/// A model's one input, an image: its name, channels and fixed height and width.
+struct ImageInput {
+    name: String,
+    channels: usize,
+    fixed: [Option<usize>; 2],
+}
+
+impl ImageInput {
+    fn of(model: &Model, file: &str) -> Result<ImageInput, Wrong> {
+        let wrong = |text: String| Err(format!("{file}: {text}"));
+        let declared = model.declared().map_err(|e| e.to_string())?;
+        let [(name, extents)] = &declared[..] else {
+            let names: Vec<&str> = declared.iter().map(|(n, _)| n.as_str()).collect();
+            return wrong(format!("expected one input, a picture or latents, found {names:?}"));
+        };
+        let &[rows, channels, height, width] = &extents[..] else {
+            return wrong(format!("input `{name}`: expected extents [N,C,H,W], found {} axes", extents.len()));
+        };
+        if let Some(rows) = rows.filter(|&n| n != 1) {
+            return wrong(format!(
+                "input `{name}`: expected one image at a time, found {rows}: export it with a batch of 1, or a dynamic one"
+            ));
+        }
+        let Some(channels) = channels.or_else(|| model.channels(name)) else {
+            let found = "found a dynamic dimension, and no convolution that tells it";
+            return wrong(format!("input `{name}`: expected a number of channels, {found}: export it with static channels"));
+        };
+        Ok(ImageInput { name: name.clone(), channels, fixed: [height, width] })
     }
 }
 
@@ -176,7 +339,7 @@ fn pyramid(b: &mut Builder, images: &[Value]) -> Result<Value, fcdm_ir::TypeErro
     let mut sum = None;
     for &v in images {
         let factor = largest / side(b, v);
-        let v = upsample_bilinear(b, v, [factor, factor])?;
+        let v = upsample_bilinear(b, v, [factor, factor], Origin::Centre)?;
         sum = Some(match sum {
             None => v,
             Some(s) => b.try_emit(Add {}, &[s, v])?[0],
@@ -185,19 +348,14 @@ fn pyramid(b: &mut Builder, images: &[Value]) -> Result<Value, fcdm_ir::TypeErro
     Ok(sum.expect("a decoder has an output"))
 }
 
-/// A model at a size of its input.
-fn at(path: &Path, input: &str, channels: usize, [height, width]: [usize; 2]) -> Result<Onnx, OnnxError> {
-    Onnx::open_at(path, &[(input.to_owned(), vec![1, channels, height, width])])
-}
-
 impl WeightSource for Graph {
     fn load(&self, name: &str) -> Result<Vec<f32>, WeightError> {
         let bare = name.strip_prefix(self.prefix.as_str()).ok_or_else(|| WeightError::Missing(name.to_owned()))?;
-        self.probe.load(bare)
+        self.held().get(bare).map(|w| w.values()).ok_or_else(|| WeightError::Missing(name.to_owned()))
     }
 
     fn load_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightError> {
         let bare = name.strip_prefix(self.prefix.as_str()).ok_or_else(|| WeightError::Missing(name.to_owned()))?;
-        self.probe.load_rows(bare, rows)
+        self.held().get(bare).map(|w| w.rows(rows)).ok_or_else(|| WeightError::Missing(name.to_owned()))
     }
 }

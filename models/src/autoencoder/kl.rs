@@ -7,9 +7,8 @@
 
 mod blocks;
 mod config;
-mod scaling;
 
-use fcdm_ir::ops::{Clamp, Exp, Scale, Split, UpsampleNearest};
+use fcdm_ir::ops::UpsampleNearest;
 use fcdm_ir::{Function, Type};
 
 use super::{Half, PICTURE_CHANNELS};
@@ -18,9 +17,6 @@ use crate::parameter::Parameter;
 use crate::role::Region;
 use blocks::{Level, Mid, Norm, Shapes, norm_silu};
 pub use config::Config;
-
-/// Bounds of the posterior's log-variance.
-const LOG_VARIANCE: [f64; 2] = [-30.0, 20.0];
 
 /// An `AutoencoderKL`: its layers, with everything that the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +55,7 @@ impl Kl {
         let z = config.latent_channels;
         let quant = config.use_quant_conv.then(|| d.pointwise("quant_conv", 2 * z, 2 * z, true));
         let post_quant = config.use_post_quant_conv.then(|| d.pointwise("post_quant_conv", z, z, true));
+        let config = Config { scaling: config.scaling.prefixed(prefix), ..config };
         Kl { config, prefix: prefix.to_owned(), encoder, decoder, quant, post_quant, parameters }
     }
 
@@ -74,7 +71,7 @@ impl Kl {
 
     /// Values of what the configuration gives as constants, by the names of weights in the IR.
     pub fn constant(&self, name: &str) -> Option<Vec<f32>> {
-        self.config.scaling.constant(name.strip_prefix(self.prefix.as_str())?)
+        self.config.scaling.constant(name)
     }
 
     /// The greatest number of values per latent position that a layer gives.
@@ -91,7 +88,7 @@ impl Kl {
         let mut wiring = Wiring::new(Half::Decoder.entry_name(), &self.prefix);
         let net = &mut wiring;
         let x = net.b.input("latent", Type::f32([1, height, width, c.latent_channels]));
-        let mut x = c.scaling.decoded(net, x);
+        let mut x = c.scaling.decoded(&mut net.b, x);
         if let Some(post_quant) = &self.post_quant {
             x = net.layer(post_quant, x);
         }
@@ -130,12 +127,7 @@ impl Kl {
         if let Some(quant) = &self.quant {
             x = net.layer(quant, x);
         }
-        let halves = net.b.emit(Split { axis: 3, parts: 2 }, &[x]);
-        let mean = c.scaling.encoded(net, halves[0]);
-        let log = net.b.one(Clamp { min: LOG_VARIANCE[0], max: LOG_VARIANCE[1] }, &[halves[1]]);
-        let log = net.b.one(Scale { by: 0.5 }, &[log]);
-        let std = net.b.one(Exp {}, &[log]);
-        let std = c.scaling.deviation(net, std);
+        let [mean, std] = c.scaling.moments(&mut net.b, x);
         wiring.b.finish(vec![("mean".to_owned(), mean), ("std".to_owned(), std)])
     }
 }

@@ -11,6 +11,7 @@ mod fields;
 mod files;
 pub mod graph;
 pub mod kl;
+mod posterior;
 mod single;
 pub mod tiny;
 mod weight_files;
@@ -95,7 +96,8 @@ impl Autoencoder {
     /// What was assumed or left out, in sentences.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         let of_files = self.parts.iter().flat_map(|p| p.weights().notes());
-        self.notes.iter().map(String::as_str).chain(of_files)
+        let of_graphs = self.graphs().flat_map(Graph::notes);
+        self.notes.iter().chain(of_graphs).map(String::as_str).chain(of_files)
     }
 
     /// Of an ONNX autoencoder, which has one half at least.
@@ -121,6 +123,26 @@ impl Autoencoder {
             Family::Kl(kl) => kl.config().factor(),
             Family::Graphs { .. } => self.graphs().next().expect("there is a half").factor(),
         }
+    }
+
+    /// Height and width of the latents that an ONNX autoencoder is fixed to, if its files have one size only.
+    pub fn own_size(&self) -> Option<[usize; 2]> {
+        let of = |axis: usize| self.graphs().find_map(|g| g.own_size()[axis]);
+        Some([of(0)?, of(1)?])
+    }
+
+    /// Whether the files have that half.
+    pub fn has(&self, half: Half) -> bool {
+        match &self.family {
+            Family::Tiny { encoder, decoder } => if half == Half::Encoder { encoder } else { decoder }.is_some(),
+            Family::Kl(_) => true,
+            Family::Graphs { .. } => self.graphs().any(|g| g.half() == half),
+        }
+    }
+
+    /// Why a half cannot be had at that height and width of the latents, if its file says so: one line.
+    pub fn refuses(&self, half: Half, height: usize, width: usize) -> Option<String> {
+        self.graphs().find(|g| g.half() == half)?.refuses(height, width)
     }
 
     /// The greatest number of values per latent position that a layer gives.

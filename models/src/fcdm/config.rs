@@ -205,7 +205,12 @@ impl Config {
         let ports: Vec<String> = f.inputs().iter().map(|&v| format!("{}: {}", f.value(v).name, f.ty(v))).collect();
         let types: Vec<&Type> = f.inputs().iter().map(|&v| f.ty(v)).collect();
         let names: Vec<&str> = f.inputs().iter().map(|&v| f.value(v).name.as_str()).collect();
-        let sound = names == ["x", "t", "y"] && types[0].rank() == 4 && types[1].rank() == 1 && types[2].dtype == DType::I32;
+        let sound = names == ["x", "t", "y"]
+            && types[0].rank() == 4
+            && types[1].rank() == 1
+            && types[2].rank() == 1
+            && types[2].dtype == DType::I32;
+        let sound = sound && types.iter().all(|t| t.shape[0] == types[0].shape[0]);
         let [(_, out)] = f.results() else { return Err(format!("expected one output, found {}", f.results().len())) };
         if !sound || f.ty(*out).rank() != 4 {
             return Err(format!("expected the inputs x [N,C,H,W], t [N], y [N] of an FCDM and one image, found {}", ports.join(", ")));
@@ -239,10 +244,8 @@ impl Config {
             }
             depths[stage] += 1;
             let block = shape(inst.results[0]);
-            let widens = |i: &&Inst| {
-                let (x, y) = (shape(i.operands[0]), shape(i.results[0]));
-                matches!(i.op, Op::Linear(_)) && x == block && y[..3] == block[..3]
-            };
+            // Of a linear layer alone: other instructions may have no operands, or results of any rank.
+            let widens = |i: &&Inst| matches!(i.op, Op::Linear(_)) && shape(i.operands[0]) == block;
             let wide = f.insts().iter().find(widens);
             expanded[level] = expanded[level].or(wide.map(|i| shape(i.results[0])[3]));
         }

@@ -1,9 +1,9 @@
 //! The entry points of an FCDM: what they are, whether options fit them, how the artifact describes them.
 
 use fcdm_compiler::assemble::EntryPoint;
-use fcdm_compiler::compiled::Compiled;
+use fcdm_compiler::compiled::{BuildError, Compiled};
 use fcdm_ir::Module;
-use fcdm_passes::{Pass, PassError};
+use fcdm_passes::Pass;
 use fcdm_runtime::artifact::{ModelInfo, Prediction};
 use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::entry_name::EntryName;
@@ -11,6 +11,7 @@ use fcdm_runtime::entry_name::EntryName;
 use super::config::Config;
 use super::import::Import;
 use super::network::{Size, network};
+use crate::compile::CompileError;
 use crate::options::{AfterPass, OptionError, Options};
 
 /// Rows of the condition's entry point: the steps of a schedule are evaluated in batches of this many, so that the
@@ -20,26 +21,28 @@ pub const CONDITION_ROWS: usize = 64;
 /// Builds and optimises `condition` at [`CONDITION_ROWS`] and `denoise` at every batch size; no weights are needed.
 ///
 /// # Errors
-/// [`PassError`] if a pass has a bug.
+/// If an ONNX model's graph does not split so; [`fcdm_passes::PassError`] if a pass has a bug.
 ///
 /// # Panics
 /// If `batches` is empty, or a size is not one the network can have.
-pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, PassError> {
+pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     if let Some((model, _)) = import.onnx() {
-        let found = model.conditioned(CONDITION_ROWS, &options.batches)?;
-        return Ok(found.expect("its graph was seen to be an FCDM's"));
+        let found = model.conditioned(CONDITION_ROWS, &options.batches).map_err(BuildError::from)?;
+        return Ok(
+            found.ok_or_else(|| import.wrong("expected an FCDM, every row of whose batch is computed apart, found another network"))?
+        );
     }
     let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
     let take = |m: &Module, name: EntryName| m.function(&name.to_string()).expect("hoisting splits every FCDM").clone();
-    let (wide, _) = options.optimised(at(CONDITION_ROWS), &mut |_, _| {})?;
+    let (wide, _) = options.optimised(at(CONDITION_ROWS), &mut |_, _| {}).map_err(BuildError::from)?;
     let condition = EntryPoint::new(take(&wide, EntryName::Condition), CONDITION_ROWS);
     let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
     let mut compiled = Compiled { entries: vec![condition], weights, report: None };
     for &batch in &options.batches {
         let mut unwatched = |_: &'static Pass, _: &Module| {};
         let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
-        let (m, report) = options.optimised(at(batch), watch)?;
+        let (m, report) = options.optimised(at(batch), watch).map_err(BuildError::from)?;
         compiled.report.get_or_insert(report);
         compiled.entries.push(EntryPoint::new(take(&m, EntryName::Denoise), batch));
     }

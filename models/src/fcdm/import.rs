@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
-use fcdm_compiler::onnx::Onnx;
+use fcdm_compiler::onnx::{Extents, Model, Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 
 use super::config::{Config, ConfigError};
@@ -26,7 +27,7 @@ pub struct Import {
 
 enum Source {
     Checkpoint(Box<Tensors>),
-    Onnx { model: Box<Onnx>, size: [usize; 2], roles: HashMap<String, Role> },
+    Onnx { model: Box<Onnx>, file: String, size: [usize; 2], roles: HashMap<String, Role> },
 }
 
 /// Weights in the same file that were not taken.
@@ -85,6 +86,20 @@ impl Import {
         Ok(Import { source, config, others: Vec::new() })
     }
 
+    /// Opens an exported FCDM. A batch that it leaves open is of one row, of which any others are made; height and width that it leaves open are
+    /// `size`.
+    ///
+    /// # Errors
+    /// See [`ImportError`]; when it leaves them open and there is no `size`.
+    pub fn open_onnx(path: &Path, size: Option<[usize; 2]>, null_class: bool) -> Result<Import, ImportError> {
+        let file = path.display().to_string();
+        let onnx = |e: OnnxError| ImportError::Model(e.to_string());
+        let model = Model::open(path).map_err(onnx)?;
+        let extents = extents(&model, &model.declared().map_err(onnx)?, size)
+            .map_err(|message| ImportError::Config { file: file.clone(), message })?;
+        Import::from_onnx(model.at(&extents).map_err(onnx)?, &file, null_class)
+    }
+
     /// Takes an exported FCDM for one: sizes are read off its graph, of which the network is then made. `file` is for messages.
     ///
     /// # Errors
@@ -94,7 +109,16 @@ impl Import {
         let config = Config::from_function(model.function(), null_class).map_err(wrong)?;
         let &[_, height, width, _] = &model.inputs()[0].ty.shape[..] else { return Err(wrong("expected an image x".into())) };
         let roles = roles(model.function(), &parameters(&config));
-        Ok(Import { source: Source::Onnx { model: Box::new(model), size: [height, width], roles }, config, others: Vec::new() })
+        Ok(Import { source: Source::Onnx { model: Box::new(model), file: file.to_owned(), size: [height, width], roles }, config, others: Vec::new() })
+    }
+
+    /// An error that names the file.
+    pub(crate) fn wrong(&self, message: &str) -> ImportError {
+        let file = match &self.source {
+            Source::Checkpoint(tensors) => tensors.weights().file(),
+            Source::Onnx { file, .. } => file,
+        };
+        ImportError::Config { file: file.to_owned(), message: message.to_owned() }
     }
 
     /// The sizes.
@@ -171,6 +195,24 @@ fn asked(checkpoint: &Checkpoint, all: &[StateDict], name: &str) -> Result<usize
         let names: Vec<String> = all.iter().map(|d| format!("`{}`", d.name())).collect();
         ImportError::Weights { file: checkpoint.file().to_owned(), asked: name.to_owned(), expected: names.join(" or ") }
     })
+}
+
+/// Extents for the inputs of an exported FCDM that leaves some open; none for what is no such model.
+fn extents(model: &Model, declared: &[Extents], size: Option<[usize; 2]>) -> Result<Vec<(String, Vec<usize>)>, String> {
+    let [(x, image), (t, times), (y, labels)] = declared else { return Ok(Vec::new()) };
+    let (&[rows, channels, height, width], &[of_times], &[of_labels]) = (&image[..], &times[..], &labels[..]) else {
+        return Ok(Vec::new());
+    };
+    let rows = rows.or(of_times).or(of_labels).unwrap_or(1);
+    let Some(channels) = channels.or_else(|| model.channels(x)) else {
+        return Err(format!("input `{x}`: expected a number of channels, found a dynamic dimension, and no convolution that tells it"));
+    };
+    let side = |own: Option<usize>, axis: usize, what: &str| {
+        own.or(size.map(|s| s[axis]))
+            .ok_or_else(|| format!("input `{x}`: expected its {what}, found a dynamic dimension: give the size, as in --size 32x32"))
+    };
+    let image = vec![rows, channels, side(height, 0, "height")?, side(width, 1, "width")?];
+    Ok(vec![(x.clone(), image), (t.clone(), vec![of_times.unwrap_or(rows)]), (y.clone(), vec![of_labels.unwrap_or(rows)])])
 }
 
 impl WeightSource for Import {

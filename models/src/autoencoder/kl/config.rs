@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::fields::{Fields, Wrong};
-use super::scaling::Scaling;
+use super::super::posterior::Scaling;
 
 /// What the file decides.
 #[derive(Clone, Debug, PartialEq)]
