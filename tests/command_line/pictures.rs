@@ -156,7 +156,7 @@ fn latents_know_their_pictures() {
     // One bad picture does not move the others' numbers; small ones are counted; a text is left out.
     f.write("in/blue/bad.png", "no picture");
     f.write("in/blue/notes.txt", "text");
-    let ran = f.run("encode in -o skipped --size 128 --skip-bad --json");
+    let ran = f.run("encode in -o skipped --size 256 --skip-bad --json");
     let summary: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&summary["pictures"], summary["left_out"].as_array().unwrap().len()), (&json!(3), 1));
     assert!(summary["enlarged"].as_u64() > Some(0), "{summary}");

@@ -109,7 +109,11 @@ impl Import {
         let config = Config::from_function(model.function(), null_class).map_err(wrong)?;
         let &[_, height, width, _] = &model.inputs()[0].ty.shape[..] else { return Err(wrong("expected an image x".into())) };
         let roles = roles(model.function(), &parameters(&config));
-        Ok(Import { source: Source::Onnx { model: Box::new(model), file: file.to_owned(), size: [height, width], roles }, config, others: Vec::new() })
+        Ok(Import {
+            source: Source::Onnx { model: Box::new(model), file: file.to_owned(), size: [height, width], roles },
+            config,
+            others: Vec::new(),
+        })
     }
 
     /// An error that names the file.
