@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fcdm_compiler::onnx::{Model, Onnx, OnnxError};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
-use fcdm_ir::ops::{Add, Scale};
+use fcdm_ir::ops::Add;
 use fcdm_ir::resample::{Origin, upsample_bilinear};
 use fcdm_ir::{Builder, Function, Type, Value};
 
@@ -262,7 +262,7 @@ impl Graph {
                 self.gaussian(&mut b, &outputs)
             }
             Half::Decoder => {
-                let x = self.scaling.decoded(b, x);
+                let x = self.scaling.decoded(&mut b, x);
                 let outputs = self.spliced(&mut b, &onnx, [height, width], x);
                 vec![("picture", pyramid(&mut b, &outputs).map_err(|e| format!("{}: {e}", self.file))?)]
             }

@@ -127,7 +127,7 @@ impl<'a> Source<'a> {
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let (w, h) = decoder.dimensions();
         if w == 0 || h == 0 {
-            return Err(unreadable(path, &"one without pixels"));
+            return Err(unreadable(path, "one without pixels"));
         }
         let size = if turned(orientation) { [w, h] } else { [h, w] }.map(|d| d as usize);
         Ok(Source { path, decoder: Box::new(decoder), format, orientation, size })
