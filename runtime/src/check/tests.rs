@@ -247,6 +247,29 @@ fn state_is_read_and_written() {
     assert!(fault(&p).contains("a port below 1"));
 }
 
+/// One memory of two names would be written to twice by a step that may write to two.
+#[test]
+fn a_state_is_there_once() {
+    let mut p = neg();
+    p.entries[0].state = vec![Port { name: "w".into(), dtype: Element::F32, shape: vec![4] }; 2];
+    assert!(fault(&p).contains("every state of an entry once"));
+}
+
+/// A name that is as long as all the rest, told to every step.
+#[test]
+fn long_names_and_many_steps() {
+    let mut p = neg();
+    let port = Port { name: "x".repeat(1 << 20), dtype: Element::F32, shape: vec![4] };
+    p.entries[0].inputs.push(port);
+    p.entries[0].steps[0].inputs[0].at = Place::Input(0);
+    p.entries[0].steps = vec![p.entries[0].steps[0].clone(); 20_000];
+    assert!(sound(&p));
+    let small = neg().entries.remove(0);
+    let entry = |i: usize| Entry { name: format!("e{i}"), ..small.clone() };
+    let entries = (0..100_000).map(entry).collect();
+    assert!(sound(&Plan { version: VERSION, entries }));
+}
+
 #[test]
 fn encoded_matrices_have_all_of_their_parts() {
     let linear = |encoding, shape: &[usize]| {
