@@ -1,7 +1,7 @@
 //! What every reader is fed with hostile bytes by: one function a reader, which must come back, whatever the bytes are. What they may
 //! say is of no interest; that they do not panic, overflow, recurse without bound, or take memory or time out of proportion, is.
 //!
-//! `fuzz_targets` hands them to libFuzzer (`cargo fuzz`), which follows coverage for as long as one likes; `src/bin/short.rs` feeds seeds
+//! `fuzz_targets` hands them to libFuzzer (`cargo fuzz`), which follows coverage for as long as one likes; `tests/short.rs` feeds seeds
 //! and mutations of them, the same every time, in a minute, on any Rust.
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+use fcdm_compiler::checkpoint::{Checkpoint, StateDict, TensorInfo};
 use fcdm_compiler::onnx::Onnx;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
@@ -40,20 +40,23 @@ pub const TARGETS: [Target; 7] = [
 /// Values of a tensor that are worth reading here.
 const MANY: usize = 1 << 20;
 
-/// A checkpoint: its table of contents, every tensor, what an import makes of it.
+/// A checkpoint: its table of contents, the sets of weights in it, every tensor, what an import makes of it.
 pub fn checkpoint(bytes: &[u8]) {
-    for weights in [StateDict::Auto, StateDict::Ema] {
-        let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", bytes.to_vec(), weights) else { continue };
-        let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
-        for name in &names {
-            if checkpoint.tensor(name).is_some_and(|t| t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= MANY))
-            {
-                let _ = checkpoint.read_f32(name);
-                let _ = checkpoint.read_integers(name);
+    let open = || Checkpoint::from_bytes("fuzz", bytes.to_vec());
+    let Ok(checkpoint) = open().map(Arc::new) else { return };
+    let mut sets = StateDict::found(&checkpoint, &["x_embedder.weight", "w"]).unwrap_or_default();
+    sets.extend(StateDict::only(&checkpoint));
+    sets.extend(open().and_then(StateDict::everything));
+    for set in &sets {
+        for name in set.names() {
+            let count = |t: &TensorInfo| t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            if set.tensor(name).and_then(count).is_some_and(|n| n <= MANY) {
+                let _ = set.read_f32(name);
+                let _ = set.read_integers(name);
             }
         }
-        let _ = fcdm_models::fcdm::Import::new(checkpoint, true);
     }
+    let _ = open().map(|c| fcdm_models::fcdm::Import::open(c, None, true));
 }
 
 /// An artifact, as it is and with checksums that fit: everything that can be loaded of it.
@@ -102,10 +105,10 @@ pub fn tensors(bytes: &[u8]) {
 /// A picture.
 pub fn pictures(bytes: &[u8]) {
     with_file(bytes, ".png", |path| {
-        let size = pictures::size(path);
+        let size = pictures::picture_size(path);
         // One of many pixels takes its time honestly.
         if size.is_ok_and(|[h, w]| h.saturating_mul(w) <= MANY) {
-            let _ = pictures::load(path).map(|picture| pictures::centre_square(&picture, 16));
+            let _ = (pictures::load(path), pictures::load_middle(path, [16, 16]), pictures::load_brightness(path, [8, 24]));
         }
         let _ = pictures::read_text(path, "parameters");
     });

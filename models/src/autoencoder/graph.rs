@@ -7,6 +7,7 @@
 //! channels, factor, the parameters. The names of weights that a size has for itself say so (`graph/held`).
 
 mod held;
+mod look;
 mod outputs;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fcdm_compiler::onnx::{Model, Onnx, OnnxError};
+use fcdm_compiler::onnx::{Model, Onnx};
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::Add;
@@ -26,16 +27,8 @@ use super::{Half, PICTURE_CHANNELS};
 use crate::graph_roles::roles;
 use crate::role::Role;
 use held::Weights;
+use look::{ImageInput, at, looked_at, names};
 use outputs::{Image, Posterior, decoded, encoded, images};
-
-/// Sides of latents at which a model of any size is looked at: the first that it can have. Some say that they can have any, and have the
-/// one that they were exported at.
-fn looks() -> impl Iterator<Item = usize> {
-    [16, 64, 32, 8, 128].into_iter().chain((1..=16).map(|n| 8 * n))
-}
-
-/// Pixels of a picture that a latent may stand for, of which a side at which an encoder is looked at is a multiple.
-const LOOKED_AT_PER_LATENT: usize = 8;
 
 /// Half of an autoencoder in an ONNX model.
 pub struct Graph {
@@ -61,36 +54,6 @@ pub struct Graph {
 
 /// A model that is no such half: one line.
 type Wrong = String;
-
-/// A model at the first size that it can have, of those at which it is looked at.
-fn looked_at(model: &Model, input: &ImageInput) -> Result<([usize; 2], Onnx), OnnxError> {
-    let per_latent = if input.channels == PICTURE_CHANNELS { LOOKED_AT_PER_LATENT } else { 1 };
-    let mut first: Option<OnnxError> = None;
-    for side in looks() {
-        let size = input.fixed.map(|f| f.unwrap_or(side * per_latent));
-        match (at(model, input, size), &first) {
-            (Ok(onnx), _) => return Ok((size, onnx)),
-            // Nothing about sizes is wrong.
-            (Err(e), Some(before)) if e.to_string() == before.to_string() => break,
-            (Err(e), None) => first = Some(e),
-            _ => {}
-        }
-        if input.fixed.iter().all(Option::is_some) {
-            break;
-        }
-    }
-    Err(first.expect("there are sizes"))
-}
-
-/// A model at a size of its input.
-fn at(model: &Model, input: &ImageInput, [height, width]: [usize; 2]) -> Result<Onnx, OnnxError> {
-    model.at(&[(input.name.clone(), vec![1, input.channels, height, width])])
-}
-
-/// The names of a model's outputs.
-fn names(onnx: &Onnx) -> Vec<&str> {
-    onnx.outputs().iter().map(|o| o.name.as_str()).collect()
-}
 
 impl Graph {
     /// Opens a model and finds out which half it is: one that takes three channels, and gives no larger images, encodes. `scale` is what
@@ -298,37 +261,6 @@ impl Graph {
             copier.bind(v, b.weight(&format!("{}{name}", self.prefix), d.ty.clone()));
         }
         f.results().iter().map(|&(_, v)| copier.copy(b, v)).collect()
-    }
-}
-
-/// A model's one input, an image: its name, channels and fixed height and width.
-struct ImageInput {
-    name: String,
-    channels: usize,
-    fixed: [Option<usize>; 2],
-}
-
-impl ImageInput {
-    fn of(model: &Model, file: &str) -> Result<ImageInput, Wrong> {
-        let wrong = |text: String| Err(format!("{file}: {text}"));
-        let declared = model.declared().map_err(|e| e.to_string())?;
-        let [(name, extents)] = &declared[..] else {
-            let names: Vec<&str> = declared.iter().map(|(n, _)| n.as_str()).collect();
-            return wrong(format!("expected one input, a picture or latents, found {names:?}"));
-        };
-        let &[rows, channels, height, width] = &extents[..] else {
-            return wrong(format!("input `{name}`: expected extents [N,C,H,W], found {} axes", extents.len()));
-        };
-        if let Some(rows) = rows.filter(|&n| n != 1) {
-            return wrong(format!(
-                "input `{name}`: expected one image at a time, found {rows}: export it with a batch of 1, or a dynamic one"
-            ));
-        }
-        let Some(channels) = channels.or_else(|| model.channels(name)) else {
-            let found = "found a dynamic dimension, and no convolution that tells it";
-            return wrong(format!("input `{name}`: expected a number of channels, {found}: export it with static channels"));
-        };
-        Ok(ImageInput { name: name.clone(), channels, fixed: [height, width] })
     }
 }
 

@@ -1,13 +1,12 @@
-//! A short run of all readers on any Rust: every seed, and mutations of them that are the same every time. A panic ends it, with the
-//! input that made it in `fuzz/artifacts`. How much is done is a number, not a time.
-//!
-//! `short [TARGET] [MUTATIONS]`: one reader alone, another number of mutations.
+//! A short run of all readers on any Rust: every seed, and mutations of them that are the same every time. A panic fails it, with the
+//! input that made it in `fuzz/artifacts`. How much is done is a number, not a time: `FCDM_MUTATIONS` of each reader's seeds.
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
 
 use fcdm_fuzz::mutate::mutated;
-use fcdm_fuzz::{TARGETS, Target, seal, zip};
+use fcdm_fuzz::{TARGETS, seal, zip};
 
 /// Mutations of each reader's seeds together.
 const MUTATIONS: u64 = 20_000;
@@ -52,22 +51,35 @@ fn feed(name: &str, read: fn(&[u8]), bytes: &[u8], number: Option<u64>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("artifacts").join(name);
     let path = folder.join(number.map_or_else(|| "seed".to_owned(), |n| format!("mutation-{n}")));
     let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, bytes));
-    println!("{name}: panicked; the input is {}", if kept.is_ok() { path.display().to_string() } else { "lost".to_owned() });
-    std::process::exit(1);
+    panic!("{name}: the input is {}", if kept.is_ok() { path.display().to_string() } else { "lost".to_owned() });
 }
 
-fn run((name, read): Target, mutations: u64) {
+fn run(name: &str) {
+    let (name, read) = TARGETS.into_iter().find(|(known, _)| *known == name).expect("a reader");
+    let mutations = std::env::var("FCDM_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);
     let seeds = seeds(name);
     seeds.iter().for_each(|seed| feed(name, read, seed, None));
     for number in 0..mutations {
         feed(name, read, &input(name, &seeds, number), Some(number));
     }
-    println!("{name}: {} seeds, {mutations} mutations", seeds.len());
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mutations = arguments.iter().find_map(|a| a.parse().ok()).unwrap_or(MUTATIONS);
-    let only = arguments.iter().find(|a| a.parse::<u64>().is_err());
-    TARGETS.into_iter().filter(|(name, _)| only.is_none_or(|o| o == name)).for_each(|target| run(target, mutations));
+macro_rules! readers {
+    ($($name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                run(stringify!($name));
+            }
+        )*
+
+        /// No reader is left out.
+        #[test]
+        fn all_are_run() {
+            let run = [$(stringify!($name)),*];
+            assert!(TARGETS.len() == run.len() && TARGETS.iter().all(|(name, _)| run.contains(name)));
+        }
+    };
 }
+
+readers!(checkpoint, artifact, ir, plan, onnx, tensors, pictures);
