@@ -164,7 +164,7 @@ fn posteriors() {
     ] {
         let (a, name) = (opened(names), names[0]);
         assert_eq!((a.latent_channels(), a.factor()), (channels, 2), "{name}");
-        let notes: Vec<&String> = a.notes().collect();
+        let notes: Vec<&str> = a.notes().collect();
         assert!(notes.len() == 1 && notes[0].ends_with(why), "{notes:?}");
         let (latents, key) = (size.map(|n| n / 2), format!("{name}.{}x{}", size[0], size[1]));
         let options = Options { decoder: false, encoder: true, ..Options::new(latents[0], latents[1]) };
