@@ -4,6 +4,7 @@ mod method;
 mod output;
 mod start;
 
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,15 +26,15 @@ use output::{Output, Preview};
 pub struct Arguments {
     /// The artifact [default: the model in the box, photographs of clothes, and a grid of them].
     model: Option<PathBuf>,
-    /// Classes, by number or name, separated by commas; `null` is none [default: every class, if there are at most 20].
+    /// Classes, by number, range of numbers (0-9) or name, separated by commas; `null` is none [default: every class, if there are at most 20].
     #[arg(short = 'c', long, alias = "class-label", value_delimiter = ',')]
     class_labels: Vec<String>,
     /// Pictures of every class asked for.
     #[arg(short = 'n', long = "num", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Seed of the first picture; each further one adds 1.
-    #[arg(short, long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of the first picture; each further one adds 1. -1 draws one, and says which.
+    #[arg(short, long, default_value = "0", allow_negative_numbers = true, value_parser = seed)]
+    seed: Seed,
     /// Seeds `0-99` or `1,5,7-9`: every class with each of them.
     #[arg(long, conflicts_with_all = ["seed", "noise"])]
     seeds: Option<String>,
@@ -82,6 +83,22 @@ fn guided_channels(text: &str) -> Result<GuidedChannels, String> {
         "3" => Ok(GuidedChannels::First3),
         "all" => Ok(GuidedChannels::AllEps),
         _ => Err("expected `3` or `all`".to_owned()),
+    }
+}
+
+/// `--seed`.
+#[derive(Clone, Copy)]
+enum Seed {
+    Is(u64),
+    Drawn(u64),
+}
+
+fn seed(text: &str) -> Result<Seed, String> {
+    // What the standard library keys its hash maps by is drawn from the system. 32 bits are easily typed again.
+    let drawn = || std::collections::hash_map::RandomState::new().hash_one(std::process::id()) >> 32;
+    match text {
+        "-1" => Ok(Seed::Drawn(drawn())),
+        _ => text.parse().map(Seed::Is).map_err(|_| "expected a number from 0 to 18446744073709551615, or -1 for any".to_owned()),
     }
 }
 
@@ -149,7 +166,13 @@ fn asked(a: &Arguments, model: &ModelInfo) -> Result<Vec<Job>, String> {
     let labels = labels(&a.class_labels, model)?;
     let seeds = match &a.seeds {
         Some(text) => Seeds::Each(seeds(text)?),
-        None => Seeds::From { first: a.seed, count: a.count },
+        None => {
+            if let Seed::Drawn(seed) = a.seed {
+                crate::say::note(format!("seed {seed}"));
+            }
+            let (Seed::Is(first) | Seed::Drawn(first)) = a.seed;
+            Seeds::From { first, count: a.count }
+        }
     };
     jobs(&labels, &seeds, a.interpolate.map(|n| n as usize))
 }

@@ -254,3 +254,31 @@ fn every_form_and_last_step_of_the_sde() {
     // On the linear path both formulas are x + (1-t) v; whether they also round alike is up to the values.
     assert!(apart(&seen[3], &seen[4]) < 1e-5, "{}", apart(&seen[3], &seen[4]));
 }
+
+#[test]
+fn classes_are_named_as_people_type_them() {
+    let f = pictures();
+    let labels = |asked: &str| -> Vec<u64> {
+        let summary = f.json(&format!("generate --steps 1 -o o -c {asked}"));
+        summary["pictures"].as_array().unwrap().iter().map(|p| p["label"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(labels("0-2,T-Shirt,SHOES"), [0, 1, 2, 9, 6]);
+    for (asked, expected) in [
+        ("tshirt", "found `tshirt`; did you mean `t-shirt`?"),
+        ("shoe", "did you mean `shoes`?"),
+        ("dresses", "did you mean `dress`?"),
+        ("8-10", "expected a range within 0 to 9, found `8-10`"),
+    ] {
+        let line = f.fails(2, &format!("generate --steps 1 -o p -c {asked}"));
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_seed_may_be_drawn() {
+    let f = pictures();
+    let ran = f.run("generate --steps 1 -c 0 -o o --seed -1");
+    let seed: u64 = ran.err.lines().find_map(|l| l.strip_prefix("note: seed ")).unwrap().parse().unwrap();
+    assert!(ran.code == Some(0) && f.path(&format!("o/000000-dress-seed{seed}.png")).exists(), "{ran:?}");
+    assert!(f.misused("generate --seed -2").contains("or -1 for any"));
+}

@@ -112,7 +112,10 @@ impl ModelInfo {
         if text == "null" && self.null_class {
             return Ok(self.num_classes as i32);
         }
-        if let Some(i) = self.class_names.iter().position(|n| n == text) {
+        let named = |same: &dyn Fn(&str) -> bool| self.class_names.iter().position(|n| same(n));
+        // Names may differ by case alone: as written comes first.
+        let lower = text.to_lowercase();
+        if let Some(i) = named(&|n| n == text).or_else(|| named(&|n| n.to_lowercase() == lower)) {
             return Ok(i as i32);
         }
         match text.parse::<usize>() {
@@ -121,8 +124,21 @@ impl ModelInfo {
             Err(_) if self.class_names.is_empty() => {
                 Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", self.num_classes - 1))
             }
-            Err(_) => Err(format!("class labels: expected one of {}, found `{text}`", few(&self.class_names))),
+            Err(_) => {
+                let meant = self.meant(text).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+                Err(format!("class labels: expected one of {}, found `{text}`{meant}", few(&self.class_names)))
+            }
         }
+    }
+
+    /// The class name that somebody may have meant: equal in letters and digits, or one that begins with these or has them in it.
+    fn meant(&self, text: &str) -> Option<&str> {
+        let letters = |s: &str| s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+        let asked = letters(text);
+        let close: [&dyn Fn(&str) -> bool; 4] =
+            [&|n| n == asked, &|n| n.starts_with(&asked), &|n| asked.starts_with(n), &|n| n.contains(&asked)];
+        let find = |close: &&dyn Fn(&str) -> bool| self.class_names.iter().find(|n| close(&letters(n)));
+        if asked.is_empty() { None } else { close.iter().find_map(find).map(String::as_str) }
     }
 
     /// A class as people call it.

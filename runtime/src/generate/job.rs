@@ -100,7 +100,16 @@ pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, 
             n => Err(format!("--class-labels is needed: the model has {n} classes")),
         };
     }
-    asked.iter().map(|text| model.label(text.as_ref().trim())).collect()
+    let mut all = Vec::new();
+    for text in asked.iter().map(|text| text.as_ref().trim()) {
+        let range = text.split_once('-').and_then(|(from, to)| Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?)));
+        match range.filter(|_| !model.class_names.iter().any(|n| n == text)) {
+            None => all.push(model.label(text)?),
+            Some((from, to)) if from <= to && to < model.num_classes => all.extend((from..=to).map(|n| n as i32)),
+            Some(_) => return Err(format!("class labels: expected a range within 0 to {}, found `{text}`", model.num_classes - 1)),
+        }
+    }
+    Ok(all)
 }
 
 /// Reads a list of seeds: `0-99`, `1,5,7-9`.
