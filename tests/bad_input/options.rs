@@ -128,7 +128,7 @@ fn samplers() {
         "-t 0",
         "-n 0",
         "-n -1",
-        "--seed -1",
+        "--seed -2",
         "--seed x",
         "-n 2 --seeds 1",
         "--grid x",

@@ -72,13 +72,16 @@ enum Said {
 }
 
 fn said(name: &str) -> Said {
-    let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let has = |list: &[&str]| list.iter().any(|w| word.contains(w));
+    let lower = name.to_ascii_lowercase();
+    let together: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
+    // Whole words: `model_output` says nothing of a mode.
+    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let has = |list: &[&str]| words.iter().any(|w| list.contains(w));
     match (
-        has(&["logvar", "logsigma2"]),
+        ["logvar", "logsigma2"].iter().any(|w| together.contains(w)),
         has(&["std", "stddev", "sigma", "deviation"]),
         has(&["parameters", "moments", "posterior"]),
-        has(&["mean", "mode", "sample"]) || word == "mu",
+        has(&["mean", "means", "mode", "sample", "mu"]),
     ) {
         (true, _, false, false) => Said::LogVariance,
         (false, true, false, false) => Said::Deviation,
@@ -166,6 +169,29 @@ fn is_first_half(f: &Function) -> bool {
                 return slice.axis == 3 && slice.start == 0 && f.ty(inst.operands[0]).shape.get(3) == Some(&(2 * slice.len));
             }
             _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Said, said};
+
+    #[test]
+    fn names_say_what_their_words_say() {
+        for (name, expected) in [
+            ("latent_parameters", Said::Moments),
+            ("moments", Said::Moments),
+            ("latent_sample", Said::Mean),
+            ("mean", Said::Mean),
+            ("log_var", Said::LogVariance),
+            ("logvar", Said::LogVariance),
+            ("latent_std", Said::Deviation),
+        ] {
+            assert!(said(name) == expected, "{name}");
+        }
+        for name in ["model_output", "output", "resampled", "standard_out", "mean_logvar", "posterior_mean", "mural"] {
+            assert!(said(name) == Said::Nothing, "{name}");
         }
     }
 }
