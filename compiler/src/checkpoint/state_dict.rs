@@ -199,6 +199,11 @@ impl StateDict {
         &self.checkpoints[0]
     }
 
+    /// The file that all of it is in, unless it is in several.
+    pub fn only_file(&self) -> Option<&Arc<Checkpoint>> {
+        if let [one] = &self.checkpoints[..] { Some(one) } else { None }
+    }
+
     fn entry(&self, at: At) -> &Entry {
         &self.checkpoints[at.file].entries[at.entry]
     }

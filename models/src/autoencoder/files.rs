@@ -2,9 +2,8 @@
 //! tensors say which half of a TAESD it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+use fcdm_compiler::checkpoint::StateDict;
 
 use super::fields::Fields;
 use super::graph::Graph;
@@ -113,17 +112,13 @@ fn open_scaled(path: &Path, prefix: &str, scale: Option<f64>) -> Result<Autoenco
 }
 
 /// An AutoencoderKL in one file, perhaps among other networks.
-fn one_file(path: &Path, weights: StateDict, prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
-    let mut weights = weights;
-    if !path.to_string_lossy().ends_with(".json") {
-        let found = StateDict::found(&Arc::new(Checkpoint::open(path)?), &single::ANCHORS)?;
-        weights = found.into_iter().next().ok_or_else(|| {
+fn one_file(path: &Path, mut weights: StateDict, prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
+    if let Some(file) = weights.only_file() {
+        weights = StateDict::found(file, &single::ANCHORS)?.into_iter().next().ok_or_else(|| {
             let expected =
                 "expected half of a TAESD (tensor `0.weight` or `1.weight`), both (`encoder.layers.0.weight`), or an AutoencoderKL";
-            wrong(
-                path,
-                format!("{expected} (`{}`), or the weights of diffusers' layout beside their {CONFIG}, found none", single::ANCHORS[0]),
-            )
+            let anchor = single::ANCHORS[0];
+            wrong(path, format!("{expected} (`{anchor}`), or the weights of diffusers' layout beside their {CONFIG}, found none"))
         })?;
     }
     if let Some(levels) = single::compvis_levels(&weights) {
