@@ -71,7 +71,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let options = Options {
         entry: a.entry.clone(),
         batch: a.batch,
-        threads: crate::generate::threads(a.threads),
+        threads: fcdm_command::threads(a.threads),
         repeat: Repeat { warmup: a.warmup as usize, runs: a.runs as usize, time },
         compare_isa: a.compare_isa,
     };

@@ -5,17 +5,19 @@ use std::time::Instant;
 
 use clap::Args;
 use fcdm_models::autoencoder::Half;
-use fcdm_models::pictures::{Picture, sheet_bytes};
+use fcdm_models::pictures::Picture;
 use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_runtime::artifact::{Artifact, checksum, keys};
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::memory::Need;
+use fcdm_runtime::picture::files::sheet_bytes;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::model::{self, WantedSize};
-use crate::pictures::{self, shown};
+use crate::pictures::{self, shown, writable};
 use crate::progress;
 use crate::say::{self, sayln};
 
@@ -38,6 +40,9 @@ pub struct Arguments {
     threads: Option<u32>,
     #[command(flatten)]
     pictures: pictures::Arguments,
+    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
+    #[arg(long, value_name = "FILE")]
+    npz: Option<PathBuf>,
     /// Print a summary as JSON.
     #[arg(long)]
     json: bool,
@@ -46,6 +51,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
+    a.npz.as_deref().map_or(Ok(()), writable)?;
     let file = TensorFile::open(&a.latents)?;
     let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
     let shape = file.shape("latents", &any)?;
@@ -56,13 +62,15 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{file}: expected latents of {expected} channels, as the autoencoder has, found {found}")));
     }
     let verification = artifact.verify_in_background();
-    let threads = crate::generate::threads(a.threads);
+    let threads = fcdm_command::threads(a.threads);
     let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     Need::of(format!("{n} pictures")).with("contact sheet", sheet_bytes(a.pictures.grid, n, [h, w, c])).reserve()?;
     let (_, values) = file.floats("latents", &any)?;
     let started = Instant::now();
-    let mut pictures = a.pictures.open(a.pictures.grid)?;
+    let mut files = a.pictures.open(a.pictures.grid, n)?;
+    let all = parameters(&artifact, [h, w], &format!("{n} of {}", a.latents.display()));
+    a.pictures.may_replace(files.sheet_path().as_deref(), &all)?;
     let mut bar = progress::steps(n as u64).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
     let mut verification = Some(verification);
@@ -73,20 +81,37 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
         }
-        pictures.add(i, &format!("{i:06}"), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
+        let (name, made) = (
+            format!("{i:06}"),
+            parameters(&artifact, [h, w], &checksum::of(&latent.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())),
+        );
+        a.pictures.may_replace(files.path(&name).as_deref(), &made)?;
+        files.add(i, &name, Picture::from_unit(h, w, c, &picture), &made)?;
         bar.set_position(i as u64 + 1);
     }
     bar.finish_and_clear();
-    pictures.finish([h, w, c])?;
+    if let Some(bytes) = files.finish([h, w, c], &all)? {
+        say::bytes(&bytes);
+    }
+    if let Some(path) = &a.npz {
+        crate::generate::archive(path, [h, w, c], &files)?;
+    }
     let seconds = started.elapsed().as_secs_f64();
     if a.json {
-        let files: Vec<String> = pictures.files().map(shown).collect();
-        let summary = json!({ "pictures": files, "tiles": decoder.tiles(), "bytes": decoder.bytes(), "seconds": seconds });
+        let (pictures, grid): (Vec<String>, _) = (files.paths().iter().map(shown).collect(), files.sheet_path().map(shown));
+        let summary = json!({ "pictures": pictures, "grid": grid, "tiles": decoder.tiles(), "bytes": decoder.bytes(), "seconds": seconds });
         say::json(&summary);
     } else {
         let tiles = if decoder.tiles() > 1 { format!(" in {} tiles", decoder.tiles()) } else { String::new() };
         let each = seconds * 1e3 / n as f64;
-        sayln!("decoded {n} pictures of {w} x {h}{tiles} to {}, {each:.1} ms each", a.pictures.output.display());
+        a.pictures.announce(&files, n);
+        sayln!("{w} x {h}{tiles}, {each:.1} ms each");
     }
     Ok(())
+}
+
+/// How a picture says what it was decoded from, and by what.
+fn parameters(artifact: &Artifact, [h, w]: [usize; 2], latents: &str) -> String {
+    let autoencoder = artifact.metadata(keys::CHECKSUM).unwrap_or_default();
+    format!("Decoded, Size: {w}x{h}, Latents: {latents}, Artifact: {autoencoder}")
 }

@@ -80,7 +80,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder)?;
     let mut verification = Some(artifact.verify_in_background());
-    let encoder = Encoder::new(&artifact, &Cpu::new(crate::generate::threads(a.threads))?)?;
+    let encoder = Encoder::new(&artifact, &Cpu::new(fcdm_command::threads(a.threads))?)?;
     let mut posteriors = Posteriors::new(encoder, a.samples.then_some(a.seed.unwrap_or(0)), !a.no_flip);
     let side = a.size as usize;
     if posteriors.picture()[..2] != [side, side] {
@@ -140,7 +140,7 @@ fn checked(a: &Arguments, dataset: Dataset) -> Result<Checked, Failure> {
         Ok(Row::new(index, file, stamp, &read))
     };
     std::thread::scope(|scope| {
-        for _ in 0..crate::generate::threads(a.threads) {
+        for _ in 0..fcdm_command::threads(a.threads) {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);

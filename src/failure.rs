@@ -1,9 +1,11 @@
-//! How a command ends when it fails: one line and an exit code; of IR text also the places.
+//! How a command ends when it fails: what the crates behind it find, as one line and an exit code.
 
+use fcdm_command::failure;
+pub use fcdm_command::failure::{ARTIFACT, CHECKPOINT, EXIT_CODES, IR, PICTURE, USAGE};
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_models::compile::CompileError;
-use fcdm_models::pictures::{PictureError, PicturesError};
+use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
@@ -12,44 +14,20 @@ use fcdm_runtime::file::FileError;
 use fcdm_runtime::generate::GenerateError;
 use fcdm_runtime::memory::NoMemory;
 use fcdm_runtime::network::NetworkError;
-
-/// Shown at the end of `fcdm --help`.
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint, ONNX model or tensor file, \
-     4 bad artifact, 5 bad IR text, 6 bad picture; stopped by Ctrl-C 130, SIGTERM 143, SIGHUP 129; 141 the output's reader went away";
-
-/// Something that an option asks for and that cannot be.
-pub const USAGE: i32 = 2;
-/// A checkpoint, an ONNX model, or another file of tensors, that cannot be used.
-pub const CHECKPOINT: i32 = 3;
-/// An artifact that cannot be used.
-pub const ARTIFACT: i32 = 4;
-/// A picture that cannot be read or has another size.
-pub const PICTURE: i32 = 6;
-/// IR text that does not parse or verify.
-pub const IR: i32 = 5;
-/// Stopped by Ctrl-C; [`crate::signals::code`] knows what it was.
-pub const CANCELLED: i32 = 130;
+use fcdm_runtime::picture::files::FilesError;
+use fcdm_runtime::request::RequestError;
 
 /// A failed command.
-pub struct Failure {
-    /// Its exit code.
-    pub code: i32,
-    /// One line.
-    pub message: String,
-    /// Lines that show where.
-    pub places: Vec<String>,
-}
+pub struct Failure(pub failure::Failure);
 
 impl Failure {
     pub fn new(code: i32, message: impl ToString) -> Failure {
-        Failure { code, message: message.to_string(), places: Vec::new() }
+        Failure(failure::Failure::new(code, message))
     }
 
     /// Of a text: the first line says what is wrong, the others show where.
     pub fn in_text(code: i32, message: impl ToString) -> Failure {
-        let message = message.to_string();
-        let mut lines = message.lines().map(str::to_owned);
-        Failure { code, message: lines.next().unwrap_or_default(), places: lines.collect() }
+        Failure(failure::Failure::in_text(code, message))
     }
 
     pub fn usage(message: impl ToString) -> Failure {
@@ -57,21 +35,22 @@ impl Failure {
     }
 
     pub fn cancelled(message: impl ToString) -> Failure {
-        Failure::new(crate::signals::code(), message)
+        Failure(failure::Failure::cancelled(message))
     }
 }
 
-impl From<FileError> for Failure {
-    fn from(e: FileError) -> Failure {
-        Failure::new(1, e)
-    }
+/// What the runtime finds has its code already.
+macro_rules! known {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(e: $error) -> Failure {
+                Failure(e.into())
+            }
+        }
+    )*};
 }
 
-impl From<PicturesError> for Failure {
-    fn from(e: PicturesError) -> Failure {
-        Failure::new(1, e)
-    }
-}
+known!(failure::Failure, FileError, FilesError, NoMemory, ExecutorError, ArtifactError, RequestError, NetworkError, GenerateError,);
 
 impl From<CheckpointError> for Failure {
     fn from(e: CheckpointError) -> Failure {
@@ -85,49 +64,10 @@ impl From<PictureError> for Failure {
     }
 }
 
-impl From<NoMemory> for Failure {
-    fn from(e: NoMemory) -> Failure {
-        Failure::new(1, e)
-    }
-}
-
 impl From<TensorsError> for Failure {
     fn from(e: TensorsError) -> Failure {
         let code = if matches!(e, TensorsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
         Failure::new(code, e)
-    }
-}
-
-impl From<ArtifactError> for Failure {
-    fn from(e: ArtifactError) -> Failure {
-        Failure::new(ARTIFACT, e)
-    }
-}
-
-impl From<ExecutorError> for Failure {
-    fn from(e: ExecutorError) -> Failure {
-        Failure::new(1, e)
-    }
-}
-
-impl From<NetworkError> for Failure {
-    fn from(e: NetworkError) -> Failure {
-        let code = match e {
-            NetworkError::Executor(_) | NetworkError::NoMemory { .. } => 1,
-            NetworkError::Lacks { .. } | NetworkError::Memory { .. } => USAGE,
-            NetworkError::Plan { .. } | NetworkError::Entries { .. } => ARTIFACT,
-        };
-        Failure::new(code, e)
-    }
-}
-
-impl From<GenerateError> for Failure {
-    fn from(e: GenerateError) -> Failure {
-        match e {
-            GenerateError::Request(line) => Failure::usage(line),
-            GenerateError::Artifact(e) => e.into(),
-            GenerateError::NoMemory(e) => e.into(),
-        }
     }
 }
 

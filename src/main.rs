@@ -14,14 +14,11 @@ mod inspect;
 mod model;
 mod onnx;
 mod opt;
-mod pictures;
 mod progress;
 mod run;
-mod say;
-mod signals;
-mod size;
 
 use clap::{Parser, Subcommand};
+use fcdm_command::{pictures, say, signals, size};
 
 /// Compiles trained FCDM checkpoints into one deployable file and generates pictures with it.
 #[derive(Parser)]
@@ -66,7 +63,7 @@ fn main() {
         Command::Bench(a) => bench::run(&a),
     };
     if let Err(failure) = result {
-        say::error(&failure);
-        std::process::exit(failure.code);
+        say::error(&failure.0);
+        std::process::exit(failure.0.code);
     }
 }

@@ -40,7 +40,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
-    let threads = crate::generate::threads(a.threads);
+    let threads = fcdm_command::threads(a.threads);
     if onnx::is_onnx(&a.model) {
         return onnx::run(&a.model, &a.inputs, &a.outputs, a.backend.unwrap_or_default(), threads, a.json);
     }

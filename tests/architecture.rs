@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fcdm-runtime", &[]),
     ("fcdm-compiler", &["fcdm-ir", "fcdm-passes", "fcdm-runtime"]),
     ("fcdm-models", &["fcdm-ir", "fcdm-passes", "fcdm-compiler", "fcdm-runtime"]),
-    ("fcdm", &["fcdm-ir", "fcdm-passes", "fcdm-compiler", "fcdm-runtime", "fcdm-models"]),
+    ("fcdm-command", &["fcdm-runtime"]),
+    ("fcdm", &["fcdm-ir", "fcdm-passes", "fcdm-compiler", "fcdm-runtime", "fcdm-models", "fcdm-command"]),
     ("fcdm-fuzz", &["fcdm-ir", "fcdm-compiler", "fcdm-runtime", "fcdm-models"]),
 ];
 
@@ -24,6 +25,7 @@ const RUNTIME_LINKS: &[(&str, &str)] = &[
     ("half", "the numbers of encodings: binary16 and bf16"),
     ("libm", "the same bits of exp, erf and their kin on every platform"),
     ("memmap2", "weights are used in place, from the file"),
+    ("png", "pictures as PNG files, where that feature is asked for"),
     ("rustix", "on Linux alone: the thread that verifies takes a low priority, a file that is being written has no name"),
     ("serde", "plan and header are data with a declared form"),
     ("serde_json", "the header of a safetensors file is JSON"),

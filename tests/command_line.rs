@@ -23,6 +23,8 @@ mod numbers;
 #[path = "command_line/onnx.rs"]
 mod onnx;
 mod oracle;
+#[path = "command_line/outputs.rs"]
+mod outputs;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;

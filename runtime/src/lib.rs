@@ -4,7 +4,7 @@
 //! neither allocates nor fails; everything that can go wrong goes wrong in `load`.
 //!
 //! It comes in slices. The core generates from an artifact in memory, on the thread that calls, on any machine that has
-//! an allocator; what needs more of a machine is a feature: `files`, `write`, `threads`, `bench`, all of them on by default.
+//! an allocator; what needs more of a machine is a feature: `files`, `write`, `png`, `threads`, `bench`, all of them on by default.
 
 pub mod arena;
 pub mod artifact;
@@ -28,8 +28,11 @@ pub mod memory;
 pub mod network;
 pub mod picture;
 pub mod plan;
+pub mod request;
 pub mod rng;
 pub mod sampler;
 pub mod schedule;
 pub mod simd;
 pub mod threads;
+
+pub use generate::{Model, Options};

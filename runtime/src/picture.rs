@@ -1,4 +1,10 @@
-//! Pictures as bytes: from the values of networks and back, and many of them on one sheet. Files of pictures are others' business.
+//! Pictures as bytes: from the values of networks and back, many of them on one sheet, and PNG files of them. To read pictures as people
+//! have them is others' business.
+
+#[cfg(all(feature = "png", feature = "write"))]
+pub mod files;
+#[cfg(feature = "png")]
+pub mod png;
 
 /// An 8-bit picture, row-major, channels last.
 #[derive(Clone, Debug, PartialEq, Eq)]

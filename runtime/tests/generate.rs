@@ -10,9 +10,12 @@ mod networks;
 use std::ops::ControlFlow;
 
 use fcdm_runtime::artifact::Artifact;
-use fcdm_runtime::generate::{Event, Generator, Init, Job, MaskEdge, Order, Seeds, Setup, jobs, labels};
+use fcdm_runtime::generate::{Event, GenerateError, Generator, Init, Job, MaskEdge, Order, Seeds, Setup, jobs, labels};
 use fcdm_runtime::picture::Picture;
+use fcdm_runtime::picture::png::read_png;
+use fcdm_runtime::request::RequestError;
 use fcdm_runtime::sampler::{Method, Solver};
+use fcdm_runtime::{Model, Options};
 
 fn generator() -> Generator {
     Generator::new(networks::network(), &Setup { previews: true, ..Setup::default() }).unwrap()
@@ -87,8 +90,9 @@ fn ways_lead_from_each_to_the_next() {
     let way = jobs(&[0, 1], &Seeds::From { first: 7, count: 1 }, Some(2)).unwrap();
     let short: Vec<_> = way.iter().map(|j| (j.index, j.label, j.seed, j.towards)).collect();
     assert_eq!(short, [(0, 0, 7, None), (1, 0, 7, Some((1, 8, 0.5))), (2, 1, 8, None)]);
-    assert!(jobs(&[0], &Seeds::default(), Some(2)).unwrap_err().starts_with("interpolate: expected at least two pictures"));
-    assert!(jobs(&[0; 11], &Seeds::From { first: 0, count: 1_000_000 }, None).unwrap_err().ends_with("at most 10000000 can be"));
+    assert!(jobs(&[0], &Seeds::default(), Some(2)).unwrap_err().to_string().starts_with("interpolate: expected at least two pictures"));
+    let many = jobs(&[0; 11], &Seeds::From { first: 0, count: 1_000_000 }, None).unwrap_err();
+    assert_eq!(many.to_string(), "number of pictures: expected at most 10000000, found 11000000");
 }
 
 /// No picture leaves before the verdict.
@@ -109,15 +113,42 @@ fn damaged_weights_make_no_picture() {
     assert!(message.contains("tensor `shift`: expected bytes with checksum "), "{message}");
 }
 
+/// The short way, and what it says when it cannot be gone.
+#[test]
+fn a_model_from_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.fcdm");
+    networks::put(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut model = Model::from_bytes(bytes.clone()).unwrap();
+    assert_eq!((model.info().class_names.len(), model.picture()), (2, Some([4, 4, 3])));
+    let all = model.generate(&Options::default(), |_| ControlFlow::Continue(())).unwrap();
+    let mut generator = generator();
+    let (order, jobs) = (Order::new(generator.model()).unwrap(), jobs(&[0, 1], &Seeds::default(), None).unwrap());
+    assert_eq!(Some(&all), generator.pictures(&order, &jobs, &mut |_| ControlFlow::Continue(())).unwrap().as_ref());
+    let mut steps = 0;
+    let stopped = model.generate(&Options::default(), |_| {
+        steps += 1;
+        if steps == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(GenerateError::Stopped)) && steps == 3);
+    let fish = Options { class_labels: vec!["fish".into()], ..Options::default() };
+    let wrong = model.generate(&fish, |_| ControlFlow::Continue(()));
+    assert!(matches!(wrong, Err(GenerateError::Request(RequestError::Option { option: "class labels", .. }))));
+    assert!(matches!(Model::from_bytes(bytes[..100].to_vec()), Err(GenerateError::Artifact(_))));
+    assert!(matches!(Model::open(folder.path().join("none.fcdm")), Err(GenerateError::Artifact(_))));
+}
+
 #[test]
 fn the_example_writes_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.fcdm");
     networks::put(&path);
     example::generate(path.to_str().unwrap(), "dog", folder.path()).unwrap();
-    for name in ["0.ppm", "1.ppm"] {
-        let picture = std::fs::read(folder.path().join(name)).unwrap();
-        assert!(picture.starts_with(b"P6 4 4 255\n") && picture.len() == 11 + 48, "{name}");
+    let options = Options { class_labels: vec!["dog".into()], seeds: Seeds::Each(vec![1, 2]), ..Options::default() };
+    let same = Model::open(&path).unwrap().generate(&options, |_| ControlFlow::Continue(())).unwrap();
+    for (name, picture) in ["0.png", "1.png"].into_iter().zip(same) {
+        assert_eq!(read_png(&folder.path().join(name)).unwrap(), picture, "{name}");
     }
     let message = example::generate(path.to_str().unwrap(), "fish", folder.path()).unwrap_err().to_string();
     assert_eq!(message, "class labels: expected one of cat, dog, found `fish`");

@@ -68,7 +68,7 @@ impl Arguments {
             let (file, [h, w], r, [to_h, to_w]) = (path.display(), read.size, read.shown, size);
             crate::say::note(format!("{file}: of {w} x {h} pixels the middle {} x {}, scaled to {to_w} x {to_h}", r.width, r.height));
         }
-        let init = Init::new(begin.state(&read.picture).map_err(Failure::usage)?, model, self.strength);
+        let init = Init::new(begin.state(&read.picture)?, model, self.strength);
         let Some(mask) = &self.mask else { return Ok(Some(given(init, path))) };
         let found = picture_size(mask)?;
         if found != read.size && found != size {

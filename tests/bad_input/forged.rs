@@ -119,7 +119,7 @@ const GENERATE: &str = "generate m.fcdm -c 1 --steps 1 -t 1 -o o";
 const RUN: &str = "run m.fcdm --inputs in --outputs out -t 1";
 const DECODE: &str = "decode l.safetensors --vae m.fcdm -t 1 -o o";
 const ENCODE: &str = "encode pictures --vae m.fcdm --size 16 -t 1 -o o";
-const INIT: &str = "generate m.fcdm -c 1 --steps 2 --init-image pictures/a.png -t 1 -o o";
+const INIT: &str = "generate m.fcdm -c 1 --steps 2 --init-image pictures/a.png -t 1 -o i";
 
 /// Commands that have to fail with a code; the last line that one of them said.
 #[track_caller]

@@ -80,7 +80,7 @@ fn without_a_null_class() {
     let f = Folder::new();
     f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1 --no-null-class");
     let line = f.fails(2, "generate a.fcdm -c 1 --cfg-scale 4 --steps 1 -o o");
-    assert!(line.contains("no null class; expected scale 1"), "{line}");
+    assert!(line.contains("guidance: expected scale 1, for the model has no null class, found "), "{line}");
     assert!(!f.path("o").exists());
     assert!(f.fails(2, "generate a.fcdm -c null --cfg-scale 1 --steps 1").contains("expected 0 to 10, found `null`"));
     f.ok("generate a.fcdm -c 10 --steps 1 -o o");
@@ -99,13 +99,16 @@ fn samplers() {
         assert!(wrong(&format!("--steps {steps}")).contains("steps: expected a number"));
     }
     for sampler in ["euler", "heun", "sde"] {
-        assert!(wrong(&format!("--sampler {sampler}")).contains("this is a diffusion model; expected ddim, ddpm, dpm++2m or unipc"));
+        assert!(
+            wrong(&format!("--sampler {sampler}"))
+                .contains("sampler: expected ddim, ddpm, dpm++2m or unipc, for this is a diffusion model, found ")
+        );
     }
     for (options, expected) in [
-        ("--eta 0.5 --ddpm", "eta: expected with --sampler ddim, found ddpm"),
-        ("--eta 0 --sampler unipc", "eta: expected with --sampler ddim, found unipc"),
-        ("--sde-solver heun", "sde-solver: expected with --sampler sde, found ddim"),
-        ("--last-step none", "last-step: expected with --sampler sde, found ddim"),
+        ("--eta 0.5 --ddpm", "eta: expected the sampler ddim with it, found ddpm"),
+        ("--eta 0 --sampler unipc", "eta: expected the sampler ddim with it, found unipc"),
+        ("--sde-solver heun", "sde-solver: expected the sampler sde with it, found ddim"),
+        ("--last-step none", "last-step: expected the sampler sde with it, found ddim"),
     ] {
         assert!(wrong(options).ends_with(expected), "{options}");
     }
@@ -143,14 +146,14 @@ fn flow_samplers() {
     let f = flow();
     let wrong = |o: &str| f.fails(2, &format!("generate a.fcdm -c 1 -o o {o}"));
     for (options, expected) in [
-        ("--eta 0", "eta: expected with --sampler ddim, found euler"),
-        ("--last-step-size 0.1 --sampler heun", "last-step-size: expected with --sampler sde, found heun"),
-        ("--diffusion-norm 1", "diffusion-norm: expected with --sampler sde, found euler"),
+        ("--eta 0", "eta: expected the sampler ddim with it, found euler"),
+        ("--last-step-size 0.1 --sampler heun", "last-step-size: expected the sampler sde with it, found heun"),
+        ("--diffusion-norm 1", "diffusion-norm: expected the sampler sde with it, found euler"),
     ] {
         assert!(wrong(options).ends_with(expected), "{options}");
     }
     for sampler in ["--sampler ddim", "--sampler ddpm", "--ddpm", "--sampler dpm++2m", "--sampler unipc"] {
-        assert!(wrong(sampler).contains("this is a flow model; expected euler, heun or sde"));
+        assert!(wrong(sampler).contains("sampler: expected euler, heun or sde, for this is a flow model, found "));
     }
     for steps in ["0", "10001", "ddim10", "logsnr10", "x", "18446744073709551615"] {
         assert!(wrong(&format!("--steps {steps}")).contains("steps"));
@@ -173,10 +176,10 @@ fn seeds_and_numbers_of_pictures() {
     for seeds in ["x", "1-", "-1", "5-3", "1,,2", "0-18446744073709551615", "18446744073709551616", "0-9999999,0-9999999"] {
         assert!(f.fails(2, &format!("generate a.fcdm -c 1 --seeds={seeds}")).contains("seeds: expected"), "{seeds}");
     }
-    assert!(f.fails(2, "generate a.fcdm -n 1000001").contains("10000010 pictures are asked for, at most"));
+    assert!(f.fails(2, "generate a.fcdm -n 1000001").contains("number of pictures: expected at most 10000000, found 10000010"));
     // Ten million of each of ten classes: refused before there is a list of them.
-    assert!(f.fails(2, "generate a.fcdm --seeds 0-9999998").contains("pictures are asked for, at most"));
-    assert!(f.fails(2, "generate a.fcdm -n 4294967295").contains("pictures are asked for, at most"));
+    assert!(f.fails(2, "generate a.fcdm --seeds 0-9999998").contains("number of pictures: expected at most 10000000, found "));
+    assert!(f.fails(2, "generate a.fcdm -n 4294967295").contains("number of pictures: expected at most 10000000, found "));
 }
 
 /// Memory that is not there is an error, no crash.

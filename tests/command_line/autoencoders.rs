@@ -87,7 +87,7 @@ fn one_file_a_variant_parts_or_a_pipeline() {
     f.write("compvis.safetensors", all(&theirs, ""));
     f.write("inside.safetensors", all(&theirs, "first_stage_model."));
     let decoded = |vae: &str| {
-        f.ok(&format!("decode z.safetensors --vae {vae} --npz o.npz -o o"));
+        f.ok(&format!("decode z.safetensors --vae {vae} --npz o.npz -o o --force"));
         f.bytes("o.npz")
     };
     let whole = decoded("pipeline");
@@ -96,7 +96,7 @@ fn one_file_a_variant_parts_or_a_pipeline() {
     }
     for vae in ["kl", "compvis", "inside"] {
         assert!(decoded(&format!("{vae}.safetensors --vae-scale 0.5")) == whole, "{vae}");
-        let ran = f.run(&format!("decode z.safetensors --vae {vae}.safetensors -o o"));
+        let ran = f.run(&format!("decode z.safetensors --vae {vae}.safetensors -o o --force"));
         assert!(ran.code == Some(0) && ran.err.contains("does not say what latents are scaled by: 0.18215"), "{ran:?}");
     }
     let line = f.fails(3, "decode z.safetensors --vae pipeline --vae-scale 0.5 -o p");

@@ -231,7 +231,7 @@ fn every_form_and_last_step_of_the_sde() {
     let f = pictures();
     let mut seen = Vec::new();
     for form in ["constant", "SBDM", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"] {
-        f.ok(&format!("generate a.fcdm -c 1 --steps 5 --sampler sde --diffusion-form {form} -o o --save-latents l.safetensors"));
+        f.ok(&format!("generate a.fcdm -c 1 --steps 5 --sampler sde --diffusion-form {form} -o o --force --save-latents l.safetensors"));
         seen.push(f.bytes("l.safetensors"));
     }
     assert!(seen[1] == seen[2] && seen[3] == seen[4], "a name in either case, and two names of one form");
@@ -241,7 +241,7 @@ fn every_form_and_last_step_of_the_sde() {
     let mut seen = Vec::new();
     for last in ["none", "Mean", "mean", "Tweedie", "Euler"] {
         let line = format!(
-            "generate a.fcdm -c 1 --steps 5 --sampler sde --last-step {last} --last-step-size 0.1 -o o --save-latents l.safetensors"
+            "generate a.fcdm -c 1 --steps 5 --sampler sde --last-step {last} --last-step-size 0.1 -o o --force --save-latents l.safetensors"
         );
         f.ok(&format!("{line} --sde-solver heun --diffusion-norm 0.5"));
         f.ok(&line);

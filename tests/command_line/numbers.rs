@@ -81,7 +81,7 @@ fn given_noise_gives_pytorchs_trajectories() {
         for (name, options) in results {
             for batch in 1..=labels.len() {
                 let line = format!(
-                    "generate a.fcdm -c {} -b {batch} --noise noise.safetensors --save-latents l.safetensors -o o",
+                    "generate a.fcdm -c {} -b {batch} --noise noise.safetensors --save-latents l.safetensors -o o --force",
                     labels.join(",")
                 );
                 f.ok(&format!("{line} {options}"));

@@ -191,7 +191,7 @@ fn a_run_may_begin_from_a_picture_and_keep_a_part_of_it() {
     let name = "o/000000-class4-seed0.png";
     let origin = picture(&f, name);
     let from = |more: &str| -> Picture {
-        f.ok(&format!("generate a.fcdm -c 4 --seed 9 --steps 8 -o i {more}"));
+        f.ok(&format!("generate a.fcdm -c 4 --seed 9 --steps 8 -o i --force {more}"));
         picture(&f, "i/000000-class4-seed9.png")
     };
     let (little, much) = (from(&format!("--init-image {name} --strength 0.25")), from(&format!("--init-image {name} --strength 1")));
@@ -222,9 +222,9 @@ fn a_run_may_begin_from_a_picture_and_keep_a_part_of_it() {
         wide.pixels[(y * 160 + 16) * 3..][..128 * 3].copy_from_slice(&origin.pixels[y * 128 * 3..][..128 * 3]);
     }
     write_png(&f.path("wide.png"), &wide, &[]).unwrap();
-    let ran = f.run("generate a.fcdm -c 4 --seed 9 --steps 8 -o i --init-image wide.png --strength 0.25");
+    let ran = f.run("generate a.fcdm -c 4 --seed 9 --steps 8 -o i --force --init-image wide.png --strength 0.25");
     assert!(ran.err.contains("note: wide.png: of 160 x 128 pixels the middle 128 x 128, scaled to 128 x 128"), "{ran:?}");
-    assert_eq!(picture(&f, "i/000000-class4-seed9.png"), little);
+    assert!(picture(&f, "i/000000-class4-seed9.png") == little);
     from(&format!("--init-image {name} --mask mask.png"));
     let text = read_text(&f.path("i/000000-class4-seed9.png"), "parameters").unwrap().unwrap();
     assert!(text.contains(", Init: 000000-class4-seed0.png, Strength: 1, Mask: yes"), "{text}");
@@ -259,7 +259,9 @@ fn what_is_there_is_not_made_again() {
     // Of other options.
     f.ok("generate a.fcdm -c 1 --seeds 1 --steps 2 -o other");
     std::fs::copy(f.path("other/000000-class1-seed1.png"), f.path("o/000001-class1-seed1.png")).unwrap();
-    let s = f.json(&format!("{line} --resume"));
+    let refused = f.fails(1, &format!("{line} --resume"));
+    assert!(refused.starts_with("error: o/000001-class1-seed1.png: a picture made with another model or other options is there; --force"));
+    let s = f.json(&format!("{line} --resume --force"));
     assert_eq!((&s["sampled"], s["pictures"].as_array().unwrap().len()), (&json!(2), 6));
     assert!(f.bytes("n.npz") == before);
     assert_eq!(f.json(&format!("{line} --resume"))["sampled"], 0);

@@ -143,7 +143,7 @@ fn refusals() {
         let mut states = vec![0.0; state];
         initial_state_between(&[(1, 2, 0.5)], &mut states);
         let mut after = |_: &Progress<'_>| panic!("nothing runs");
-        sample(&mut network, &request, &mut states, &mut PictureNoise::new([1]), &mut after).unwrap_err()
+        sample(&mut network, &request, &mut states, &mut PictureNoise::new([1]), &mut after).unwrap_err().to_string()
     };
     let start = |clean, strength| Request { start: Some(Start { clean, strength }), ..plain };
     let known = |clean, mask| Request { known: Some(Known { clean, mask }), ..plain };

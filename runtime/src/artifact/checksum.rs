@@ -7,7 +7,7 @@
 //! with offsets counted from the first byte of the data as in the safetensors header. It depends on what the header
 //! says and not on how its JSON is written.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::header::{Strings, Table};
 use super::keys;
@@ -15,6 +15,11 @@ use super::keys;
 /// A checksum as text.
 pub(super) fn hex(sum: u64) -> String {
     format!("{sum:016x}")
+}
+
+/// The checksum of bytes, as text.
+pub fn of(bytes: &[u8]) -> String {
+    hex(xxh3_64(bytes))
 }
 
 /// The value of `fcdm.checksum`.
@@ -45,13 +50,11 @@ pub(super) fn of_header(metadata: &Strings, tensors: &Table) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use xxhash_rust::xxh3::xxh3_64;
-
     use super::*;
 
     #[test]
     fn text_has_16_digits() {
         assert_eq!(hex(0xabc), "0000000000000abc");
-        assert_eq!(hex(xxh3_64(b"")), "2d06800538d394c2");
+        assert_eq!(of(b""), "2d06800538d394c2");
     }
 }

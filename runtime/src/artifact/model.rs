@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, one_line};
 use super::keys;
+use crate::request::{CLASSES, RequestError};
 
 /// What the network predicts, and hence which samplers go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,8 +108,8 @@ impl ModelInfo {
     /// The label of a class, by name or number; `null` is the null class.
     ///
     /// # Errors
-    /// One line, with the classes that there are.
-    pub fn label(&self, text: &str) -> Result<i32, String> {
+    /// With the classes that there are.
+    pub fn label(&self, text: &str) -> Result<i32, RequestError> {
         if text == "null" && self.null_class {
             return Ok(self.num_classes as i32);
         }
@@ -120,13 +121,14 @@ impl ModelInfo {
         }
         match text.parse::<usize>() {
             Ok(i) if i < self.num_classes => Ok(i as i32),
-            Ok(i) => Err(format!("class labels: expected 0 to {}, found {i}", self.num_classes - 1)),
+            Ok(i) => Err(RequestError::new(CLASSES, format!("0 to {}", self.num_classes - 1), i)),
             Err(_) if self.class_names.is_empty() => {
-                Err(format!("class labels: the artifact has no class names; expected 0 to {}, found `{text}`", self.num_classes - 1))
+                let found = format!("`{text}`; the artifact has no class names");
+                Err(RequestError::new(CLASSES, format!("0 to {}", self.num_classes - 1), found))
             }
             Err(_) => {
                 let meant = self.meant(text).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
-                Err(format!("class labels: expected one of {}, found `{text}`{meant}", few(&self.class_names)))
+                Err(RequestError::new(CLASSES, format!("one of {}", few(&self.class_names)), format!("`{text}`{meant}")))
             }
         }
     }

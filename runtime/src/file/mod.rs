@@ -3,6 +3,7 @@
 //! disk or a cancellation the old file stays as it was and nothing is left behind.
 
 mod temporary;
+pub mod tensors;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};

@@ -9,6 +9,7 @@ use crate::autoencoder::Encoder;
 use crate::engine::Device;
 use crate::network::NetworkError;
 use crate::picture::Picture;
+use crate::request::RequestError;
 use crate::sampler::{GivenNoise, PictureNoise, StepNoise, initial_state_between};
 
 /// Share of the way that is gone anew where nobody says otherwise.
@@ -44,7 +45,7 @@ impl Begin {
     ///
     /// # Panics
     /// If the picture has another size.
-    pub fn state(&mut self, picture: &Picture) -> Result<Vec<f32>, String> {
+    pub fn state(&mut self, picture: &Picture) -> Result<Vec<f32>, RequestError> {
         let [h, w, c] = self.state;
         match &mut self.encoder {
             Some(encoder) => {
@@ -53,7 +54,10 @@ impl Begin {
                 Ok(mean)
             }
             None if c == picture.channels && c == 3 => Ok(picture.to_unit()),
-            None => Err(format!("init-image: expected a model of RGB pictures or one with an encoder, found {c} channels")),
+            None => {
+                let found = format!("{c} channels");
+                Err(RequestError::new("init-image", "a model of RGB pictures or one with an encoder", found))
+            }
         }
     }
 }
@@ -188,6 +192,11 @@ impl Noise {
         assert!(pictures > 0 && start.len().is_multiple_of(pictures), "a state for every picture");
         assert!(steps.as_ref().is_none_or(|(values, n)| values.len() == n * start.len()), "a state for every step and picture");
         Noise { start, steps, pictures }
+    }
+
+    /// For how many pictures it is given.
+    pub fn count(&self) -> usize {
+        self.pictures
     }
 
     /// For how many steps it is given.

@@ -77,13 +77,30 @@ impl Description<'_> {
 
     /// The text that a picture carries under `parameters`, in the form that pictures of other generators do.
     pub fn text(&self, job: &Job) -> String {
+        let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| {
+            format!(", Towards: {label} ({}), seed {seed}, by {weight}", self.model.class_name(label))
+        });
+        self.about(&job.seed.to_string(), &format!("{} ({})", job.label, self.model.class_name(job.label)), &towards)
+    }
+
+    /// The text of a sheet of all of these pictures.
+    pub fn of_all(&self, jobs: &[Job]) -> String {
+        let seeds: Vec<u64> = jobs.iter().map(|job| job.seed).collect();
+        let labels: Vec<u64> = jobs.iter().map(|job| job.label as u64).collect();
+        let frames = jobs.iter().any(|job| job.towards.is_some());
+        let pictures =
+            if frames { format!(", Pictures: {}, with ways between them", jobs.len()) } else { format!(", Pictures: {}", jobs.len()) };
+        self.about(&runs(&seeds), &runs(&labels), &pictures)
+    }
+
+    /// The text of what has these seeds and classes; `more` goes behind guidance.
+    fn about(&self, seed: &str, class: &str, more: &str) -> String {
         let (sampler, steps) = self.sampler();
         let g = self.guidance;
-        let class = self.model.class_name(job.label);
-        let seed = if self.given_noise { "none (noise given)".to_owned() } else { job.seed.to_string() };
+        let seed = if self.given_noise { "none (noise given)" } else { seed };
         let mut text = format!(
-            "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {} ({class}), Artifact: {}",
-            g.scale, self.size[1], self.size[0], job.label, self.checksum
+            "Steps: {steps}, Sampler: {sampler}, CFG scale: {}, Seed: {seed}, Size: {}x{}, Class: {class}, Artifact: {}",
+            g.scale, self.size[1], self.size[0], self.checksum
         );
         if g.channels == GuidedChannels::AllEps {
             text.push_str(", CFG channels: all");
@@ -91,9 +108,7 @@ impl Description<'_> {
         if let Some((lo, hi)) = g.interval {
             text.push_str(&format!(", CFG interval: {lo}-{hi}"));
         }
-        if let Some((label, seed, weight)) = job.towards {
-            text.push_str(&format!(", Towards: {label} ({}), seed {seed}, by {weight}", self.model.class_name(label)));
-        }
+        text.push_str(more);
         text.push_str(self.init.as_deref().unwrap_or_default());
         text.push_str(concat!(", Version: fcdm ", env!("CARGO_PKG_VERSION")));
         text
@@ -108,5 +123,30 @@ impl Description<'_> {
         };
         let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| format!("-to-{}-{weight:.3}", name(label, seed)));
         format!("{:06}-{}{towards}", job.index, name(job.label, job.seed))
+    }
+}
+
+/// Numbers in order, those that follow one another or are equal as one: `0-9,12`.
+fn runs(numbers: &[u64]) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &n in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if n == *last || Some(n) == last.checked_add(1) => *last = n,
+            _ => runs.push((n, n)),
+        }
+    }
+    let run = |&(first, last): &(u64, u64)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    runs.iter().map(run).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn runs_of_numbers() {
+        assert_eq!(runs(&[0, 1, 2, 2, 3, 7, 5, 6]), "0-3,7,5-6");
+        assert_eq!(runs(&[u64::MAX, 0]), format!("{},0", u64::MAX));
+        assert_eq!(runs(&[]), "");
     }
 }

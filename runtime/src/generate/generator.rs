@@ -17,6 +17,7 @@ use crate::entry_name::DecoderKind;
 use crate::memory::{Need, NoMemory, bytes, f32s};
 use crate::network::{Class, Guided, Network, NetworkError};
 use crate::picture::Picture;
+use crate::request::RequestError;
 use crate::sampler::{Guidance, Layout, Method, Sampler};
 use crate::threads;
 
@@ -58,9 +59,24 @@ impl Order {
     ///
     /// # Errors
     /// None that a valid description gives.
-    pub fn new(model: &ModelInfo) -> Result<Order, String> {
+    pub fn new(model: &ModelInfo) -> Result<Order, RequestError> {
         let method = Choice::default().method(model)?;
         Ok(Order { method, guidance: Guidance::of(model), noise: None, init: None, batch: 1 })
+    }
+
+    /// Whether what is given goes with so many pictures.
+    ///
+    /// # Errors
+    /// When it is of another number.
+    pub fn check(&self, pictures: usize) -> Result<(), RequestError> {
+        let states = self.init.as_ref().map_or(1, Init::count);
+        if states != 1 && states != pictures {
+            return Err(RequestError::new("init-latents", format!("one state, or one for each of the {pictures} pictures"), states));
+        }
+        match self.noise.as_ref().map_or(pictures, Noise::count) {
+            count if count != pictures => Err(RequestError::new("noise", format!("a state for each of the {pictures} pictures"), count)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -68,14 +84,20 @@ impl Order {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// Method, guidance, classes or known states do not go with the model.
-    #[error("{0}")]
-    Request(String),
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The weights are damaged.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The plan does not do on this machine.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The machine has not the memory that it takes.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
+    /// Whoever watches the progress ended it.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// A step of a batch that is done.
@@ -210,22 +232,22 @@ impl Generator {
     /// How many steps of a sampler, counted from the first, ask for noise.
     ///
     /// # Errors
-    /// One line, when it does not go with the model.
-    pub fn noise_steps(&self, method: Method) -> Result<usize, String> {
+    /// When it does not go with the model.
+    pub fn noise_steps(&self, method: Method) -> Result<usize, RequestError> {
         Ok(self.sampler(method)?.noise_steps())
     }
 
     /// The sampler of a single position of one state: its times are those of all, and its buffers grow with the positions alone.
-    fn sampler(&self, method: Method) -> Result<Sampler, String> {
-        Sampler::new(method, Layout { positions: 1, ..layout(&self.network, 1) }).map_err(|e| e.to_string())
+    fn sampler(&self, method: Method) -> Result<Sampler, RequestError> {
+        Ok(Sampler::new(method, Layout { positions: 1, ..layout(&self.network, 1) })?)
     }
 
     /// What making pictures takes: what the generator holds already, states, the sampler's buffers, guidance, what is begun from, the
     /// condition of all steps, and the pictures of a batch.
     ///
     /// # Errors
-    /// One line, when the method does not go with the model.
-    pub fn need(&self, order: &Order, pictures: usize) -> Result<Need, String> {
+    /// When the method does not go with the model.
+    pub fn need(&self, order: &Order, pictures: usize) -> Result<Need, RequestError> {
         let sampler = self.sampler(order.method)?;
         let batch = order.batch.clamp(1, pictures.max(1));
         let state = f32s(&[batch, self.network.state_len()]);
@@ -252,7 +274,12 @@ impl Generator {
     /// # Errors
     /// See [`GenerateError`].
     pub fn run(&mut self, order: &Order, jobs: &[Job], on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<bool, GenerateError> {
-        self.need(order, jobs.len()).map_err(GenerateError::Request)?.reserve()?;
+        if let (Some(noise), Some(last)) = (&order.noise, jobs.iter().map(|job| job.index).max())
+            && last >= noise.count()
+        {
+            return Err(RequestError::new("noise", format!("a state for picture {last} too"), noise.count()).into());
+        }
+        self.need(order, jobs.len())?.reserve()?;
         let Generator { network, shown, preview, verdict, .. } = self;
         let (state_len, size) = (network.state_len(), order.batch.max(1));
         let mut states = vec![0.0; jobs.len().min(size) * state_len];
@@ -271,7 +298,7 @@ impl Generator {
                 let told = on(Event::Step(Step { jobs: batch, progress, preview: preview.as_mut(), clean: &mut estimate }));
                 if verdict.found_damage() { ControlFlow::Break(()) } else { told }
             };
-            let done = sample(network, &request, states, &mut *noise, &mut after).map_err(GenerateError::Request)?;
+            let done = sample(network, &request, states, &mut *noise, &mut after)?;
             // Nothing is handed out that damaged weights may have made.
             if !(verdict.wait()? && done) {
                 return Ok(false);
@@ -300,8 +327,8 @@ impl Generator {
         after: &mut dyn FnMut(&mut Step<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Vec<Picture>>, GenerateError> {
         if self.shown.is_none() {
-            let line = format!("expected a model of pictures or one with a decoder, found {} channels", self.model().in_channels);
-            return Err(GenerateError::Request(line));
+            let found = format!("latents of {} channels", self.model().in_channels);
+            return Err(RequestError::new("model", "one of pictures or one with a decoder", found).into());
         }
         let each = self.picture().map_or(0, |shape| bytes(&shape, 1));
         Need::of(format!("{} pictures", jobs.len())).with("pictures", each.saturating_mul(jobs.len() as u64)).reserve()?;

@@ -2,6 +2,7 @@
 
 use crate::artifact::ModelInfo;
 use crate::network::Class;
+use crate::request::{CLASSES, RequestError};
 
 /// One picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,15 +54,15 @@ impl Default for Seeds {
 /// The pictures in order: class by class, seed by seed. `frames`: also the way from each to the next, in so many steps.
 ///
 /// # Errors
-/// One line, when these are too many, or no two to go between.
-pub fn jobs(labels: &[i32], seeds: &Seeds, frames: Option<usize>) -> Result<Vec<Job>, String> {
+/// When these are too many, or no two to go between.
+pub fn jobs(labels: &[i32], seeds: &Seeds, frames: Option<usize>) -> Result<Vec<Job>, RequestError> {
     let ends = ends(labels, seeds)?;
     let Some(frames) = frames else { return Ok(ends) };
     if ends.len() < 2 {
-        return Err(format!("interpolate: expected at least two pictures (classes or seeds) to go between, found {}", ends.len()));
+        return Err(RequestError::new("interpolate", "at least two pictures (classes or seeds) to go between", ends.len()));
     }
     if (ends.len() as u64).saturating_mul(frames as u64) > MOST {
-        return Err(format!("interpolate: at most {MOST} pictures can be asked for, found {} times {frames}", ends.len()));
+        return Err(RequestError::new("interpolate", format!("at most {MOST} pictures"), format!("{} times {frames}", ends.len())));
     }
     let between = ends.windows(2).flat_map(|pair| (0..frames).map(move |k| (pair[0], pair[1], k as f64 / frames as f64)));
     let way = |(from, to, weight): (Job, Job, f64)| Job { towards: (weight > 0.0).then_some((to.label, to.seed, weight)), ..from };
@@ -69,14 +70,14 @@ pub fn jobs(labels: &[i32], seeds: &Seeds, frames: Option<usize>) -> Result<Vec<
     Ok(all.enumerate().map(|(index, job)| Job { index, ..job }).collect())
 }
 
-fn ends(labels: &[i32], seeds: &Seeds) -> Result<Vec<Job>, String> {
+fn ends(labels: &[i32], seeds: &Seeds) -> Result<Vec<Job>, RequestError> {
     let per_label = match seeds {
         Seeds::From { count, .. } => u64::from(*count),
         Seeds::Each(seeds) => seeds.len() as u64,
     };
     let total = (labels.len() as u64).saturating_mul(per_label);
     if total > MOST {
-        return Err(format!("{total} pictures are asked for, at most {MOST} can be"));
+        return Err(RequestError::new("number of pictures", format!("at most {MOST}"), total));
     }
     let job = |index: usize| {
         let (label, seed) = (labels[index / per_label as usize], index % per_label as usize);
@@ -92,12 +93,12 @@ fn ends(labels: &[i32], seeds: &Seeds) -> Result<Vec<Job>, String> {
 /// Classes by number or name, as [`ModelInfo::label`] reads them; of a model of few classes all, if none is named.
 ///
 /// # Errors
-/// One line, when there is no such class, or one has to be named.
-pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, String> {
+/// When there is no such class, or one has to be named.
+pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, RequestError> {
     if asked.is_empty() {
         return match model.num_classes {
             n if n <= FEW => Ok((0..n as i32).collect()),
-            n => Err(format!("--class-labels is needed: the model has {n} classes")),
+            n => Err(RequestError::new(CLASSES, format!("some of the model's {n} classes (-c 207,360)"), "none")),
         };
     }
     let mut all = Vec::new();
@@ -106,7 +107,10 @@ pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, 
         match range.filter(|_| !model.class_names.iter().any(|n| n == text)) {
             None => all.push(model.label(text)?),
             Some((from, to)) if from <= to && to < model.num_classes => all.extend((from..=to).map(|n| n as i32)),
-            Some(_) => return Err(format!("class labels: expected a range within 0 to {}, found `{text}`", model.num_classes - 1)),
+            Some(_) => {
+                let expected = format!("a range within 0 to {}", model.num_classes - 1);
+                return Err(RequestError::new(CLASSES, expected, format!("`{text}`")));
+            }
         }
     }
     Ok(all)
@@ -115,9 +119,9 @@ pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, 
 /// Reads a list of seeds: `0-99`, `1,5,7-9`.
 ///
 /// # Errors
-/// One line, with the part that is no number or range.
-pub fn seeds(text: &str) -> Result<Vec<u64>, String> {
-    let wrong = |part: &str| format!("seeds: expected numbers and ranges such as 0-99, found `{part}`");
+/// With the part that is no number or range.
+pub fn seeds(text: &str) -> Result<Vec<u64>, RequestError> {
+    let wrong = |part: &str| RequestError::new("seeds", "numbers and ranges such as 0-99", format!("`{part}`"));
     let mut all = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -152,7 +156,7 @@ mod tests {
         for i in 0..6usize.pow(6) {
             let text: String = (0..6).map(|k| characters[i / 6usize.pow(k) % 6]).collect();
             if let Err(line) = seeds(&text) {
-                assert!(line.starts_with("seeds: expected"), "{line}");
+                assert!(line.to_string().starts_with("seeds: expected"), "{line}");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Samplers by name, with steps as people write them.
 
 use crate::artifact::{ModelInfo, Prediction};
+use crate::request::RequestError;
 use crate::sampler::{DiffusionForm, LastStep, Method, Solver};
 use crate::schedule::Spacing;
 
@@ -92,8 +93,8 @@ impl Choice {
     /// The method that it means for this model.
     ///
     /// # Errors
-    /// One line, for a sampler of the other kind of model, steps that are none, or options of another sampler.
-    pub fn method(&self, model: &ModelInfo) -> Result<Method, String> {
+    /// For a sampler of the other kind of model, steps that are none, or options of another sampler.
+    pub fn method(&self, model: &ModelInfo) -> Result<Method, RequestError> {
         let default = match model.prediction {
             Prediction::EpsVariance => SamplerKind::Ddim,
             Prediction::Velocity => SamplerKind::Euler,
@@ -101,25 +102,27 @@ impl Choice {
         let kind = self.kind.unwrap_or(default);
         match (model.prediction, kind.is_diffusion()) {
             (Prediction::EpsVariance, false) => {
-                return Err("sampler: this is a diffusion model; expected ddim, ddpm, dpm++2m or unipc".into());
+                return Err(RequestError::new("sampler", "ddim, ddpm, dpm++2m or unipc, for this is a diffusion model", kind.name()));
             }
-            (Prediction::Velocity, true) => return Err("sampler: this is a flow model; expected euler, heun or sde".into()),
+            (Prediction::Velocity, true) => {
+                return Err(RequestError::new("sampler", "euler, heun or sde, for this is a flow model", kind.name()));
+            }
             _ => {}
         }
         let name = kind.name();
         if let (Some(_), true) = (self.eta, kind != SamplerKind::Ddim) {
-            return Err(format!("eta: expected with --sampler ddim, found {name}"));
+            return Err(RequestError::new("eta", "the sampler ddim with it", name));
         }
         if let (Some(option), true) = (self.stochastic.chosen(), kind != SamplerKind::Sde) {
-            return Err(format!("{option}: expected with --sampler sde, found {name}"));
+            return Err(RequestError::new(option, "the sampler sde with it", name));
         }
         let asked = self.steps.clone().unwrap_or_else(|| model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string());
-        let spacing = || asked.parse::<Spacing>().map_err(|e| e.to_string());
+        let spacing = || asked.parse::<Spacing>().map_err(|e| RequestError::Sampler(e.into()));
         let few = || {
             let bare = asked.bytes().all(|b| b.is_ascii_digit());
             spacing().map(|spacing| if let (Spacing::Even(n), true) = (spacing, bare) { Spacing::LogSnr(n) } else { spacing })
         };
-        let steps = || asked.parse::<usize>().map_err(|_| format!("steps: expected a number, found `{asked}`"));
+        let steps = || asked.parse::<usize>().map_err(|_| RequestError::new("steps", "a number", format!("`{asked}`")));
         let StochasticChoice { solver, form, norm, last, last_size } = self.stochastic;
         let (solver, form, norm) = (solver.unwrap_or(Solver::Euler), form.unwrap_or(DiffusionForm::Sigma), norm.unwrap_or(1.0));
         let (last, last_size) = (last.unwrap_or(LastStep::Mean), last_size.unwrap_or(0.04));

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::network::{Class, Guided, Network};
+use crate::request::RequestError;
 use crate::sampler::{Guidance, Keep, Layout, Method, Sampler, StepNoise};
 
 /// Where a run is, after a step.
@@ -71,20 +72,20 @@ impl<'a> Request<'a> {
     }
 
     /// Holds the given states and masks against the sizes of the model.
-    fn check(&self, layout: Layout) -> Result<(), String> {
+    fn check(&self, layout: Layout) -> Result<(), RequestError> {
         let length = layout.state_len();
         let (start, known) = (self.start.map(|s| s.clean.len()), self.known.map(|k| k.clean.len()));
         for (name, found) in [("start", start), ("known", known)] {
             if let Some(found) = found.filter(|&found| found != length) {
-                return Err(format!("{name}: expected {length} values for {} states, found {found}", layout.states));
+                return Err(RequestError::new(name, format!("{length} values for {} states", layout.states), found));
             }
         }
         let Some(Known { mask, .. }) = self.known else { return Ok(()) };
         if mask.len() != layout.positions {
-            return Err(format!("mask: expected {} values, found {}", layout.positions, mask.len()));
+            return Err(RequestError::new("mask", format!("{} values", layout.positions), mask.len()));
         }
         match mask.iter().find(|m| !(0.0..=1.0).contains(*m)) {
-            Some(wrong) => Err(format!("mask: expected values from 0 to 1, found {wrong}")),
+            Some(wrong) => Err(RequestError::new("mask", "values from 0 to 1", wrong)),
             None => Ok(()),
         }
     }
@@ -95,7 +96,7 @@ impl<'a> Request<'a> {
 /// the end.
 ///
 /// # Errors
-/// One line, when method, guidance, classes or known states do not go with the model.
+/// When method, guidance, classes or known states do not go with the model.
 ///
 /// # Panics
 /// If `states` has not one state per class.
@@ -105,12 +106,12 @@ pub fn sample(
     states: &mut [f32],
     noise: &mut dyn StepNoise,
     after: AfterStep<'_>,
-) -> Result<bool, String> {
+) -> Result<bool, RequestError> {
     let layout = layout(network, request.classes.len());
     request.check(layout)?;
-    let mut sampler = Sampler::new(request.method, layout).map_err(|e| e.to_string())?;
+    let mut sampler = Sampler::new(request.method, layout)?;
     let strength = request.start.map_or(1.0, |start| start.strength);
-    let first = sampler.first_step(strength).map_err(|e| e.to_string())?;
+    let first = sampler.first_step(strength)?;
     let skipped = sampler.evaluations_before(first);
     let times = &sampler.evaluations()[skipped..];
     let mut guided = Guided::new(network, request.classes, request.guidance, skipped, times)?;

@@ -3,6 +3,7 @@
 
 use super::{Condition, Network};
 use crate::artifact::ModelInfo;
+use crate::request::{CLASSES, RequestError};
 use crate::sampler::{Denoiser, Guidance};
 
 /// What a state is conditioned on: a class, or a place on the way to another one.
@@ -31,12 +32,12 @@ impl Class {
 /// Whether a model can be guided so.
 ///
 /// # Errors
-/// One line, when guidance is asked of a model without a null class, or is out of range.
-pub fn check_guidance(model: &ModelInfo, guidance: Guidance) -> Result<(), String> {
+/// When guidance is asked of a model without a null class, or is out of range.
+pub fn check_guidance(model: &ModelInfo, guidance: Guidance) -> Result<(), RequestError> {
     if guidance.scale != 1.0 && !model.null_class {
-        return Err("guidance: the model has no null class; expected scale 1".to_owned());
+        return Err(RequestError::new("guidance", "scale 1, for the model has no null class", guidance.scale));
     }
-    guidance.validate().map_err(|e| e.to_string())
+    Ok(guidance.validate()?)
 }
 
 /// A network with classes and guidance bound: what a sampler asks.
@@ -58,10 +59,16 @@ impl<'a> Guided<'a> {
     /// run. `classes` has one class per state.
     ///
     /// # Errors
-    /// One line, when guidance is asked of a model without a null class, a label is no class or a weight is not 0 to 1.
-    pub fn new(network: &'a mut Network, classes: &[Class], guidance: Guidance, first: usize, times: &[f64]) -> Result<Guided<'a>, String> {
+    /// When guidance is asked of a model without a null class, a label is no class or a weight is not 0 to 1.
+    pub fn new(
+        network: &'a mut Network,
+        classes: &[Class],
+        guidance: Guidance,
+        first: usize,
+        times: &[f64],
+    ) -> Result<Guided<'a>, RequestError> {
         let model = network.model().clone();
-        let null = i32::try_from(model.num_classes).map_err(|_| "the model has too many classes".to_owned())?;
+        let null = i32::try_from(model.num_classes).map_err(|_| RequestError::new(CLASSES, "fewer classes", model.num_classes))?;
         check_classes(classes, null + i32::from(model.null_class))?;
         check_guidance(&model, guidance)?;
         let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,14 +115,14 @@ impl Guided<'_> {
 }
 
 /// Labels are rows of tables that have `rows`.
-fn check_classes(classes: &[Class], rows: i32) -> Result<(), String> {
+fn check_classes(classes: &[Class], rows: i32) -> Result<(), RequestError> {
     let labels = classes.iter().flat_map(|c| std::iter::once(c.label).chain(c.towards.map(|(label, _)| label)));
     if let Some(wrong) = labels.into_iter().find(|l| !(0..rows).contains(l)) {
-        return Err(format!("class labels: expected 0 to {}, found {wrong}", rows - 1));
+        return Err(RequestError::new(CLASSES, format!("0 to {}", rows - 1), wrong));
     }
     let weights = classes.iter().filter_map(|c| c.towards.map(|(_, weight)| weight));
     match weights.into_iter().find(|w| !(0.0..=1.0).contains(w)) {
-        Some(wrong) => Err(format!("weight of a class: expected 0 to 1, found {wrong}")),
+        Some(wrong) => Err(RequestError::new("weight of a class", "0 to 1", wrong)),
         None => Ok(()),
     }
 }

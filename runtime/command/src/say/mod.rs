@@ -23,6 +23,7 @@ pub use text::{inline, list};
 const NO_READER: i32 = 141;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+static BYTES: AtomicBool = AtomicBool::new(false);
 
 /// From here on errors are all that is said beside results.
 pub fn only_errors() {
@@ -34,19 +35,34 @@ pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
+/// From here on what is said of results goes to the error output: the standard output is for a picture's bytes.
+pub fn output_is_bytes() {
+    BYTES.store(true, Ordering::Relaxed);
+}
+
 /// Writes to the standard output.
 pub fn out(text: Arguments<'_>) {
-    raw(&block(&text.to_string()));
+    let text = text.to_string();
+    match BYTES.load(Ordering::Relaxed) {
+        false => raw(block(&text).as_bytes()),
+        true if is_quiet() => {}
+        true => error_output(&block(&text)),
+    }
+}
+
+/// Writes bytes to the standard output: a file that was asked for there.
+pub fn bytes(bytes: &[u8]) {
+    raw(bytes);
 }
 
 /// Writes JSON to the standard output: escaped as JSON is, where it does not escape by itself.
 pub fn json(value: &Value) {
-    raw(&format!("{}\n", json_text(&format!("{value:#}"))));
+    raw(format!("{}\n", json_text(&format!("{value:#}"))).as_bytes());
 }
 
-fn raw(text: &str) {
+fn raw(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    if let Err(e) = out.write_all(bytes).and_then(|()| out.flush()) {
         if e.kind() == ErrorKind::BrokenPipe {
             std::process::exit(NO_READER);
         }
@@ -100,14 +116,15 @@ pub fn grammar(said: &clap::Error) -> i32 {
     if said.use_stderr() {
         error_output(&block(&text));
     } else {
-        raw(&text);
+        raw(text.as_bytes());
     }
     said.exit_code()
 }
 
 /// As `println!`.
+#[macro_export]
 macro_rules! sayln {
     ($($text:tt)*) => { $crate::say::out(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-pub(crate) use sayln;
+pub use crate::sayln;
