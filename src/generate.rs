@@ -18,64 +18,96 @@ use fcdm_runtime::network::check_guidance;
 use fcdm_runtime::sampler::{Guidance, GuidedChannels};
 
 use crate::failure::Failure;
+use crate::help::{MACHINE, OUTPUT, SAMPLING, WHAT, examples};
 use crate::progress;
 use output::{Output, Preview};
 
-/// Generate pictures.
+const EXAMPLES: &str = examples!(
+    "fcdm generate",
+    "fcdm generate --class-labels dress,shoes --num 4 --grid",
+    "fcdm generate --class-labels hat --seed 7 --steps 20 --cfg-scale 3",
+    "fcdm generate --init-image photo.jpg --strength 0.6 --class-labels shirt",
+    "fcdm generate model.fcdm --class-labels 0-9 --seeds 0-99 --npz samples.npz",
+    "fcdm generate model.fcdm --sampler dpm++2m --steps 20",
+);
+
+/// Generate pictures, with a compiled model or the one in the box.
+///
+/// The model in the box makes photographs of clothes: dress, hat, longsleeve, outwear, pants, shirt, shoes, shorts, skirt and t-shirt.
 #[derive(Args)]
+#[command(after_help = "More samplers' options and examples: fcdm generate --help", after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The artifact [default: the model in the box, photographs of clothes, and a grid of them].
+    /// The .fcdm file [default: the model in the box].
+    ///
+    /// Without one, a grid of the pictures is written too.
     model: Option<PathBuf>,
-    /// Classes, by number, range of numbers (0-9) or name, separated by commas; `null` is none [default: every class, if there are at most 20].
-    #[arg(short = 'c', long, alias = "class-label", value_delimiter = ',')]
+    /// Class numbers, ranges (0-9) or names [default: all].
+    ///
+    /// Separated by commas; `null` is no class. The default is every class, where there are at most 20.
+    #[arg(short = 'c', long, alias = "class-label", value_name = "CLASSES", value_delimiter = ',', help_heading = WHAT)]
     class_labels: Vec<String>,
-    /// Pictures of every class asked for.
-    #[arg(short = 'n', long = "num", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Pictures of every class.
+    #[arg(short = 'n', long = "num", value_name = "N", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..), help_heading = WHAT)]
     count: u32,
-    /// Seed of the first picture; each further one adds 1. -1 draws one, and says which.
-    #[arg(short, long, default_value = "0", allow_negative_numbers = true, value_parser = seed)]
+    /// Seed of the first picture; the next adds 1. -1: any.
+    ///
+    /// -1 draws one, and says which.
+    #[arg(short, long, value_name = "SEED", default_value = "0", allow_negative_numbers = true, value_parser = seed, hide_default_value = true, help_heading = WHAT)]
     seed: Seed,
-    /// Seeds `0-99` or `1,5,7-9`: every class with each of them.
-    #[arg(long, conflicts_with_all = ["seed", "noise"])]
+    /// Every class with each of these seeds: 0-99 or 1,5.
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "noise"], help_heading = WHAT)]
     seeds: Option<String>,
-    #[command(flatten)]
-    method: method::Arguments,
-    /// Classifier-free guidance scale; 1 is none [default: what the artifact says, or 1.5, or 1 for a model
-    /// without a null class].
-    #[arg(long, alias = "guidance-scale")]
-    cfg_scale: Option<f64>,
-    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what the
-    /// artifact says, or 3 of the official four, or all].
-    #[arg(long, value_parser = guided_channels)]
-    cfg_channels: Option<GuidedChannels>,
-    /// Guide only between these times: timestep / 1000 for diffusion, t for flow.
-    #[arg(long, value_name = "LO,HI", value_parser = interval)]
-    cfg_interval: Option<(f64, f64)>,
-    /// Pictures generated together.
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Memory that decoding latents may take, such as 200MB; large pictures are then decoded in tiles.
-    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
-    max_memory: Option<u64>,
-    /// Show unfinished pictures as `preview.png` in the output folder, every 10 steps or every STEPS.
-    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
-    preview: Option<u32>,
-    #[command(flatten)]
-    init: start::Arguments,
-    /// Also the way from each picture asked for to the next, in this many steps: noise on the sphere, classes in a straight line.
-    #[arg(long, value_name = "STEPS", conflicts_with = "noise", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    /// Also the way from each picture to the next.
+    ///
+    /// In this many steps: noise on the sphere, classes in a straight line.
+    #[arg(long, value_name = "STEPS", conflicts_with = "noise", value_parser = clap::value_parser!(u32).range(2..=100_000), help_heading = WHAT)]
     interpolate: Option<u32>,
     #[command(flatten)]
-    output: output::Arguments,
-    /// Start from `noise [n,C,H,W]` of a safetensors file; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
-    #[arg(long, value_name = "FILE")]
+    method: method::Arguments,
+    /// Guidance scale; 1 is none [default: the model's].
+    ///
+    /// Classifier-free guidance. The default is what the model's file says, or 1.5, or 1 for a model without a null class.
+    #[arg(long, alias = "guidance-scale", value_name = "SCALE", help_heading = SAMPLING)]
+    cfg_scale: Option<f64>,
+    /// Guided channels: 3 or all [default: the model's].
+    ///
+    /// `3`, the first three, as the official sampler does; or `all` that predict eps or velocity. The default is what the model's file
+    /// says, or 3 of the official four, or all.
+    #[arg(long, value_name = "CHANNELS", value_parser = guided_channels, help_heading = SAMPLING)]
+    cfg_channels: Option<GuidedChannels>,
+    /// Guide only between these times, such as 0.1,0.9.
+    ///
+    /// Times are timestep / 1000 for diffusion, t for flow.
+    #[arg(long, value_name = "LO,HI", value_parser = interval, help_heading = SAMPLING)]
+    cfg_interval: Option<(f64, f64)>,
+    /// Begin from the noise of a safetensors file.
+    ///
+    /// It is `noise [n,C,H,W]`; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
+    #[arg(long, value_name = "FILE", help_heading = SAMPLING, hide_short_help = true)]
     noise: Option<PathBuf>,
+    #[command(flatten)]
+    init: start::Arguments,
+    #[command(flatten)]
+    output: output::Arguments,
+    /// Show unfinished pictures every 10 or STEPS steps.
+    ///
+    /// As `preview.png` in the output folder.
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..), help_heading = OUTPUT)]
+    preview: Option<u32>,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Pictures generated together.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = MACHINE)]
+    batch: u32,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
+    /// Memory that decoding may take, such as 200MB.
+    ///
+    /// Large pictures are then decoded in tiles.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, help_heading = MACHINE)]
+    max_memory: Option<u64>,
 }
 
 fn guided_channels(text: &str) -> Result<GuidedChannels, String> {

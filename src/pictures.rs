@@ -8,18 +8,24 @@ use fcdm_models::pictures::Pictures;
 use fcdm_runtime::file::FileError;
 
 use crate::failure::Failure;
+use crate::help::OUTPUT;
 
 /// What to write.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = OUTPUT)]
 pub struct Arguments {
-    /// Folder for the pictures.
+    /// Folder of the pictures.
     #[arg(short, long, default_value = "out", value_name = "FOLDER")]
     pub output: PathBuf,
-    /// Also write all pictures as one, `grid.png`; the number of columns may be given.
+    /// Also write all pictures as one, grid.png.
+    ///
+    /// The number of columns may be given.
     #[arg(long, value_name = "COLUMNS", num_args = 0..=1, default_missing_value = "0")]
     pub grid: Option<usize>,
-    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
+    /// Also write a NumPy archive, for FID and the like.
+    ///
+    /// It has one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
     #[arg(long, value_name = "FILE")]
     pub npz: Option<PathBuf>,
 }

@@ -26,6 +26,8 @@ mod oracle;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/surface.rs"]
+mod surface;
 #[path = "command_line/terminal.rs"]
 mod terminal;
 #[path = "command_line/weights.rs"]

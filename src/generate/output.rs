@@ -10,19 +10,25 @@ use fcdm_runtime::generate::{Description, Job, Step};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::help::OUTPUT;
 use crate::pictures::{self, shown, writable};
 use crate::say::{self, sayln};
 
 /// What to write.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = OUTPUT)]
 pub struct Arguments {
     #[command(flatten)]
     pub pictures: pictures::Arguments,
-    /// Also write the final states: `latents [n,C,H,W]` in a safetensors file.
+    /// Also write the latents, for `decode`.
+    ///
+    /// They are `latents [n,C,H,W]` in a safetensors file.
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
-    /// Leave out pictures that are there already and were made in the same way.
+    /// Leave out pictures that are there already.
+    ///
+    /// Those, that is, that were made in the same way.
     #[arg(long, conflicts_with = "save_latents")]
     resume: bool,
 }
