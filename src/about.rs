@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fcdm_models::fcdm::Preset;
 use fcdm_runtime::artifact::{Artifact, ModelInfo, Prediction, keys};
 use fcdm_runtime::encoding::Encoding;
-use fcdm_runtime::entry_name::EntryName;
+use fcdm_runtime::entry_name::{DecoderKind, EntryName};
 use fcdm_runtime::generate::{Choice, Description, Generator, Order, Setup};
 use fcdm_runtime::plan::{Form, Place};
 use fcdm_runtime::sampler::Guidance;
@@ -25,6 +25,12 @@ pub fn print(artifact: &Arc<Artifact>) {
         sayln!("model: {name}, {}", kind(model.prediction));
     }
     parameters(artifact);
+    if let (None, Some(a)) = (artifact.model(), artifact.autoencoder()) {
+        let latents = artifact.plan().entry(EntryName::Decode(DecoderKind::Own, None)).and_then(|e| e.inputs.first());
+        if let Some(&[_, h, w, _]) = latents.map(|port| &port.shape[..]) {
+            sayln!("size: {}", crate::size::line([h, w], Some([h, w].map(|side| side.saturating_mul(a.factor)))));
+        }
+    }
     if let Some(model) = artifact.model() {
         let decoded = artifact.autoencoder().map(|a| a.factor).or(matches!(model.in_channels, 1 | 3).then_some(1));
         let state = [model.height, model.width];

@@ -55,10 +55,10 @@ pub struct Arguments {
     /// The default is the smallest.
     #[arg(short, long, value_name = "N", help_heading = MEASURE)]
     batch: Option<usize>,
-    /// Runs of everything that is timed, at the least.
+    /// Runs that are timed, at the least.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = MEASURE)]
     runs: u32,
-    /// Seconds of it, at the least.
+    /// Seconds that are timed, at the least.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds, help_heading = MEASURE)]
     seconds: f64,
     /// Runs before those that count.

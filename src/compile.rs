@@ -42,9 +42,6 @@ pub struct Arguments {
     /// An ONNX model has inputs x, t and y. May be left out with --vae.
     #[arg(required_unless_present = "vae")]
     checkpoint: Option<PathBuf>,
-    /// The file to write [default: CHECKPOINT.fcdm here].
-    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
-    output: Option<PathBuf>,
     /// The autoencoder: a folder, file, or ONNX models.
     ///
     /// A folder in diffusers' layout (AutoencoderKL, AutoencoderTiny) or a whole pipeline's, one file with its weights, TAESD files, or
@@ -70,12 +67,14 @@ pub struct Arguments {
     /// Decoders that take more are left out, and large pictures are decoded in tiles.
     #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size, help_heading = AUTOENCODER)]
     max_memory: Option<u64>,
-    /// Latents' height x width [default: as trained, or 32x32].
+    /// Latents' size [default: as trained, or 32x32].
     ///
-    /// Pictures are larger, mostly by 8. The default is what the checkpoint records as image_size, or the size of the ONNX export.
+    /// Height x width. Pictures are larger, mostly by 8. The default is what the checkpoint records as image_size, or the size of the ONNX export.
     #[arg(long, value_name = "HxW", value_parser = parse_size, help_heading = MODEL)]
     size: Option<[usize; 2]>,
-    /// Batch sizes to be fast at; others are made of these.
+    /// Batch sizes to be fast at.
+    ///
+    /// Others are composed of these.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2", help_heading = MODEL)]
     batch: Vec<usize>,
     /// Which weights, by name [default: the average].
@@ -83,7 +82,7 @@ pub struct Arguments {
     /// Names are those that `inspect` shows; `ema` is any running average, `model` what is none.
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     weights: Option<String>,
-    /// What weights are stored in: f32, bf16 or f16.
+    /// Weights as f32, bf16 or f16.
     ///
     /// bf16 and f16 take half the memory. This is of the weights of products and convolutions.
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = encodings(), hide_possible_values = true, help_heading = MODEL)]
@@ -98,10 +97,10 @@ pub struct Arguments {
     /// In the order of the class indices; or the `latents.json` that `encode` writes.
     #[arg(long, value_name = "FILE", help_heading = RECORDED)]
     class_names: Option<PathBuf>,
-    /// Defaults of `generate`: 50,2,all.
+    /// What `generate` does by itself: 50,2,all.
     ///
     /// Steps, guidance scale, and `3` or `all` guided channels.
-    #[arg(long, value_name = "STEPS,SCALE,CHANNELS", value_parser = sampling, help_heading = RECORDED)]
+    #[arg(long, value_name = "DEFAULTS", value_parser = sampling, help_heading = RECORDED)]
     sampling: Option<Sampling>,
     /// Licence of the weights.
     #[arg(long, value_name = "TEXT", help_heading = RECORDED)]
@@ -111,6 +110,9 @@ pub struct Arguments {
     /// Without it equal weights give equal files.
     #[arg(long, help_heading = RECORDED)]
     record_source: bool,
+    /// The file to write [default: CHECKPOINT.fcdm here].
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    output: Option<PathBuf>,
     /// Print a summary as JSON.
     #[arg(long, help_heading = OUTPUT)]
     json: bool,

@@ -46,9 +46,9 @@ pub struct Arguments {
     /// See `compile --vae-scale`.
     #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale, help_heading = AUTOENCODER)]
     vae_scale: Option<f64>,
-    /// Side of the pictures, of which the middle is taken.
+    /// Side of the square pictures.
     ///
-    /// The middle is a square, scaled to this size.
+    /// The middle of each picture is cut out and scaled to it.
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 14), help_heading = AUTOENCODER)]
     size: u32,
     /// Store samples, not means and deviations.
@@ -260,7 +260,7 @@ impl Checked {
             n => format!("{n} classes"),
         };
         sayln!("encoded {encoded} of {total} pictures of {classes}, {each:.1} ms each");
-        sayln!("wrote latents of {c} x {h} x {w} to {}", a.output.display());
+        sayln!("wrote latents {c} x {h} x {w} to {}", a.output.display());
         if enlarged > 0 {
             sayln!("{enlarged} of them are smaller than {0} x {0} and were enlarged", a.size);
         }

@@ -35,26 +35,26 @@ const EXAMPLES: &str = examples!(
 ///
 /// The model in the box makes photographs of clothes: dress, hat, longsleeve, outwear, pants, shirt, shoes, shorts, skirt and t-shirt.
 #[derive(Args)]
-#[command(after_help = "More samplers' options and examples: fcdm generate --help", after_long_help = EXAMPLES)]
+#[command(after_help = "More options, and examples: fcdm generate --help", after_long_help = EXAMPLES)]
 pub struct Arguments {
     /// The .fcdm file [default: the model in the box].
     ///
     /// Without one, a grid of the pictures is written too.
     model: Option<PathBuf>,
-    /// Class numbers, ranges (0-9) or names [default: all].
+    /// Class numbers, 0-9, or names [default: all].
     ///
-    /// Separated by commas; `null` is no class. The default is every class, where there are at most 20.
+    /// Separated by commas; `0-9` is a range of numbers, `null` is no class. The default is every class, where there are at most 20.
     #[arg(short = 'c', long, alias = "class-label", value_name = "CLASSES", value_delimiter = ',', help_heading = WHAT)]
     class_labels: Vec<String>,
     /// Pictures of every class.
     #[arg(short = 'n', long = "num", value_name = "N", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..), help_heading = WHAT)]
     count: u32,
-    /// Seed of the first picture; the next adds 1. -1: any.
+    /// Seed of the first picture; -1 draws one.
     ///
-    /// -1 draws one, and says which.
+    /// Each further picture adds 1. One that is drawn is said.
     #[arg(short, long, value_name = "SEED", default_value = "0", allow_negative_numbers = true, value_parser = seed, hide_default_value = true, help_heading = WHAT)]
     seed: Seed,
-    /// Every class with each of these seeds: 0-99 or 1,5.
+    /// Every class with each seed: 0-99 or 1,5.
     #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "noise"], help_heading = WHAT)]
     seeds: Option<String>,
     /// Also the way from each picture to the next.
@@ -64,20 +64,20 @@ pub struct Arguments {
     interpolate: Option<u32>,
     #[command(flatten)]
     method: method::Arguments,
-    /// Guidance scale; 1 is none [default: the model's].
+    /// Guidance scale [default: the model's].
     ///
-    /// Classifier-free guidance. The default is what the model's file says, or 1.5, or 1 for a model without a null class.
+    /// Classifier-free guidance; 1 is none. The default is what the model's file says, or 1.5, or 1 for a model without a null class.
     #[arg(long, alias = "guidance-scale", value_name = "SCALE", help_heading = SAMPLING)]
     cfg_scale: Option<f64>,
-    /// Guided channels: 3 or all [default: the model's].
+    /// Guided channels [default: the model's].
     ///
     /// `3`, the first three, as the official sampler does; or `all` that predict eps or velocity. The default is what the model's file
     /// says, or 3 of the official four, or all.
-    #[arg(long, value_name = "CHANNELS", value_parser = guided_channels, help_heading = SAMPLING)]
+    #[arg(long, value_name = "3|all", value_parser = guided_channels, help_heading = SAMPLING)]
     cfg_channels: Option<GuidedChannels>,
-    /// Guide only between these times, such as 0.1,0.9.
+    /// Guide between these times only.
     ///
-    /// Times are timestep / 1000 for diffusion, t for flow.
+    /// Such as 0.1,0.9. Times are timestep / 1000 for diffusion, t for flow.
     #[arg(long, value_name = "LO,HI", value_parser = interval, help_heading = SAMPLING)]
     cfg_interval: Option<(f64, f64)>,
     /// Begin from the noise of a safetensors file.

@@ -27,9 +27,6 @@ pub struct Arguments {
     /// FCDM-S, FCDM-B, FCDM-L or FCDM-XL.
     #[arg(value_parser = preset)]
     model: Preset,
-    /// The .safetensors file to write.
-    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
-    output: PathBuf,
     /// Classes, without the null class.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = MODEL)]
     num_classes: u32,
@@ -42,6 +39,9 @@ pub struct Arguments {
     /// Seed of the weights.
     #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = MODEL)]
     seed: u64,
+    /// The .safetensors file to write.
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    output: PathBuf,
     /// Print a summary as JSON.
     #[arg(long, help_heading = OUTPUT)]
     json: bool,

@@ -109,12 +109,13 @@ fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure
         say::json(&facts);
         return Ok(());
     }
-    let name = config.preset().map_or_else(|| format!("FCDM, width {}, blocks {:?}", config.hidden, config.depths), |p| p.name().to_owned());
+    let name =
+        config.preset().map_or_else(|| format!("FCDM, width {}, blocks {:?}", config.hidden, config.depths), |p| p.name().to_owned());
     let prediction = if config.learn_sigma { Prediction::EpsVariance } else { Prediction::Velocity };
     sayln!("model: {name}, {}", about::kind(prediction));
-    for (key, value) in facts.as_object().expect("built as an object") {
-        match (key.as_str(), value) {
-            ("format" | "weights", _) => sayln!("{key}: {}", plain(value)),
+    for key in ["format", "weights", "other_weights", "trained_on", "values_not_finite"] {
+        match (key, &facts[key]) {
+            ("format" | "weights", Value::String(text)) => sayln!("{key}: {}", inline(text)),
             ("other_weights", Value::Array(names)) if !names.is_empty() => {
                 sayln!("also there: {}", names.iter().map(plain).collect::<Vec<_>>().join(", "))
             }

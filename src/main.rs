@@ -27,7 +27,7 @@ mod size;
 mod version;
 
 use clap::builder::Styles;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Generate pictures with FCDM diffusion models on the CPU.
 ///
@@ -39,6 +39,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
     bin_name = "fcdm",
     version = version::short(),
     long_version = version::long(),
+    disable_help_flag = true,
+    disable_version_flag = true,
     max_term_width = help::WIDTH,
     styles = help::STYLES,
     after_help = "Begin with: fcdm generate",
@@ -50,11 +52,17 @@ struct Cli {
     /// Say nothing but results and errors.
     ///
     /// No notes, no warnings, no progress.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = help::GENERAL)]
     quiet: bool,
     /// Say more: how a file is made and runs.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = help::GENERAL)]
     verbose: bool,
+    /// Print help; --help prints more.
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = help::GENERAL)]
+    help: Option<bool>,
+    /// Print the version; --version prints more.
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = help::GENERAL)]
+    version: Option<bool>,
 }
 
 const EXAMPLES: &str = help::examples!(

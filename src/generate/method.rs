@@ -11,13 +11,13 @@ use crate::help::SAMPLING;
 #[group(skip)]
 #[command(next_help_heading = SAMPLING)]
 pub struct Arguments {
-    /// Number of steps [default: the model's, or 50].
+    /// Number of steps [default: the model's].
     ///
-    /// For diffusion also with the spacing: `even50`, `ddim50` (a constant stride) or `logsnr50` (even in the logarithm of the signal to
+    /// Or 50, if the model does not say. For diffusion also with the spacing: `even50`, `ddim50` (a constant stride) or `logsnr50` (even in the logarithm of the signal to
     /// noise ratio; what a bare number means to dpm++2m and unipc, and `even` to the others).
     #[arg(long, value_name = "STEPS", aliases = ["num-sampling-steps", "num-inference-steps"])]
     steps: Option<String>,
-    /// ddim, ddpm, dpm++2m, unipc; euler, heun, sde for flow.
+    /// ddim, dpm++2m, unipc, euler, heun, ..
     ///
     /// Diffusion models: ddim, ddpm; dpm++2m and unipc, for few steps. Flow matching models: euler, heun (the ODE), sde [default: ddim or
     /// euler, as the model needs].

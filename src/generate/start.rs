@@ -28,9 +28,9 @@ pub struct Arguments {
     /// They are `latents [1 or n,C,H,W]`.
     #[arg(long, value_name = "FILE")]
     init_latents: Option<PathBuf>,
-    /// How much is made anew [default: 0.75; 1 with a mask].
+    /// How much is made anew [default: 0.75].
     ///
-    /// Of N steps, the last N times this are done.
+    /// Of N steps, the last N times this are done. With a mask the default is 1.
     #[arg(long, value_name = "0..1")]
     strength: Option<f64>,
     /// Mask as large as the picture: white is made anew.

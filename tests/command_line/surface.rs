@@ -4,8 +4,7 @@ use std::process::Command;
 
 use crate::process::{Folder, Ran, finish};
 
-const COMMANDS: [&str; 11] =
-    ["generate", "compile", "inspect", "decode", "encode", "bench", "init", "run", "opt", "completions", "man"];
+const COMMANDS: [&str; 11] = ["generate", "compile", "inspect", "decode", "encode", "bench", "init", "run", "opt", "completions", "man"];
 
 /// A command where the terminal has so many columns.
 fn at(f: &Folder, columns: usize, line: &str) -> Ran {
@@ -107,7 +106,7 @@ fn completions() {
 fn manual_pages() {
     let f = Folder::new();
     let page = f.ok("man");
-    assert!(page.contains(".TH fcdm 1") && page.contains(".SH EXAMPLES") && page.contains(".SH \"EXIT CODES\""), "{page}");
+    assert!(page.contains(".TH \"fcdm\" \"1\"") && page.contains(".SH \"EXAMPLES\"") && page.contains(".SH \"EXIT CODES\""), "{page}");
     assert_eq!(f.ok("man -o pages/man1"), "wrote 12 pages to pages/man1\n");
     let mut expected: Vec<String> = COMMANDS.iter().map(|c| format!("pages/man1/fcdm-{c}.1")).collect();
     expected.push("pages/man1/fcdm.1".into());
@@ -115,7 +114,7 @@ fn manual_pages() {
     assert_eq!(f.files(), expected);
     assert_eq!(String::from_utf8(f.bytes("pages/man1/fcdm.1")).unwrap(), page);
     let generate = String::from_utf8(f.bytes("pages/man1/fcdm-generate.1")).unwrap();
-    assert!(generate.contains(".TH fcdm-generate 1") && generate.contains(r"\&fcdm generate \-\-class\-labels"), "{generate}");
+    assert!(generate.contains(r#".TH "fcdm\-generate" "1""#) && generate.contains(r"\&fcdm generate \-\-class\-labels"), "{generate}");
     f.write("file", "");
     f.fails(1, "man -o file");
 }
