@@ -259,8 +259,8 @@ impl Checked {
             0 | 1 => "1 class".to_owned(),
             n => format!("{n} classes"),
         };
-        sayln!("encoded {encoded} of {total} pictures of {classes}, {each:.1} ms each");
-        sayln!("wrote latents {c} x {h} x {w} to {}", a.output.display());
+        sayln!("encoded {encoded} of {total} pictures of {classes} to latents {c} x {h} x {w}");
+        sayln!("wrote {}, {each:.1} ms a picture", a.output.display());
         if enlarged > 0 {
             sayln!("{enlarged} of them are smaller than {0} x {0} and were enlarged", a.size);
         }

@@ -78,7 +78,9 @@ mod tests {
                 // Of a pipe each command that is ours; where its output goes is the shell's.
                 for part in example.split(" | ").filter(|part| part.starts_with("fcdm ")) {
                     let words = part.split(" > ").next().unwrap_or(part).split(' ');
-                    Cli::try_parse_from(words).err().map_or((), |e| panic!("{example}: {e}"));
+                    if let Err(e) = Cli::try_parse_from(words) {
+                        panic!("{example}: {e}");
+                    }
                     assert!(example.len() + 2 <= 80, "{example}");
                 }
             }
