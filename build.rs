@@ -23,8 +23,8 @@ fn main() {
     }
 }
 
-/// What git says, of this folder.
+/// What git says, of this folder: Cargo runs this in the package's own.
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+    let output = Command::new("git").args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
