@@ -9,6 +9,7 @@ use fcdm_runtime::bench::{self, IsaProfile, Options, Rate, Repeat, Report, StepP
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::help::{MACHINE, MEASURE, OUTPUT, examples};
 use crate::onnx::{self, Backend, Measure};
 use crate::progress::size;
 use crate::say::{self, inline, sayln};
@@ -19,44 +20,62 @@ const SLOWEST: usize = 10;
 /// Share of the processors' time in other hands above which a warning is due.
 const BUSY: f64 = 0.05;
 
-/// Measure an artifact on this machine: time of an evaluation, by kernel and by step, against what the machine can do; memory.
+const EXAMPLES: &str = examples!(
+    "fcdm bench model.fcdm",
+    "fcdm bench model.fcdm --entry decode --threads 4",
+    "fcdm bench model.fcdm --profile",
+    "fcdm bench model.onnx --shape input=1x3x224x224 --backend tract",
+);
+
+/// Measure how fast a model is on this machine.
+///
+/// Time of a step, of its parts with --profile or --verbose, against what the machine can do; memory; time to the first result.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The artifact, or an ONNX model, of which whole evaluations are timed.
+    /// The .fcdm file, or an ONNX model.
+    ///
+    /// Of an ONNX model whole evaluations are timed.
     model: PathBuf,
-    /// Who evaluates an ONNX model.
-    #[arg(long, value_enum)]
+    /// Who evaluates an ONNX model: fcdm or tract.
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true, help_heading = MEASURE)]
     backend: Option<Backend>,
-    /// Extents of an input of an ONNX model, in its order; can be given several times.
-    #[arg(long, value_name = "NAME=EXTENTS", value_parser = onnx::shape)]
+    /// Shape of an ONNX model's input; may be repeated.
+    ///
+    /// Such as input=1x3x224x224.
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = onnx::shape, help_heading = MEASURE)]
     shape: Vec<(String, Vec<usize>)>,
-    /// Entry point: denoise, decode, encode, .. [default: denoise, or decode in an artifact without a denoiser].
-    #[arg(long, value_name = "NAME")]
+    /// denoise, decode, encode or preview.
+    ///
+    /// The default is denoise, or decode in a file without a denoiser.
+    #[arg(long, value_name = "NAME", help_heading = MEASURE)]
     entry: Option<String>,
-    /// Its batch size, one of those it was compiled for [default: the smallest].
-    #[arg(short, long, value_name = "N")]
+    /// One of the batch sizes that it was compiled for.
+    ///
+    /// The default is the smallest.
+    #[arg(short, long, value_name = "N", help_heading = MEASURE)]
     batch: Option<usize>,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Runs of everything that is timed, at the least.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Runs that are timed, at the least.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = MEASURE)]
     runs: u32,
-    /// Seconds of everything that is timed, at the least.
-    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    /// Seconds that are timed, at the least.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds, help_heading = MEASURE)]
     seconds: f64,
     /// Runs before those that count.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = MEASURE)]
     warmup: u32,
-    /// List every step, in order, and not the ten slowest.
-    #[arg(long)]
-    profile: bool,
-    /// Also time every instruction set that this CPU has, in turn.
-    #[arg(long)]
+    /// Also time every instruction set of this CPU.
+    #[arg(long, help_heading = MEASURE)]
     compare_isa: bool,
+    /// List every step, in order, with its time.
+    #[arg(long, help_heading = OUTPUT)]
+    profile: bool,
     /// Print everything as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
 }
 
 /// At most an hour.
@@ -89,10 +108,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     summary(a, &report);
-    kernels(&report);
+    let inside = a.profile || say::is_verbose();
+    if inside {
+        details(&report);
+        kernels(&report);
+    }
     if a.profile {
         steps("steps, in order", &report.steps.iter().collect::<Vec<_>>());
-    } else {
+    } else if inside {
         let mut slowest: Vec<&StepProfile> = report.steps.iter().collect();
         slowest.sort_by(|a, b| b.rate.seconds.total_cmp(&a.rate.seconds));
         slowest.truncate(SLOWEST);
@@ -105,30 +128,38 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 fn summary(a: &Arguments, r: &Report) {
     let [height, width] = r.size;
     sayln!("{}: batch {}, {height}x{width}, {} threads, {}", a.model.display(), r.batch, r.threads, r.isa);
-    let of_ceiling = 100.0 * r.evaluation.gflops / r.ceiling.gflops;
-    sayln!("{}: {}, {of_ceiling:.1} % of the ceiling", inline(&r.entry), whole(&r.evaluation));
+    let (times, of_peak) = (&r.evaluation.times, 100.0 * r.evaluation.gflops / r.ceiling.gflops);
+    let (median, fastest) = (ms(times.median_s), ms(times.minimum_s));
+    sayln!("{}: {median} ms (median of {} runs, fastest {fastest}), {of_peak:.0} % of the CPU's peak", inline(&r.entry), times.runs);
+    sayln!("start to first result: {} ms", ms(r.start.total_s));
+    sayln!("memory: peak {}", r.memory.resident.peak_bytes.map_or_else(|| "unknown".to_owned(), size));
+    if let Some(others) = r.others_share.filter(|&share| share > BUSY) {
+        sayln!("other processes: {:.0} % of the processors, too many for figures worth keeping", 100.0 * others);
+    }
+}
+
+/// Where these figures come from.
+fn details(r: &Report) {
+    sayln!("\n{}: {}, {:.1} % of the ceiling", inline(&r.entry), whole(&r.evaluation), 100.0 * r.evaluation.gflops / r.ceiling.gflops);
     if let Some(condition) = &r.condition {
         sayln!("condition: {}", whole(condition));
     }
     sayln!("ceiling, measured: {:.1} GFLOP/s on registers, {:.1} GB/s read from memory", r.ceiling.gflops, r.ceiling.read_gb_s);
     if let Some(others) = r.others_share {
-        let busy = if others > BUSY { ": too busy a machine for figures worth keeping" } else { "" };
-        sayln!("other processes: {:.0} % of the processors{busy}", 100.0 * others);
+        sayln!("other processes: {:.0} % of the processors", 100.0 * others);
     }
     let bytes = |b: Option<u64>| b.map_or_else(|| "unknown".to_owned(), size);
     let m = &r.memory;
     sayln!(
-        "memory: peak {}; now {} allocated, {} of files; arena {}, scratch {}, weights {}",
-        bytes(m.resident.peak_bytes),
+        "memory: now {} allocated, {} of files; arena {}, scratch {}, weights {}",
         bytes(m.resident.anonymous_bytes),
         bytes(m.resident.file_bytes),
         size(m.arena_bytes as u64),
         size(m.scratch_bytes as u64),
         size(m.weight_bytes)
     );
-    let [total, open, load, condition, evaluation] =
-        [r.start.total_s, r.start.open_s, r.start.load_s, r.start.condition_s, r.start.evaluation_s].map(ms);
-    sayln!("start to first result: {total} ms (verify the file {open}, load {load}, condition {condition}, evaluate {evaluation})");
+    let [open, load, condition, evaluation] = [r.start.open_s, r.start.load_s, r.start.condition_s, r.start.evaluation_s].map(ms);
+    sayln!("start: verify the file {open} ms, load {load}, condition {condition}, evaluate {evaluation}");
 }
 
 fn whole(w: &Whole) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -15,79 +16,117 @@ use fcdm_runtime::artifact::{Artifact, Sampling};
 use fcdm_runtime::encoding::Encoding;
 use serde_json::json;
 
+use crate::about;
 use crate::failure::{CHECKPOINT, Failure};
-use crate::inspect::{entries_json, print_entries};
+use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, examples};
+use crate::inspect::{self, entries_json};
 use crate::progress::{self, Watcher};
 use crate::say::{self, sayln};
 
-/// Compile a checkpoint (.pt, .pth, .safetensors, .onnx), an autoencoder, or both into one .fcdm file.
+const EXAMPLES: &str = examples!(
+    "fcdm compile checkpoint.pt --vae sd-vae-ft-ema -o model.fcdm",
+    "fcdm compile checkpoint.pt --vae sd-vae-ft-ema --size 64x64 --precision bf16",
+    "fcdm compile model.onnx --vae decoder.onnx --class-names names.txt",
+    "fcdm compile --vae taesd --encoder --size 32x32 -o taesd.fcdm",
+);
+
+/// Compile a checkpoint and its autoencoder into one .fcdm file.
+///
+/// Checkpoints are .pt and .pth files of the official trainer, .safetensors files with the same tensor names, and .onnx exports of an
+/// FCDM. With --vae alone the file holds an autoencoder, for `decode` and `encode`.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The checkpoint, or an ONNX model of an FCDM with inputs x, t and y; may be left out with --vae.
+    /// The checkpoint: .pt, .pth, .safetensors or .onnx.
+    ///
+    /// An ONNX model has inputs x, t and y. May be left out with --vae.
     #[arg(required_unless_present = "vae")]
     checkpoint: Option<PathBuf>,
-    /// The artifact to write [default: the checkpoint's name with .fcdm, in the current folder].
-    #[arg(short, long)]
-    output: Option<PathBuf>,
-    /// The autoencoder of its latents: a folder in diffusers' layout (AutoencoderKL, AutoencoderTiny) or a whole pipeline's, one file with
-    /// its weights, TAESD files, or ONNX models of its halves, separated by a comma.
-    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    /// The autoencoder: a folder, file, or ONNX models.
+    ///
+    /// A folder in diffusers' layout (AutoencoderKL, AutoencoderTiny) or a whole pipeline's, one file with its weights, TAESD files, or
+    /// ONNX models of its halves, separated by a comma.
+    #[arg(long, value_name = "PATH", value_delimiter = ',', help_heading = AUTOENCODER)]
     vae: Vec<PathBuf>,
-    /// What the denoiser's latents are the autoencoder's times, where its files do not say so: ONNX models [default: 1], one file
-    /// without config.json [default: 0.18215 for four channels].
-    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = scale)]
+    /// Scaling factor of the latents, if no file says it.
+    ///
+    /// What the denoiser's latents are the autoencoder's times. ONNX models do not say it [default: 1], nor does one file without
+    /// config.json [default: 0.18215 for four channels].
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = scale, help_heading = AUTOENCODER)]
     vae_scale: Option<f64>,
-    /// Also the autoencoder's encoder, for `encode` and for starting from pictures.
-    #[arg(long, requires = "vae")]
+    /// Also take its encoder, for `generate --init-image`.
+    ///
+    /// `encode` needs it too.
+    #[arg(long, requires = "vae", help_heading = AUTOENCODER)]
     encoder: bool,
-    /// A cheaper decoder of the same latents, for `generate --preview`.
-    #[arg(long, value_name = "PATH", requires = "vae")]
+    /// A cheaper decoder, for `generate --preview`.
+    #[arg(long, value_name = "PATH", requires = "vae", help_heading = AUTOENCODER)]
     preview_vae: Option<PathBuf>,
-    /// Memory that decoding may take, such as 200MB: decoders that take more are left out, and tiles take their place.
-    #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size)]
+    /// Memory that decoding may take, such as 200MB.
+    ///
+    /// Decoders that take more are left out, and large pictures are decoded in tiles.
+    #[arg(long, value_name = "SIZE", requires = "vae", value_parser = crate::progress::parse_size, help_heading = AUTOENCODER)]
     max_memory: Option<u64>,
-    /// Height x width of the network's input; latents are smaller than their pictures, mostly by 8 [default: as trained, where the
-    /// checkpoint records image_size, or as exported, or 32x32].
-    #[arg(long, value_name = "HxW", value_parser = parse_size)]
+    /// Latents' size [default: as trained, or 32x32].
+    ///
+    /// Height x width. Pictures are larger, mostly by 8. The default is what the checkpoint records as image_size, or the size of the ONNX export.
+    #[arg(long, value_name = "HxW", value_parser = parse_size, help_heading = MODEL)]
     size: Option<[usize; 2]>,
-    /// Batch sizes to make entry points for; others are composed of these.
-    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    /// Batch sizes to be fast at.
+    ///
+    /// Others are composed of these.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2", help_heading = MODEL)]
     batch: Vec<usize>,
-    /// Which weights of a trainer's checkpoint to take, by the name that `inspect` shows; `ema` is any running average, `model` what is
-    /// none [default: the average, if there is one].
-    #[arg(long, value_name = "NAME")]
+    /// Which weights, by name [default: the average].
+    ///
+    /// Names are those that `inspect` shows; `ema` is any running average, `model` what is none.
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
     weights: Option<String>,
-    /// A text file with one class name a line, in the order of the class indices; or the `latents.json` that `encode` writes.
-    #[arg(long, value_name = "FILE")]
-    class_names: Option<PathBuf>,
-    /// The model was trained without label dropout: the last row of its class tables is an ordinary class.
-    #[arg(long)]
-    no_null_class: bool,
-    /// 0: only what is needed; 1: fold and fuse.
-    #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
-    optimise: u8,
-    /// Compute every 3x3 convolution directly. Without it, those that are faster so run by Winograd's F(4x4, 3x3), whose
-    /// results differ in the last bits.
-    #[arg(long)]
-    no_winograd: bool,
-    /// What the weights of products and convolutions are stored in: bf16 and f16 take half the memory.
-    #[arg(long, default_value = "f32", value_parser = encodings())]
+    /// Weights as f32, bf16 or f16.
+    ///
+    /// bf16 and f16 take half the memory. This is of the weights of products and convolutions.
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = encodings(), hide_possible_values = true, help_heading = MODEL)]
     precision: Encoding,
-    /// Recorded as what `generate` does where nobody says otherwise: steps, guidance scale, `3` or `all` guided channels.
-    #[arg(long, value_name = "STEPS,SCALE,CHANNELS", value_parser = sampling)]
+    /// The model was trained without label dropout.
+    ///
+    /// Then the last row of its class tables is an ordinary class, and there is no classifier-free guidance.
+    #[arg(long, help_heading = MODEL)]
+    no_null_class: bool,
+    /// A text file, one class name a line.
+    ///
+    /// In the order of the class indices; or the `latents.json` that `encode` writes.
+    #[arg(long, value_name = "FILE", help_heading = RECORDED)]
+    class_names: Option<PathBuf>,
+    /// What `generate` does by itself: 50,2,all.
+    ///
+    /// Steps, guidance scale, and `3` or `all` guided channels.
+    #[arg(long, value_name = "DEFAULTS", value_parser = sampling, help_heading = RECORDED)]
     sampling: Option<Sampling>,
-    /// Licence of the weights, to be recorded in the artifact.
-    #[arg(long, value_name = "TEXT")]
+    /// Licence of the weights.
+    #[arg(long, value_name = "TEXT", help_heading = RECORDED)]
     license: Option<String>,
-    /// Record the checkpoint's file name and the trainer's arguments. Without it equal weights give equal files.
-    #[arg(long)]
+    /// The checkpoint's name and the trainer's arguments.
+    ///
+    /// Without it equal weights give equal files.
+    #[arg(long, help_heading = RECORDED)]
     record_source: bool,
-    /// Print the IR of the network after every pass.
-    #[arg(long)]
-    print_after_all: bool,
+    /// The file to write [default: CHECKPOINT.fcdm here].
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    output: Option<PathBuf>,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// 0: only what is needed; 1: fold and fuse.
+    #[arg(short = 'O', value_name = "LEVEL", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1), help_heading = INSIDE)]
+    optimise: u8,
+    /// Compute every 3x3 convolution directly.
+    ///
+    /// Without it, those that are faster so run by Winograd's F(4x4, 3x3), whose results differ in the last bits.
+    #[arg(long, help_heading = INSIDE)]
+    no_winograd: bool,
+    /// Print the IR of the network after every pass.
+    #[arg(long, help_heading = INSIDE)]
+    print_after_all: bool,
 }
 
 /// `--precision`: any encoding that there is.
@@ -145,7 +184,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if a.json {
         print_json(&output, &summary)
     } else {
-        print_text(&output, networks, &options, &summary)
+        print_text(&output, networks, &summary)
     }
     Ok(())
 }
@@ -263,32 +302,27 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Height and width of the pictures, if any can be made.
-fn pictures(networks: Networks<'_>, options: &Options) -> Option<[usize; 2]> {
-    let of_states = || networks.fcdm.filter(|i| size::factor(i, None) == 1).map(|_| 1);
-    networks.autoencoder.map(Autoencoder::factor).or_else(of_states).map(|f| [options.height * f, options.width * f])
-}
-
-fn print_text(output: &std::path::Path, networks: Networks<'_>, options: &Options, s: &Summary) {
+/// What was made, as one who uses it sees it; with `--verbose` also how.
+fn print_text(output: &std::path::Path, networks: Networks<'_>, s: &Summary) {
     if let Some(import) = networks.fcdm {
-        let c = import.config();
-        let name = c.preset().map_or("FCDM", |p| p.name());
-        sayln!("{name}: width {}, blocks {:?}, {} classes, {} channels", c.hidden, c.depths, c.num_classes, c.in_channels);
         sayln!("weights: {}", weights_line(import));
     }
-    let autoencoder = |what: &str, a: Option<&Autoencoder>| {
-        if let Some(a) = a {
-            sayln!("{what}: {}, {} channels at 1/{}", say::inline(a.family()), a.latent_channels(), a.factor());
-        }
-    };
-    autoencoder("autoencoder", networks.autoencoder);
-    autoencoder("previews", networks.preview);
-    sayln!("size: {}", crate::size::line([options.height, options.width], pictures(networks, options)));
-    sayln!("tensors: {}", progress::size(s.weight_bytes));
-    print_entries(&s.plan);
-    let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
-    sayln!("passes that fired: {}", fired.join(", "));
-    sayln!("wrote {} (checksum {})", output.display(), s.checksum);
+    // A device or a pipe has no artifact in it.
+    let artifact = Artifact::open_unverified(output).ok().map(Arc::new);
+    artifact.iter().for_each(about::print);
+    if let Some(a) = networks.preview {
+        sayln!("previews: {}, {} channels at 1/{}", say::inline(a.family()), a.latent_channels(), a.factor());
+    }
+    if say::is_verbose() {
+        networks.fcdm.iter().for_each(|import| sayln!("{}", inspect::sizes(import.config())));
+        sayln!("tensors: {}", progress::size(s.weight_bytes));
+        inspect::print_entries(&s.plan);
+        let fired: Vec<&str> = s.passes.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
+        sayln!("passes that fired: {}", fired.join(", "));
+        sayln!("checksum: {}", s.checksum);
+    }
+    let bytes = artifact.map_or_else(String::new, |a| format!(", {}", progress::size(a.file_bytes() as u64)));
+    sayln!("wrote {}{bytes}", output.display());
 }
 
 fn print_json(output: &std::path::Path, s: &Summary) {

@@ -16,36 +16,54 @@ use fcdm_runtime::picture::files::sheet_bytes;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::help::{AUTOENCODER, MACHINE, OUTPUT, examples};
 use crate::model::{self, WantedSize};
 use crate::pictures::{self, shown, writable};
 use crate::progress;
 use crate::say::{self, sayln};
 
+const EXAMPLES: &str = examples!(
+    "fcdm generate --save-latents latents.safetensors",
+    "fcdm decode latents.safetensors --grid",
+    "fcdm decode latents.safetensors --vae sd-vae-ft-ema -o pictures",
+);
+
 /// Decode latents into pictures.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// A safetensors file with `latents [n,C,h,w]`, as `generate --save-latents` writes it.
+    /// A safetensors file with `latents [n,C,h,w]`.
+    ///
+    /// As `generate --save-latents` writes it.
     latents: PathBuf,
-    /// The autoencoder: an artifact compiled with --vae, or the weights (see `compile --vae`) [default: the one in the box].
-    #[arg(long, alias = "model", value_name = "PATH")]
+    /// The autoencoder [default: the one in the box].
+    ///
+    /// An artifact compiled with --vae, or the weights (see `compile --vae`).
+    #[arg(long, alias = "model", value_name = "PATH", help_heading = AUTOENCODER)]
     vae: Option<PathBuf>,
-    /// What the denoiser's latents are the autoencoder's times, where its files do not say so, see `compile --vae-scale`.
-    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
+    /// Scaling factor of the latents, if no file says it.
+    ///
+    /// See `compile --vae-scale`.
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale, help_heading = AUTOENCODER)]
     vae_scale: Option<f64>,
-    /// Memory that decoding may take, such as 200MB; large pictures are then decoded in tiles.
-    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
-    max_memory: Option<u64>,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
     #[command(flatten)]
     pictures: pictures::Arguments,
-    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
-    #[arg(long, value_name = "FILE")]
+    /// Also write a NumPy archive, for FID and the like.
+    ///
+    /// It has one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     npz: Option<PathBuf>,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
+    /// Memory that decoding may take, such as 200MB.
+    ///
+    /// Large pictures are then decoded in tiles.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, help_heading = MACHINE)]
+    max_memory: Option<u64>,
 }
 
 /// Runs the command.

@@ -17,52 +17,73 @@ use fcdm_runtime::engine::Cpu;
 use serde_json::json;
 
 use crate::failure::{Failure, PICTURE};
+use crate::help::{AUTOENCODER, MACHINE, OUTPUT, examples};
 use crate::model::{self, WantedSize};
 use crate::progress;
 use crate::say::{self, sayln};
 
+const EXAMPLES: &str = examples!(
+    "fcdm encode photos",
+    "fcdm encode photos --vae sd-vae-ft-ema --size 256 -o latents",
+    "fcdm encode photos --vae sd-vae-ft-ema --format zarr --samples --seed 1",
+);
+
 /// Encode a folder of pictures into latents for training.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The folder; every sub-folder is a class, in the order of names.
+    /// The folder; every sub-folder is a class.
+    ///
+    /// Classes are in the order of their names.
     folder: PathBuf,
-    /// Folder of the latents.
-    #[arg(short, long, default_value = "latents", value_name = "FOLDER")]
-    output: PathBuf,
-    /// The autoencoder: its weights (see `compile --vae`), or an artifact compiled with --vae and --encoder [default: the one in the box].
-    #[arg(long, alias = "model", value_name = "PATH")]
+    /// The autoencoder [default: the one in the box].
+    ///
+    /// Its weights (see `compile --vae`), or an artifact compiled with --vae and --encoder.
+    #[arg(long, alias = "model", value_name = "PATH", help_heading = AUTOENCODER)]
     vae: Option<PathBuf>,
-    /// What the denoiser's latents are the autoencoder's times, where its files do not say so, see `compile --vae-scale`.
-    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale)]
+    /// Scaling factor of the latents, if no file says it.
+    ///
+    /// See `compile --vae-scale`.
+    #[arg(long, value_name = "FACTOR", requires = "vae", value_parser = crate::compile::scale, help_heading = AUTOENCODER)]
     vae_scale: Option<f64>,
-    /// Side of the pictures: their middle is cut out and scaled to it.
-    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 14))]
+    /// Side of the square pictures.
+    ///
+    /// The middle of each picture is cut out and scaled to it.
+    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 14), help_heading = AUTOENCODER)]
     size: u32,
-    /// npy: a file for every picture; zarr: a store of one array.
-    #[arg(long, value_enum, default_value = "npy")]
-    format: Format,
-    /// Store a sample of the posterior for every picture, as the official scripts do, in place of its mean and deviation. Half of the
-    /// pictures, chosen at random, are mirrored.
-    #[arg(long)]
+    /// Store samples, not means and deviations.
+    ///
+    /// One sample of the posterior for every picture, as the official scripts do. Half of the pictures, chosen at random, are mirrored.
+    #[arg(long, help_heading = AUTOENCODER)]
     samples: bool,
-    /// No mirrored pictures.
-    #[arg(long)]
-    no_flip: bool,
-    /// Leave out pictures that cannot be read, which are counted; without it one such is an error, before anything is encoded.
-    #[arg(long)]
-    skip_bad: bool,
-    /// Take away what is in the output folder of other pictures or other options, and encode all anew.
-    #[arg(long)]
-    force: bool,
-    /// Seed of samples and flips [default: 0].
-    #[arg(long, requires = "samples")]
+    /// Seed of samples and of what is mirrored [default: 0].
+    #[arg(long, value_name = "SEED", requires = "samples", help_heading = AUTOENCODER)]
     seed: Option<u64>,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
+    /// No mirrored pictures.
+    #[arg(long, help_heading = AUTOENCODER)]
+    no_flip: bool,
+    /// Leave out pictures that cannot be read.
+    ///
+    /// They are counted. Without it one such is an error, before anything is encoded.
+    #[arg(long, help_heading = AUTOENCODER)]
+    skip_bad: bool,
+    /// Folder of the latents.
+    #[arg(short, long, default_value = "latents", value_name = "FOLDER", help_heading = OUTPUT)]
+    output: PathBuf,
+    /// npy: a file a picture; zarr: one array.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "npy", hide_possible_values = true, help_heading = OUTPUT)]
+    format: Format,
+    /// Encode all anew, in place of what is there.
+    ///
+    /// Takes away what is in the output folder of other pictures or other options.
+    #[arg(long, help_heading = OUTPUT)]
+    force: bool,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -234,8 +255,12 @@ impl Checked {
             return;
         }
         let each = seconds * 1e3 / encoded.max(1) as f64;
-        let (classes, to) = (classes.len().max(1), a.output.display());
-        sayln!("encoded {encoded} of {total} pictures, {classes} classes, to latents {c} x {h} x {w} in {to}, {each:.1} ms each");
+        let classes = match classes.len() {
+            0 | 1 => "1 class".to_owned(),
+            n => format!("{n} classes"),
+        };
+        sayln!("encoded {encoded} of {total} pictures of {classes} to latents {c} x {h} x {w}");
+        sayln!("wrote {}, {each:.1} ms a picture", a.output.display());
         if enlarged > 0 {
             sayln!("{enlarged} of them are smaller than {0} x {0} and were enlarged", a.size);
         }

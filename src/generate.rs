@@ -12,22 +12,41 @@ use fcdm_runtime::file::{FileError, replace_file};
 use fcdm_runtime::picture::files::Files;
 
 use crate::failure::Failure;
+use crate::help::{OUTPUT, SAMPLING, examples};
 use crate::pictures::writable;
 
-/// Generate pictures.
+const EXAMPLES: &str = examples!(
+    "fcdm generate",
+    "fcdm generate --class-labels dress,shoes --num 4 --grid",
+    "fcdm generate --class-labels hat --seed 7 --steps 20 --cfg-scale 3",
+    "fcdm generate --init-image photo.jpg --strength 0.6 --class-labels shirt",
+    "fcdm generate model.fcdm --class-labels 0-9 --seeds 0-99 --npz samples.npz",
+    "fcdm generate model.fcdm --sampler dpm++2m --steps 20",
+);
+
+/// Generate pictures, with a compiled model or the one in the box.
+///
+/// The model in the box makes photographs of clothes: dress, hat, longsleeve, outwear, pants, shirt, shoes, shorts, skirt and t-shirt.
 #[derive(Args)]
+#[command(after_help = "More options, and examples: fcdm generate --help", after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The artifact [default: the model in the box, photographs of clothes, and a grid of them].
+    /// The .fcdm file [default: the model in the box].
+    ///
+    /// Without one, a grid of the pictures is written too.
     model: Option<PathBuf>,
     #[command(flatten)]
     generate: generate::Arguments,
     #[command(flatten)]
     init: start::Arguments,
-    /// Start from `noise [n,C,H,W]` of a safetensors file; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "interpolate"])]
+    /// Begin from the noise of a safetensors file.
+    ///
+    /// It is `noise [n,C,H,W]`; stochastic samplers take `step_noise [steps,n,C,H,W]` from it.
+    #[arg(long, value_name = "FILE", help_heading = SAMPLING, conflicts_with_all = ["seeds", "interpolate"], hide_short_help = true)]
     noise: Option<PathBuf>,
-    /// Also write an archive with one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
-    #[arg(long, value_name = "FILE")]
+    /// Also write a NumPy archive, for FID and the like.
+    ///
+    /// It has one array `arr_0`, uint8 [n,H,W,C], as evaluators read it.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     npz: Option<PathBuf>,
 }
 

@@ -8,34 +8,42 @@ use fcdm_models::fcdm::{Config, Preset, parameters};
 use fcdm_models::tensors::write_tensors;
 use serde_json::json;
 
+use crate::about::grouped;
 use crate::failure::Failure;
+use crate::help::{MODEL, OUTPUT, examples};
 use crate::progress;
 use crate::say::{self, sayln};
 use crate::signals;
 
-/// Write a checkpoint of fresh weights, as training from scratch starts (every block is the identity).
+const EXAMPLES: &str =
+    examples!("fcdm init FCDM-S -o start.safetensors", "fcdm init FCDM-B --num-classes 10 --velocity -o start.safetensors");
+
+/// Write a checkpoint of fresh weights, to train from.
+///
+/// As training from scratch starts: every block is the identity.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     /// FCDM-S, FCDM-B, FCDM-L or FCDM-XL.
     #[arg(value_parser = preset)]
     model: Preset,
-    /// The .safetensors file to write.
-    #[arg(short, long)]
-    output: PathBuf,
     /// Classes, without the null class.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = MODEL)]
     num_classes: u32,
-    /// Channels of the input.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Channels of the latents.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MODEL)]
     in_channels: u32,
-    /// Flow matching: as many output channels as input channels, no variance.
-    #[arg(long)]
+    /// Flow matching: predict velocity, and no variance.
+    #[arg(long, help_heading = MODEL)]
     velocity: bool,
     /// Seed of the weights.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = MODEL)]
     seed: u64,
+    /// The .safetensors file to write.
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    output: PathBuf,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
@@ -64,7 +72,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if a.json {
         say::json(&json!({ "output": a.output.display().to_string(), "parameters": count, "config": config }));
     } else {
-        sayln!("wrote {}: {}, {count} parameters", a.output.display(), a.model.name());
+        sayln!("wrote {}: {}, {} parameters", a.output.display(), a.model.name(), grouped(count as u64));
     }
     Ok(())
 }

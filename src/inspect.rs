@@ -1,6 +1,7 @@
 //! `fcdm inspect`: what is in an artifact, a checkpoint or a named size.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use fcdm_ir::graph::dot;
@@ -9,37 +10,46 @@ use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Preset, Size, network};
 use fcdm_models::size;
-use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, keys};
-use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, Prediction, keys};
 use fcdm_runtime::entry_name::EntryName;
 use fcdm_runtime::kernels::{Algorithm, Kernel};
 use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
+use crate::about::{self, grouped, precision};
 use crate::failure::{ARTIFACT, Failure};
+use crate::help::{INSIDE, MODEL, OUTPUT, examples};
 use crate::progress;
 use crate::say::{self, inline, sayln};
 
-/// Show what is in an artifact (.fcdm), in a checkpoint, or in one of the named sizes (FCDM-S, B, L, XL).
+const EXAMPLES: &str =
+    examples!("fcdm inspect model.fcdm", "fcdm inspect checkpoint.pt --verbose", "fcdm inspect FCDM-XL", "fcdm inspect model.fcdm --json");
+
+/// Show what is in an .fcdm file, a checkpoint, or a named size.
+///
+/// Named sizes are FCDM-S, FCDM-B, FCDM-L and FCDM-XL. With --verbose also parameters by part, cost by stage, and how the file was made.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     /// The file, or the name of a size.
     file: PathBuf,
-    /// Which weights of a trainer's checkpoint, see `compile --weights`.
-    #[arg(long, value_name = "NAME")]
+    /// Which weights of a checkpoint, see `compile --weights`.
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
     weights: Option<String>,
-    /// Print the IR of an artifact.
-    #[arg(long, conflicts_with_all = ["plan", "dot", "json"])]
-    ir: bool,
-    /// Print the plan of an artifact: every step with its operands.
-    #[arg(long, conflicts_with_all = ["dot", "json"])]
-    plan: bool,
-    /// Print a function of an artifact's IR as a graph in DOT [default: denoise.1, or the first denoise].
-    #[arg(long, value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "", conflicts_with = "json")]
-    dot: Option<String>,
     /// Print everything as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Print the IR.
+    #[arg(long, conflicts_with_all = ["plan", "dot", "json"], help_heading = INSIDE)]
+    ir: bool,
+    /// Print the plan: every step with its operands.
+    #[arg(long, conflicts_with_all = ["dot", "json"], help_heading = INSIDE)]
+    plan: bool,
+    /// Print a function of the IR as a graph in DOT.
+    ///
+    /// The default is denoise.1, or the first denoise.
+    #[arg(long, value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "", conflicts_with = "json", help_heading = INSIDE)]
+    dot: Option<String>,
 }
 
 /// Runs the command.
@@ -50,7 +60,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     }
     match Artifact::open(&a.file) {
         Ok(_) if a.weights.is_some() => Err(Failure::usage("--weights is for checkpoints")),
-        Ok(artifact) => artifact_command(a, &artifact),
+        Ok(artifact) => artifact_command(a, &Arc::new(artifact)),
         Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => checkpoint(a),
         Err(e) => Err(e.into()),
     }
@@ -99,24 +109,50 @@ fn about(a: &Arguments, mut facts: Value, config: &Config) -> Result<(), Failure
         say::json(&facts);
         return Ok(());
     }
+    let name =
+        config.preset().map_or_else(|| format!("FCDM, width {}, blocks {:?}", config.hidden, config.depths), |p| p.name().to_owned());
+    let prediction = if config.learn_sigma { Prediction::EpsVariance } else { Prediction::Velocity };
+    sayln!("model: {name}, {}", about::kind(prediction));
+    for key in ["format", "weights", "other_weights", "trained_on", "values_not_finite"] {
+        match (key, &facts[key]) {
+            ("format" | "weights", Value::String(text)) => sayln!("{key}: {}", inline(text)),
+            ("other_weights", Value::Array(names)) if !names.is_empty() => {
+                sayln!("also there: {}", names.iter().map(plain).collect::<Vec<_>>().join(", "))
+            }
+            ("trained_on", Value::Array(size)) => sayln!("trained on: pictures of {}x{}", size[0], size[1]),
+            ("values_not_finite", Value::Number(n)) if n.as_u64() != Some(0) => sayln!("not finite: {n} values"),
+            _ => {}
+        }
+    }
+    let null = if config.null_class { " and the null class" } else { "" };
+    sayln!("classes: {}{null}", config.num_classes);
+    sayln!("channels: {}", config.in_channels);
+    if say::is_verbose() {
+        details(&facts, config);
+    } else {
+        sayln!("parameters: {}", grouped(sum(&facts["parameters"])));
+        sayln!("cost: {:.2} GMACs a step at 32x32", sum(&facts["macs_32x32"]) as f64 / 1e9);
+    }
+    Ok(())
+}
+
+/// What else there is, with parameters by part and cost by stage.
+fn details(facts: &Value, config: &Config) {
     for (key, value) in facts.as_object().expect("built as an object") {
         match (key.as_str(), value) {
-            ("config" | "parameters" | "macs_32x32", _) | (_, Value::Null) => {}
             ("arguments", Value::Object(map)) => map.iter().for_each(|(k, v)| sayln!("argument {}: {}", inline(k), plain(v))),
-            ("other_weights", Value::Array(names)) if names.is_empty() => {}
-            ("other_weights", Value::Array(names)) => sayln!("also there: {}", names.iter().map(plain).collect::<Vec<_>>().join(", ")),
-            ("trained_on", Value::Array(size)) => sayln!("trained on: pictures of {}x{}", size[0], size[1]),
             ("notes", Value::Array(notes)) => notes.iter().for_each(|n| sayln!("note: {}", plain(n))),
-            _ => sayln!("{key}: {}", plain(value)),
+            ("optimizer_step" | "weights_xxh3" | "values_not_finite", value) if !value.is_null() => sayln!("{key}: {}", plain(value)),
+            _ => {}
         }
     }
     sayln!("{}", sizes(config));
     counts("parameters", &facts["parameters"]);
     counts("multiply-accumulates at 32x32", &facts["macs_32x32"]);
-    Ok(())
 }
 
-fn sizes(c: &Config) -> String {
+/// The line of a network's own sizes.
+pub fn sizes(c: &Config) -> String {
     let name = c.preset().map_or("FCDM", |p| p.name());
     let predicts = if c.learn_sigma { "eps and variance" } else { "velocity" };
     let null = if c.null_class { " and the null class" } else { "" };
@@ -130,30 +166,24 @@ fn plain(v: &Value) -> String {
     inline(&v.as_str().map_or_else(|| v.to_string(), str::to_owned)).into_owned()
 }
 
+fn pairs(pairs: &Value) -> impl Iterator<Item = (&str, u64)> {
+    pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?)))
+}
+
+fn sum(list: &Value) -> u64 {
+    pairs(list).map(|(_, n)| n).fold(0, u64::saturating_add)
+}
+
 /// A list of pairs with its sum.
-fn counts(title: &str, pairs: &Value) {
-    let pairs: Vec<(&str, u64)> = pairs.as_array().into_iter().flatten().filter_map(|p| Some((p[0].as_str()?, p[1].as_u64()?))).collect();
-    let total: u64 = pairs.iter().map(|(_, n)| n).sum();
+fn counts(title: &str, list: &Value) {
+    let total = sum(list);
     sayln!("{title}: {}", grouped(total));
-    for (name, n) in pairs {
+    for (name, n) in pairs(list) {
         sayln!("  {:<26} {:>16} {:>5.1} %", inline(name), grouped(n), 100.0 * n as f64 / total.max(1) as f64);
     }
 }
 
-/// `12,345,678`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
-fn artifact_command(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
+fn artifact_command(a: &Arguments, artifact: &Arc<Artifact>) -> Result<(), Failure> {
     let file = a.file.display();
     let ir = || artifact.metadata(keys::IR).ok_or_else(|| Failure::new(ARTIFACT, format!("{file}: it carries no IR")));
     if a.ir {
@@ -187,7 +217,7 @@ fn metadata(artifact: &Artifact, key: &str) -> Value {
     artifact.metadata(key).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
 }
 
-fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
+fn summary(a: &Arguments, artifact: &Arc<Artifact>) -> Result<(), Failure> {
     let model = artifact.model();
     let report = metadata(artifact, keys::REPORT);
     let provenance = metadata(artifact, keys::PROVENANCE);
@@ -202,17 +232,14 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
         return Ok(());
     }
     sayln!("{}: fcdm artifact, {}", a.file.display(), progress::size(artifact.file_bytes() as u64));
-    if let Some(model) = model {
-        print_model(model);
+    about::print(artifact);
+    if let Some(license) = artifact.metadata(keys::LICENSE) {
+        sayln!("{}", about::fitted(&format!("license: {}", inline(license))));
     }
-    if let Some(a) = artifact.autoencoder() {
-        sayln!("autoencoder: {}, {} channels at 1/{}", inline(&a.family), a.latent_channels, a.factor);
+    if !say::is_verbose() {
+        return Ok(());
     }
-    if let Some(model) = model {
-        let decoded = artifact.autoencoder().map(|a| a.factor).or(matches!(model.in_channels, 1 | 3).then_some(1));
-        let state = [model.height, model.width];
-        sayln!("size: {}", crate::size::line(state, decoded.map(|f| state.map(|side| side.saturating_mul(f)))));
-    }
+    model.iter().for_each(|model| print_model(model));
     counts("parameters", &report["parameters"]);
     counts("multiply-accumulates of one evaluation", &report["macs"]);
     sayln!("weights: {} in {} tensors, matrices in {}", progress::size(weight_bytes), artifact.tensors().len(), precision(artifact));
@@ -224,9 +251,6 @@ fn summary(a: &Arguments, artifact: &Artifact) -> Result<(), Failure> {
             Value::Object(map) => map.iter().for_each(|(k, v)| sayln!("{} {}: {}", inline(key), inline(k), plain(v))),
             _ => sayln!("{}: {}", inline(key), plain(value)),
         }
-    }
-    if let Some(license) = artifact.metadata(keys::LICENSE) {
-        sayln!("license: {}", inline(license));
     }
     sayln!("checksum: {}", inline(artifact.metadata(keys::CHECKSUM).unwrap_or_default()));
     Ok(())
@@ -245,18 +269,6 @@ fn print_model(model: &ModelInfo) {
         model.width,
         if model.in_channels == model.out_channels { "velocity" } else { "eps and variance" },
     );
-    if !model.class_names.is_empty() {
-        sayln!("classes: {}", say::list(&model.class_names));
-    }
-}
-
-/// What matrices are stored in, as the plan reads them: other encodings than f32, if there are any.
-fn precision(artifact: &Artifact) -> String {
-    let steps = artifact.plan().entries.iter().flat_map(|e| &e.steps);
-    let forms: Vec<Form> = steps.flat_map(|s| &s.inputs).filter(|o| matches!(o.at, Place::Weight(_))).map(|o| o.form).collect();
-    let used = |e: &&Encoding| **e != Encoding::default() && forms.contains(&Form::Encoded(**e));
-    let names: Vec<&str> = Encoding::ALL.iter().filter(used).map(|e| e.name()).collect();
-    if names.is_empty() { Encoding::default().name().to_owned() } else { names.join(" and ") }
 }
 
 /// Steps, arena and convolutions by Winograd of every entry point.

@@ -10,21 +10,30 @@ use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
 use crate::failure::{Failure, IR};
+use crate::help::{INSIDE, OUTPUT, examples};
 use crate::say::{self, sayln};
 
-/// Run passes on IR text and print the result; without a file, list the passes.
+const EXAMPLES: &str =
+    examples!("fcdm opt", "fcdm inspect model.fcdm --ir | fcdm opt -", "fcdm opt network.ir --pass simplify --print-after-all");
+
+/// Run compiler passes on IR text and print the result.
+///
+/// Without a file, list the passes.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     /// The IR text; `-` is the standard input.
     file: Option<PathBuf>,
-    /// A pass to run; may be repeated [default: the whole pipeline].
-    #[arg(long = "pass", value_name = "NAME", value_parser = pass)]
+    /// A pass to run; may be repeated [default: all].
+    ///
+    /// The default is the whole pipeline.
+    #[arg(long = "pass", value_name = "NAME", value_parser = pass, help_heading = INSIDE)]
     passes: Vec<&'static str>,
     /// Print the IR after every pass.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     print_after_all: bool,
     /// Print the passes that ran, and the result, as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

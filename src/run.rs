@@ -12,30 +12,44 @@ use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::help::{MACHINE, MODEL, OUTPUT, examples};
 use crate::onnx::{self, Backend};
 use crate::say::{self, sayln};
 
-/// Evaluate the network once on given tensors: `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`; of an ONNX model, its own
-/// inputs and outputs.
+const EXAMPLES: &str = examples!(
+    "fcdm run model.fcdm --inputs inputs.safetensors --outputs outputs.safetensors",
+    "fcdm run model.onnx --inputs inputs.safetensors --outputs outputs.safetensors",
+);
+
+/// Evaluate a network once, to compare with other frameworks.
+///
+/// `x [N,C,H,W]`, `t [N]`, `y [N]` give `output [N,C_out,H,W]`; of an ONNX model, its own inputs and outputs.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// The artifact, or an ONNX model, which is compiled in memory for the extents of the inputs.
+    /// The .fcdm file, or an ONNX model.
+    ///
+    /// An ONNX model is compiled in memory, for the extents of the inputs.
     model: PathBuf,
-    /// A safetensors file with x (f32), t and y (f32 or i64), or an ONNX model's inputs by name.
-    #[arg(long)]
+    /// A safetensors file with x, t and y.
+    ///
+    /// x is f32, t and y are f32 or i64; or an ONNX model's inputs by name.
+    #[arg(long, value_name = "FILE", help_heading = MODEL)]
     inputs: PathBuf,
-    /// The safetensors file to write, with `output` (f32), or an ONNX model's outputs.
-    #[arg(long)]
-    outputs: PathBuf,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Who evaluates an ONNX model.
-    #[arg(long, value_enum)]
+    /// Who evaluates an ONNX model: fcdm or tract.
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = true, help_heading = MODEL)]
     backend: Option<Backend>,
+    /// The safetensors file to write, with `output`.
+    ///
+    /// Or with an ONNX model's outputs.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    outputs: PathBuf,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
 }
 
 /// Runs the command.

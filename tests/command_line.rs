@@ -28,6 +28,8 @@ mod outputs;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/surface.rs"]
+mod surface;
 #[path = "command_line/terminal.rs"]
 mod terminal;
 #[path = "command_line/weights.rs"]

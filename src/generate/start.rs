@@ -11,25 +11,37 @@ use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::generate::{Begin, Init, MaskEdge, Noise};
 
 use crate::failure::{Failure, PICTURE};
+use crate::help::BEGIN;
 
 /// Options to begin from a picture.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = BEGIN)]
 pub struct Arguments {
-    /// Begin from this picture, and not from noise alone: its middle, scaled to the size that the model makes.
+    /// The picture; its middle, scaled to the model's size.
+    ///
+    /// Sampling begins from it, and not from noise alone.
     #[arg(long, value_name = "FILE", alias = "init-img", conflicts_with = "init_latents")]
     init_image: Option<PathBuf>,
-    /// Begin from `latents [1 or n,C,H,W]` of a safetensors file.
+    /// Begin from latents, of a safetensors file.
+    ///
+    /// They are `latents [1 or n,C,H,W]`.
     #[arg(long, value_name = "FILE")]
     init_latents: Option<PathBuf>,
-    /// How much of the picture is made anew: of N steps, the last N times this are done [default: 0.75; 1 with --mask].
+    /// How much is made anew [default: 0.75].
+    ///
+    /// Of N steps, the last N times this are done. With a mask the default is 1.
     #[arg(long, value_name = "0..1")]
     strength: Option<f64>,
-    /// A picture as large as that one: what is black or transparent is kept, what is white is made anew.
+    /// Mask as large as the picture: white is made anew.
+    ///
+    /// What is black or transparent is kept.
     #[arg(long, value_name = "FILE", requires = "init_image", alias = "mask-image")]
     mask: Option<PathBuf>,
-    /// Greys of the mask: hard, from the middle on they are white, as in diffusers; soft, they mix [default: hard].
-    #[arg(long, value_enum, value_name = "EDGE", requires = "mask")]
+    /// Greys of the mask: hard or soft [default: hard].
+    ///
+    /// hard: from the middle on they are white, as in diffusers; soft: they mix.
+    #[arg(long, value_enum, value_name = "EDGE", requires = "mask", hide_possible_values = true)]
     mask_mode: Option<Edge>,
 }
 

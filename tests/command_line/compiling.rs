@@ -33,8 +33,9 @@ fn the_summary() {
     assert!(fired(&s) > fired(&plain), "-O0 does less");
     assert_eq!(s["weights_xxh3"], plain["weights_xxh3"]);
     let text = f.ok("compile GOLDEN/eps8/0000003.pt -o c.fcdm --size 16x8");
-    assert!(text.starts_with("FCDM: width 8, blocks [1, 1, 2, 1, 1], 10 classes, 4 channels\nweights: ema of a PyTorch file"), "{text}");
-    assert!(text.contains("wrote c.fcdm (checksum "), "{text}");
+    assert!(text.starts_with("weights: ema of a PyTorch file"), "{text}");
+    assert!(text.contains("\nmodel: FCDM, width 8, blocks [1, 1, 2, 1, 1], diffusion (eps and variance)\n"), "{text}");
+    assert!(text.contains("\nclasses: 10 and the null class\n") && text.contains("\nwrote c.fcdm, "), "{text}");
     let ir = f.ok("compile GOLDEN/eps8/0000003.pt -o d.fcdm --size 16x8 --print-after-all");
     assert_eq!(ir.matches("; after ").count(), s["passes"].as_array().unwrap().len());
 }
@@ -63,7 +64,7 @@ fn what_is_recorded() {
 fn convolutions_by_winograd() {
     let f = Folder::new();
     f.ok("init FCDM-S --num-classes 10 -o s.safetensors");
-    let text = f.ok("compile s.safetensors -o s.fcdm");
+    let text = f.ok("compile s.safetensors -o s.fcdm -v");
     let direct = f.json("compile s.safetensors -o direct.fcdm --no-winograd");
     let about = f.json("inspect s.fcdm");
     let denoise = |about: &serde_json::Value| about["entries"].as_array().unwrap().iter().find(|e| e["name"] == "denoise").unwrap().clone();
@@ -71,7 +72,7 @@ fn convolutions_by_winograd() {
     assert_eq!(denoise(&about)["winograd"], json!(["down1_2", "down2_3", "up2_1", "output_layer"]));
     assert_eq!(about["weight_bytes"], direct["weight_bytes"], "weights are the same either way");
     let line = "denoise x1: 90 steps, 4 convolutions by Winograd, arena ";
-    assert!(text.contains(line) && f.ok("inspect s.fcdm").contains(line), "{text}");
+    assert!(text.contains(line) && f.ok("inspect s.fcdm -v").contains(line), "{text}");
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn fresh_weights_compile() {
     f.ok("init fcdm-s -o again.safetensors --seed 7 --num-classes 5 --in-channels 3 --velocity");
     assert!(f.bytes("s.safetensors") == f.bytes("again.safetensors"), "a seed gives the same weights");
     let out = f.ok("compile s.safetensors -o s.fcdm --size 8x8 --batch 1");
-    assert!(out.starts_with("FCDM-S: width 128, blocks [2, 4, 8, 4, 2], 5 classes, 3 channels"), "{out}");
+    assert!(out.contains("model: FCDM-S, flow matching (velocity)\n") && out.contains("\nclasses: 5 and the null class\n"), "{out}");
     assert_eq!(f.files(), ["again.safetensors", "s.fcdm", "s.safetensors"]);
 }
 
@@ -117,7 +118,7 @@ fn half_weights() {
     for precision in ["f32", "bf16", "f16"] {
         f.ok(&format!("compile GOLDEN/eps8/0000003.pt -o {precision}.fcdm --size 16x8 --precision {precision}"));
         let text = f.ok(&format!("inspect {precision}.fcdm"));
-        assert!(text.contains(&format!(" tensors, matrices in {precision}\n")), "{text}");
+        assert!(text.contains(&format!("\nprecision: {precision}\n")), "{text}");
     }
     assert!(size("bf16.fcdm") < size("f32.fcdm") && size("f16.fcdm") < size("f32.fcdm"));
     let refused = f.misused("compile GOLDEN/eps8/0000003.pt -o x.fcdm --size 16x8 --precision int3");

@@ -142,7 +142,7 @@ fn a_picture_says_how_it_was_made() {
     let found = texts(&f.bytes("o/000000-class3-seed42.png"));
     assert_eq!(found, [("parameters".to_owned(), expected), ("Software".to_owned(), "fcdm".to_owned())]);
     let said = f.ok("generate a.fcdm -c 3 --steps 2 -o o");
-    assert!(said.starts_with("wrote o/000000-class3-seed0.png\n8x12 pictures; euler, 2 steps, guidance 1.5 on all channels, "), "{said}");
+    assert!(said.starts_with("wrote o/000000-class3-seed0.png\n8x12 pictures\neuler, 2 steps, guidance 1.5 on all channels; "), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::Stdio;
 fn an_artifact() {
     let f = Folder::new();
     f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 24x16 --batch 1,2");
-    let text = f.ok("inspect a.fcdm");
+    let text = f.ok("inspect a.fcdm -v");
     assert!(
         text.contains(
             "FCDM: width 16, blocks [1, 2, 2, 2, 1], ratio 3, 10 classes and the null class, 3 channels at 24x16, predicts velocity"
@@ -37,7 +37,7 @@ fn an_artifact() {
 #[test]
 fn checkpoints() {
     let f = Folder::new();
-    let text = f.ok("inspect GOLDEN/eps8/0000003.pt");
+    let text = f.ok("inspect GOLDEN/eps8/0000003.pt -v");
     assert!(text.contains("format: PyTorch\n") && text.contains("weights: ema\n"), "{text}");
     assert!(
         text.contains("FCDM: width 8, blocks [1, 1, 2, 1, 1], expanded [24, 48, 96], 10 classes and the null class, 4 channels"),
@@ -48,6 +48,40 @@ fn checkpoints() {
     assert!(f.fails(2, "inspect GOLDEN/eps8/0000003.pt --plan").contains("--plan and --dot are for artifacts"));
 }
 
+/// What a user reads: nothing of how a plan is made, and no line that a terminal breaks. `--verbose` tells the rest.
+#[test]
+fn what_is_said_by_default() {
+    let f = Folder::new();
+    let names: Vec<String> = (0..10).map(|i| format!("photograph of kind {i}")).collect();
+    f.write("names.txt", names.join("\n"));
+    let compiled = f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 24x16 --class-names names.txt --sampling 20,2,all");
+    let inspected = f.ok("inspect a.fcdm");
+    for text in [&compiled, &inspected] {
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for inside in ["arena", "passes", "Winograd", "checksum", "xxh3"] {
+            assert!(!text.contains(inside), "{inside}: {text}");
+        }
+        for line in [
+            "model: FCDM, width 16, blocks [1, 2, 2, 2, 1], flow matching (velocity)\n",
+            "size: 24x16 pictures\n",
+            "precision: f32\n",
+            "classes: 10 and the null class: photograph of kind 0, photograph of kind 1, ..\n",
+            "sampling: euler, 20 steps, guidance 2 on all channels\n",
+            "\nmemory: ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+    let details = f.ok("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 24x16 -v") + &f.ok("-v inspect a.fcdm");
+    for inside in ["arena", "passes that fired: ", "checksum: ", "weights_xxh3: ", "multiply-accumulates"] {
+        assert!(details.contains(inside), "{inside}: {details}");
+    }
+    for file in ["GOLDEN/eps8/0000003.pt", "FCDM-XL"] {
+        let text = f.ok(&format!("inspect {file}"));
+        assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() < 12, "{text}");
+    }
+}
+
 /// The figures of the paper: 698.8 million parameters, 64.5 GFLOPs (multiply-accumulates).
 #[test]
 fn the_largest_of_the_paper() {
@@ -56,7 +90,7 @@ fn the_largest_of_the_paper() {
     let sum = |key: &str| about[key].as_array().unwrap().iter().map(|p| p[1].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum("parameters"), 698_754_056);
     assert_eq!(sum("macs_32x32"), 64_530_022_400);
-    let text = f.ok("inspect xl");
+    let text = f.ok("inspect xl -v");
     assert!(text.contains("parameters: 698,754,056") && text.contains("multiply-accumulates at 32x32: 64,530,022,400"), "{text}");
 }
 

@@ -36,7 +36,12 @@ fn the_summary_names_what_was_measured() {
     let f = folder();
     let text = f.ok(ONCE);
     assert!(text.starts_with("a.fcdm: batch 1, 24x16, 2 threads, "), "{text}");
-    for line in ["\ndenoise: ", "\ncondition: ", "\nceiling, measured: ", "\nmemory: peak ", "\nstart to first result: "] {
+    for line in ["\ndenoise: ", "\nstart to first result: ", "\nmemory: peak "] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.lines().count() <= 5 && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let text = f.ok(&format!("{ONCE} -v"));
+    for line in ["\ncondition: ", "\nceiling, measured: ", "\nmemory: now ", "\nstart: verify the file "] {
         assert!(text.contains(line), "{line}: {text}");
     }
     let steps = labels(&f, 1).len();

@@ -117,7 +117,7 @@ fn what_is_no_weight_is_passed_over() {
     let scheduler = dict(&[("anneal_func", anneal), ("then", partial)]);
     let root = [("model", t.dict(false, str::to_owned)), ("ema", t.dict(true, str::to_owned)), ("scheduler", scheduler)];
     f.write("a.pt", t.file(&root));
-    let text = f.ok("inspect a.pt");
+    let text = f.ok("inspect a.pt -v");
     assert!(text.contains(&format!("weights_xxh3: {}", average.as_str().unwrap())), "{text}");
     assert!(text.contains("note: the pickle mentions `__builtin__.getattr` (byte "), "{text}");
 }

@@ -10,8 +10,17 @@ use fcdm_runtime::picture::files::FilesError;
 use fcdm_runtime::request::RequestError;
 
 /// Shown at the end of `fcdm --help`.
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the line says why), 2 wrong usage, 3 bad checkpoint, ONNX model or tensor file, \
-     4 bad artifact, 5 bad IR text, 6 bad picture; stopped by Ctrl-C 130, SIGTERM 143, SIGHUP 129; 141 the output's reader went away";
+pub const EXIT_CODES: &str = "\
+\x1b[1m\x1b[32mExit codes:\x1b[0m
+  0    done
+  1    failed; the line says why
+  2    wrong usage
+  3    bad checkpoint, ONNX model or tensor file
+  4    bad .fcdm file
+  5    bad IR text
+  6    bad picture
+  130  stopped by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
+  141  nobody reads the output any more";
 
 /// Something that an option asks for and that cannot be.
 pub const USAGE: i32 = 2;

@@ -7,11 +7,13 @@
 
 pub mod failure;
 pub mod generate;
+pub mod help;
 pub mod pictures;
 pub mod progress;
 pub mod say;
 pub mod signals;
 pub mod size;
+pub mod version;
 
 /// Number of threads to use.
 pub fn threads(asked: Option<u32>) -> usize {

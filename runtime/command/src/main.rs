@@ -7,20 +7,38 @@ use std::sync::Arc;
 
 use clap::Parser;
 use fcdm_command::failure::{EXIT_CODES, Failure};
-use fcdm_command::{generate, say, signals};
+use fcdm_command::{examples, generate, help, say, signals, version};
 use fcdm_runtime::artifact::Artifact;
 
-/// Generates pictures from a model that `fcdm compile` made.
+const EXAMPLES: &str = examples!(
+    "fcdm-run model.fcdm --class-labels dress,shoes --num 4 --grid",
+    "fcdm-run model.fcdm --class-labels 207 --seed 7 -o golden-retriever.png",
+);
+
+/// Generate pictures with a model that `fcdm compile` made.
 #[derive(Parser)]
-#[command(name = "fcdm-run", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(
+    name = "fcdm-run",
+    version = version::short(),
+    long_version = version::long(),
+    max_term_width = help::WIDTH,
+    styles = help::STYLES,
+    after_help = "More options, and examples: fcdm-run --help",
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+)]
 struct Arguments {
-    /// The artifact, MODEL.fcdm.
+    /// The .fcdm file.
     model: PathBuf,
     #[command(flatten)]
     generate: generate::Arguments,
-    /// Say nothing but results and errors: no notes, no warnings, no progress.
-    #[arg(short, long)]
+    /// Say nothing but results and errors.
+    ///
+    /// No notes, no warnings, no progress.
+    #[arg(short, long, help_heading = help::GENERAL)]
     quiet: bool,
+    /// Say more: what it runs on.
+    #[arg(short, long, help_heading = help::GENERAL)]
+    verbose: bool,
 }
 
 fn run(a: &Arguments) -> Result<(), Failure> {
@@ -35,6 +53,9 @@ fn main() {
     let arguments = Arguments::try_parse().unwrap_or_else(|said| std::process::exit(say::grammar(&said)));
     if arguments.quiet {
         say::only_errors();
+    }
+    if arguments.verbose {
+        say::details();
     }
     if let Err(failure) = run(&arguments) {
         say::error(&failure);

@@ -8,19 +8,27 @@ use fcdm_runtime::file::FileError;
 use fcdm_runtime::picture::files::{Destination, Files, is_another, parameters_of};
 
 use crate::failure::Failure;
+use crate::help::OUTPUT;
 use crate::say;
 
 /// What to write.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = OUTPUT)]
 pub struct Arguments {
-    /// Folder for the pictures; or a file x.png for the only one, or with --grid for all as one; `-` writes that to the standard output.
-    #[arg(short, long, default_value = "out", value_name = "PATH")]
+    /// Folder; or a file x.png, or - [default: out].
+    ///
+    /// In a folder every picture has a file. One file is for the only picture, or with --grid for all as one; `-` is the standard output.
+    #[arg(short, long, default_value = "out", value_name = "PATH", hide_default_value = true)]
     pub output: PathBuf,
-    /// Also write all pictures as one, `grid.png`; the number of columns may be given.
+    /// Also write all pictures as one, grid.png.
+    ///
+    /// The number of columns may be given.
     #[arg(long, value_name = "COLUMNS", num_args = 0..=1, default_missing_value = "0")]
     pub grid: Option<usize>,
-    /// Overwrite pictures that were made with another model or other options, and other files of their names.
+    /// Overwrite other pictures.
+    ///
+    /// Those, that is, that were made with another model or other options, and other files of their names.
     #[arg(long)]
     pub force: bool,
 }

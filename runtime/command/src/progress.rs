@@ -117,9 +117,14 @@ fn style(unit: Unit) -> ProgressStyle {
         let seconds = state.elapsed().as_secs_f64() / (state.pos().max(1) as f64);
         let _ = write!(w, "{:.1} ms/step", seconds * 1e3);
     };
+    // A line that is longer than the terminal is wide would be drawn anew below itself.
+    let columns = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
     let template = match unit {
+        _ if columns < 72 => "{wide_msg} {percent} %, {eta} left",
+        Unit::Steps if columns <= 100 => "{msg} [{wide_bar}] {pos}/{len} {per_step}, {eta} left",
         Unit::Steps => "{msg} [{bar:30}] {pos}/{len} {per_step}, {eta} left",
-        Unit::Bytes => "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+        Unit::Bytes if columns <= 100 => "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+        Unit::Bytes => "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
     };
     let style = ProgressStyle::with_template(template).expect("the templates are well-formed");
     style.with_key("per_step", per_step).progress_chars("=> ")

@@ -4,39 +4,45 @@ use clap::{Args, ValueEnum};
 use fcdm_runtime::generate::{Choice, SamplerKind, StochasticChoice};
 use fcdm_runtime::sampler::{DiffusionForm, LastStep, Solver};
 
+use crate::help::SAMPLING;
+
 /// How to sample.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = SAMPLING)]
 pub struct Arguments {
-    /// Steps: `50` [default: what the artifact says, or 50]. For diffusion also with the spacing: `even50`, `ddim50` (a constant
-    /// stride) or `logsnr50` (even in the logarithm of the signal to noise ratio; what a bare number means to dpm++2m and unipc,
-    /// and `even` to the others).
-    #[arg(long, aliases = ["num-sampling-steps", "num-inference-steps"])]
+    /// Number of steps [default: the model's].
+    ///
+    /// Or 50, if the model does not say. For diffusion also with the spacing: `even50`, `ddim50` (a constant stride) or `logsnr50` (even in the logarithm of the signal to
+    /// noise ratio; what a bare number means to dpm++2m and unipc, and `even` to the others).
+    #[arg(long, value_name = "STEPS", aliases = ["num-sampling-steps", "num-inference-steps"])]
     steps: Option<String>,
-    /// Diffusion: ddim, ddpm; dpm++2m, unipc, for few steps. Flow: euler, heun (the ODE), sde [default: ddim or euler, as the
-    /// model needs].
-    #[arg(long, value_enum, alias = "sampling-method")]
+    /// ddim, dpm++2m, unipc, euler, heun, ..
+    ///
+    /// Diffusion models: ddim, ddpm; dpm++2m and unipc, for few steps. Flow matching models: euler, heun (the ODE), sde [default: ddim or
+    /// euler, as the model needs].
+    #[arg(long, value_enum, value_name = "NAME", alias = "sampling-method", hide_possible_values = true)]
     sampler: Option<Kind>,
     /// Ancestral sampling, the same as --sampler ddpm.
-    #[arg(long, conflicts_with = "sampler")]
+    #[arg(long, conflicts_with = "sampler", hide_short_help = true)]
     ddpm: bool,
-    /// DDIM: 0 is deterministic, 1 as noisy as ancestral sampling [default: 0].
-    #[arg(long)]
+    /// Noise of DDIM: 0 is none, 1 as much as ddpm [default: 0].
+    #[arg(long, value_name = "ETA", hide_short_help = true)]
     eta: Option<f64>,
     /// SDE: euler (Euler-Maruyama) or heun [default: euler].
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "NAME", hide_short_help = true, hide_possible_values = true)]
     sde_solver: Option<SdeSolver>,
     /// SDE: constant, SBDM, sigma, linear, decreasing or increasing-decreasing [default: sigma].
-    #[arg(long, value_parser = parse::<DiffusionForm>)]
+    #[arg(long, value_name = "FORM", value_parser = parse::<DiffusionForm>, hide_short_help = true)]
     diffusion_form: Option<DiffusionForm>,
     /// SDE: factor of the diffusion coefficient [default: 1].
-    #[arg(long)]
+    #[arg(long, value_name = "FACTOR", hide_short_help = true)]
     diffusion_norm: Option<f64>,
     /// SDE: none, mean, tweedie or euler [default: mean].
-    #[arg(long, value_parser = parse::<LastStep>)]
+    #[arg(long, value_name = "STEP", value_parser = parse::<LastStep>, hide_short_help = true)]
     last_step: Option<LastStep>,
     /// SDE: length of the last step [default: 0.04].
-    #[arg(long)]
+    #[arg(long, value_name = "LENGTH", hide_short_help = true)]
     last_step_size: Option<f64>,
 }
 

@@ -15,9 +15,11 @@ use fcdm_runtime::memory::f32s;
 use fcdm_runtime::picture::files::{Destination, sheet_bytes};
 use fcdm_runtime::request::RequestError;
 use fcdm_runtime::sampler::GuidedChannels;
+use fcdm_runtime::simd::Isa;
 
 use crate::failure::Failure;
-use crate::progress;
+use crate::help::{MACHINE, OUTPUT, SAMPLING, WHAT};
+use crate::{progress, say};
 pub use output::Done;
 use output::{Output, Preview};
 
@@ -25,51 +27,66 @@ use output::{Output, Preview};
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
-    /// Classes, by number, range of numbers (0-9) or name, separated by commas; `null` is none [default: every class, if there are at most 20].
-    #[arg(short = 'c', long, alias = "class-label", value_delimiter = ',')]
+    /// Class numbers, 0-9, or names [default: all].
+    ///
+    /// Separated by commas; `0-9` is a range of numbers, `null` is no class. The default is every class, where there are at most 20.
+    #[arg(short = 'c', long, alias = "class-label", value_name = "CLASSES", value_delimiter = ',', help_heading = WHAT)]
     class_labels: Vec<String>,
-    /// Pictures of every class asked for.
-    #[arg(short = 'n', long = "num", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Pictures of every class.
+    #[arg(short = 'n', long = "num", value_name = "N", default_value_t = 1, conflicts_with = "seeds", value_parser = clap::value_parser!(u32).range(1..), help_heading = WHAT)]
     count: u32,
-    /// Seed of the first picture; each further one adds 1. -1 draws one, and says which.
-    #[arg(short, long, default_value = "0", allow_negative_numbers = true, value_parser = seed)]
+    /// Seed of the first picture; -1 draws one.
+    ///
+    /// Each further picture adds 1. One that is drawn is said.
+    #[arg(short, long, value_name = "SEED", default_value = "0", allow_negative_numbers = true, value_parser = seed, hide_default_value = true, help_heading = WHAT)]
     seed: Seed,
-    /// Seeds `0-99` or `1,5,7-9`: every class with each of them.
-    #[arg(long, conflicts_with = "seed")]
+    /// Every class with each seed: 0-99 or 1,5.
+    #[arg(long, value_name = "SEEDS", conflicts_with = "seed", help_heading = WHAT)]
     seeds: Option<String>,
-    #[command(flatten)]
-    method: method::Arguments,
-    /// Classifier-free guidance scale; 1 is none [default: what the artifact says, or 1.5, or 1 for a model
-    /// without a null class].
-    #[arg(long, alias = "guidance-scale")]
-    cfg_scale: Option<f64>,
-    /// Guided channels: `3`, the first three, as the official sampler does; or `all` that predict eps or velocity [default: what the
-    /// artifact says, or 3 of the official four, or all].
-    #[arg(long, value_parser = guided_channels)]
-    cfg_channels: Option<GuidedChannels>,
-    /// Guide only between these times: timestep / 1000 for diffusion, t for flow.
-    #[arg(long, value_name = "LO,HI", value_parser = interval)]
-    cfg_interval: Option<(f64, f64)>,
-    /// Pictures generated together.
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
-    /// Threads [default: as many as the machine runs at once].
-    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Memory that decoding latents may take, such as 200MB; large pictures are then decoded in tiles.
-    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size)]
-    max_memory: Option<u64>,
-    /// Show unfinished pictures as `preview.png` in the output folder, every 10 steps or every STEPS.
-    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
-    preview: Option<u32>,
-    /// Also the way from each picture asked for to the next, in this many steps: noise on the sphere, classes in a straight line.
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    /// Also the way from each picture to the next.
+    ///
+    /// In this many steps: noise on the sphere, classes in a straight line.
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(2..=100_000), help_heading = WHAT)]
     interpolate: Option<u32>,
     #[command(flatten)]
+    method: method::Arguments,
+    /// Guidance scale [default: the model's].
+    ///
+    /// Classifier-free guidance; 1 is none. The default is what the model's file says, or 1.5, or 1 for a model without a null class.
+    #[arg(long, alias = "guidance-scale", value_name = "SCALE", help_heading = SAMPLING)]
+    cfg_scale: Option<f64>,
+    /// Guided channels [default: the model's].
+    ///
+    /// `3`, the first three, as the official sampler does; or `all` that predict eps or velocity. The default is what the model's file
+    /// says, or 3 of the official four, or all.
+    #[arg(long, value_name = "3|all", value_parser = guided_channels, help_heading = SAMPLING)]
+    cfg_channels: Option<GuidedChannels>,
+    /// Guide between these times only.
+    ///
+    /// Such as 0.1,0.9. Times are timestep / 1000 for diffusion, t for flow.
+    #[arg(long, value_name = "LO,HI", value_parser = interval, help_heading = SAMPLING)]
+    cfg_interval: Option<(f64, f64)>,
+    #[command(flatten)]
     output: output::Arguments,
+    /// Show unfinished pictures every 10 or STEPS steps.
+    ///
+    /// As `preview.png` in the output folder.
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..), help_heading = OUTPUT)]
+    preview: Option<u32>,
     /// Print a summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Pictures generated together.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = MACHINE)]
+    batch: u32,
+    /// Threads [default: all].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = MACHINE)]
+    threads: Option<u32>,
+    /// Memory that decoding may take, such as 200MB.
+    ///
+    /// Large pictures are then decoded in tiles.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, help_heading = MACHINE)]
+    max_memory: Option<u64>,
 }
 
 fn guided_channels(text: &str) -> Result<GuidedChannels, String> {
@@ -118,7 +135,7 @@ impl Arguments {
         let (options, model) = (self.options()?, generator.model());
         let (order, jobs) = (options.order(model)?, options.jobs(model)?);
         if let (None, Seed::Drawn(seed)) = (&self.seeds, self.seed) {
-            crate::say::note(format!("seed {seed}"));
+            say::note(format!("seed {seed}"));
         }
         Ok(Work { a: self, generator, order, jobs, from: None, grid: self.output.pictures.grid })
     }
@@ -196,7 +213,7 @@ impl<'a> Work<'a> {
         if a.json && a.output.pictures.destination()? == Destination::Bytes {
             return Err(Failure::usage("json: expected another --output than -, where the bytes of a picture go"));
         }
-        enough_memory(&generator, &order, jobs.len(), &a.output, grid)?;
+        let bytes = enough_memory(&generator, &order, jobs.len(), &a.output, grid)?;
         let model = generator.model().clone();
         let checksum = generator.artifact().metadata(keys::CHECKSUM).unwrap_or_default().to_owned();
         let size = generator.picture().map_or([model.height, model.width], |[h, w, _]| [h, w]);
@@ -209,7 +226,13 @@ impl<'a> Work<'a> {
         let started = Instant::now();
         let evaluated = Making { a, total: jobs.len(), preview }.all(&mut generator, &order, &remaining, &how, &mut output)?;
         let seconds = started.elapsed().as_secs_f64();
-        output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &how)
+        let mut done = output.finish(a.json, &jobs, remaining.len(), seconds, evaluated, &how)?;
+        if say::is_verbose() {
+            let isa = Isa::from_env().map_or("unknown", Isa::name);
+            done.add(format!("{isa}, {} threads, {} of memory", a.threads(), progress::size(bytes)));
+            done.add(format!("artifact: checksum {checksum}"));
+        }
+        Ok(done)
     }
 }
 
@@ -227,12 +250,14 @@ fn preview(generator: &Generator, a: &Arguments) -> Result<Option<Preview>, Fail
 }
 
 /// Asks for all that the pictures will take before the first is begun. Latents of all pictures are kept only where they are written, and
-/// then twice.
-fn enough_memory(g: &Generator, order: &Order, pictures: usize, a: &output::Arguments, grid: Option<usize>) -> Result<(), Failure> {
+/// then twice. Returns the bytes.
+fn enough_memory(g: &Generator, order: &Order, pictures: usize, a: &output::Arguments, grid: Option<usize>) -> Result<u64, Failure> {
     let model = g.model();
     let latents = if a.keeps_latents(g.picture()) { f32s(&[2, pictures, model.height, model.width, model.in_channels]) } else { 0 };
     let sheet = g.picture().map_or(0, |shape| sheet_bytes(grid, pictures, shape));
-    Ok(g.need(order, pictures)?.with("latents", latents).with("contact sheet", sheet).reserve()?)
+    let need = g.need(order, pictures)?.with("latents", latents).with("contact sheet", sheet);
+    need.reserve()?;
+    Ok(need.bytes())
 }
 
 /// What a waiting person sees.

@@ -12,19 +12,25 @@ use fcdm_runtime::picture::{GAP, Picture, columns_of, grid};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::help::OUTPUT;
 use crate::pictures::{self, shown, writable};
 use crate::say::{self, sayln};
 
 /// What to write.
 #[derive(Args)]
 #[group(skip)]
+#[command(next_help_heading = OUTPUT)]
 pub struct Arguments {
     #[command(flatten)]
     pub pictures: pictures::Arguments,
-    /// Also write the final states: `latents [n,C,H,W]` in a safetensors file.
+    /// Also write the latents, for `decode`.
+    ///
+    /// They are `latents [n,C,H,W]` in a safetensors file.
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
-    /// Leave out pictures that are there already and were made in the same way.
+    /// Leave out pictures that are there already.
+    ///
+    /// Those, that is, that were made in the same way.
     #[arg(long, conflicts_with = "save_latents")]
     resume: bool,
 }
@@ -71,6 +77,11 @@ pub struct Done<'a> {
 }
 
 impl Done<'_> {
+    /// Something more to say.
+    pub(super) fn add(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
     /// Prints what was done.
     pub fn report(self) {
         if let Some(summary) = &self.summary {
@@ -198,7 +209,8 @@ impl<'a> Output<'a> {
         let [_, height, width] = self.state;
         let size = crate::size::line([height, width], self.shape.map(|[h, w, _]| [h, w]));
         let guided = how.guidance.in_words(how.model);
-        lines.push(format!("{size}; {sampler}, {steps} steps, {guided}, {seconds:.2} s, {per_step:.1} ms a step"));
+        lines.push(size);
+        lines.push(format!("{sampler}, {steps} steps, {guided}; {seconds:.2} s, {per_step:.1} ms a step"));
         Ok(Done { a: self.a, files: self.files, shape: self.shape, new, summary, lines })
     }
 }

@@ -6,13 +6,17 @@
 //!   quietly with the code that a shell gives to what SIGPIPE ends.
 //! - What is said beside them is said if it can be. A full or closed error output is no reason to fail.
 //! - No control character of a file, a name or an argument reaches the terminal ([`text`]).
+//! - Colours are ours alone, and reach a terminal alone (NO_COLOR, CLICOLOR and CLICOLOR_FORCE say otherwise).
 
 pub mod text;
 
+use std::borrow::Cow;
 use std::fmt::{Arguments, Display};
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anstream::ColorChoice;
+use clap::builder::styling::{AnsiColor, Effects, Style};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -24,6 +28,7 @@ const NO_READER: i32 = 141;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 static BYTES: AtomicBool = AtomicBool::new(false);
+static VERBOSE: AtomicBool = AtomicBool::new(false);
 
 /// From here on errors are all that is said beside results.
 pub fn only_errors() {
@@ -38,6 +43,16 @@ pub fn is_quiet() -> bool {
 /// From here on what is said of results goes to the error output: the standard output is for a picture's bytes.
 pub fn output_is_bytes() {
     BYTES.store(true, Ordering::Relaxed);
+}
+
+/// From here on results come with how they are made.
+pub fn details() {
+    VERBOSE.store(true, Ordering::Relaxed);
+}
+
+/// Whether details are wanted.
+pub fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
 }
 
 /// Writes to the standard output.
@@ -61,7 +76,10 @@ pub fn json(value: &Value) {
 }
 
 fn raw(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
+    to_output(std::io::stdout().lock(), bytes);
+}
+
+fn to_output(mut out: impl Write, bytes: &[u8]) {
     if let Err(e) = out.write_all(bytes).and_then(|()| out.flush()) {
         if e.kind() == ErrorKind::BrokenPipe {
             std::process::exit(NO_READER);
@@ -73,12 +91,20 @@ fn raw(bytes: &[u8]) {
 
 /// A line on the error output, if it takes one.
 fn beside(kind: &str, line: &dyn Display) {
-    error_output(&format!("{kind}: {}\n", inline(&line.to_string())));
+    let style = match kind {
+        "error" => AnsiColor::Red.on_default().effects(Effects::BOLD),
+        "warning" => AnsiColor::Magenta.on_default().effects(Effects::BOLD),
+        _ => Style::new().effects(Effects::BOLD),
+    };
+    error_output(&format!("{style}{kind}:{style:#} {}\n", inline(&line.to_string())));
 }
 
 fn error_output(text: &str) {
+    let mut to = anstream::stderr();
+    let plain = to.current_choice() == ColorChoice::Never;
+    let text = if plain { Cow::Owned(anstream::adapter::strip_str(text).to_string()) } else { Cow::Borrowed(text) };
     // In one piece, so that lines of several processes do not mix.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = to.write_all(text.as_bytes());
 }
 
 /// Something that is good to know.
@@ -110,13 +136,19 @@ pub fn error(failure: &Failure) {
     }
 }
 
-/// What the command line's own grammar says: help and version, which are results, or a wrong usage. The exit code.
+/// Whether no argument has characters that a terminal acts on.
+pub fn has_plain_arguments() -> bool {
+    std::env::args_os().all(|a| matches!(block(&a.to_string_lossy()), Cow::Borrowed(_)))
+}
+
+/// What the command line's own grammar says: help and version, which are results and ours, or a wrong usage, which repeats arguments.
+/// The exit code.
 pub fn grammar(said: &clap::Error) -> i32 {
-    let text = said.render().to_string();
-    if said.use_stderr() {
-        error_output(&block(&text));
-    } else {
-        raw(text.as_bytes());
+    let text = said.render().ansi().to_string();
+    match said.use_stderr() {
+        true if has_plain_arguments() => error_output(&text),
+        true => error_output(&block(&text)),
+        false => to_output(anstream::stdout(), text.as_bytes()),
     }
     said.exit_code()
 }
