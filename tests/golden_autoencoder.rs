@@ -16,7 +16,7 @@ use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Function, Module};
 use fcdm_models::autoencoder::{Autoencoder, PREFIX, open, open_all};
 use fcdm_models::bundled;
-use fcdm_models::compile::{Networks, Options, compile};
+use fcdm_models::compile::{Networks, Options, Silent, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_models::pictures::{Picture, load};
 use fcdm_passes::{OPTIMISED, run};
@@ -28,7 +28,7 @@ use fcdm_runtime::executor::Input;
 use fcdm_runtime::generate::{Progress, Request, sample};
 use fcdm_runtime::network::{Class, Network};
 use fcdm_runtime::sampler::{Guidance, GuidedChannels, Method, NoNoise, Solver};
-use loaded::{Silent, executor};
+use loaded::executor;
 use oracle::{File, Golden, channels_first, golden};
 
 /// What the denoiser's latents are kl8's times.

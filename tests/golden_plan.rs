@@ -14,7 +14,7 @@ use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Function, Module};
-use fcdm_models::compile::{Networks, Options, compile};
+use fcdm_models::compile::{Networks, Options, Silent, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_models::fcdm::{Size, network};
 use fcdm_passes::OPTIMISED;
@@ -25,7 +25,7 @@ use fcdm_runtime::generate::{Request, sample};
 use fcdm_runtime::network::{Class, Guided, Network};
 use fcdm_runtime::sampler::{Denoiser, GivenNoise, Guidance, Method, NoNoise};
 use fcdm_runtime::schedule::Spacing;
-use loaded::{Silent, executor};
+use loaded::executor;
 use oracle::{File, NETS, channels_first, checkpoint};
 
 /// The network at the file's size with all traced values of the file as results, by name.

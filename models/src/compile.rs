@@ -75,6 +75,17 @@ pub trait Observer {
     fn pass(&mut self, pass: &'static Pass, module: &Module);
 }
 
+/// Watches nothing and stops nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn pass(&mut self, _: &'static Pass, _: &Module) {}
+}
+
 /// Builds and optimises all functions of an artifact; no weights are needed.
 fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     let mut all = Compiled::default();

@@ -8,9 +8,7 @@ use fcdm_compiler::assemble::{EntryPoint, assemble};
 use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
-use fcdm_ir::{Function, Module};
-use fcdm_models::compile::Observer;
-use fcdm_passes::Pass;
+use fcdm_ir::Function;
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, TensorSource, write};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, Program};
@@ -41,15 +39,4 @@ pub fn executor(
     let artifact = Artifact::open(path).unwrap();
     let plan = artifact.plan().clone();
     Executor::new(Arc::new(Program::load(plan, Arc::new(artifact), Isa::from_env().unwrap()).unwrap()), threads).unwrap()
-}
-
-/// Watches a compilation and says nothing.
-pub struct Silent;
-
-impl Observer for Silent {
-    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
-        true
-    }
-
-    fn pass(&mut self, _: &'static Pass, _: &Module) {}
 }

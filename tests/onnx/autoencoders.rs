@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fcdm_models::autoencoder::{Autoencoder, PREFIX, open_all};
-use fcdm_models::compile::{Networks, Options, Summary, compile};
+use fcdm_models::compile::{Networks, Options, Silent, Summary, compile};
 use fcdm_models::fcdm::Import;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::autoencoder::{Decoder, Encoder};
@@ -14,7 +14,6 @@ use fcdm_runtime::entry_name::DecoderKind;
 use safetensors::SafeTensors;
 
 use super::{distance, golden};
-use crate::loaded::Silent;
 
 /// Of convolutions and norms one after the other, in f32, some of them by Winograd.
 const TOLERANCE: f64 = 1e-4;
