@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 use fcdm_models::autoencoder::Half;
+use fcdm_models::latents::saved::Latents;
 use fcdm_models::pictures::{Picture, sheet_bytes};
-use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_models::tensors::channels_last;
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::entry_name::DecoderKind;
@@ -14,6 +15,7 @@ use fcdm_runtime::memory::Need;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::model::{self, WantedSize};
 use crate::pictures::{self, shown};
 use crate::progress;
@@ -22,7 +24,8 @@ use crate::say::{self, sayln};
 /// Decode latents into pictures.
 #[derive(Args)]
 pub struct Arguments {
-    /// A safetensors file with `latents [n,C,h,w]`, as `generate --save-latents` writes it.
+    /// Latents: a file of `generate --save-latents`, what `encode` writes (a folder of .npy or a zarr store), a .npz or .npy, or a
+    /// safetensors or PyTorch file with `latents [n,C,h,w]`, one such tensor, or a list of them.
     latents: PathBuf,
     /// The autoencoder: an artifact compiled with --vae, or the weights (see `compile --vae`) [default: the one in the box].
     #[arg(long, alias = "model", value_name = "PATH")]
@@ -46,10 +49,9 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
-    let file = TensorFile::open(&a.latents)?;
-    let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
-    let shape = file.shape("latents", &any)?;
-    let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
+    let mut latents = opened(&a.latents, Wanted::Latents, Latents::open(&a.latents))?;
+    latents.note().into_iter().for_each(say::note);
+    let (n, image) = (latents.count(), latents.shape());
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Latents([image[1], image[2]]), Half::Decoder)?;
     if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
         let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
@@ -60,20 +62,20 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     Need::of(format!("{n} pictures")).with("contact sheet", sheet_bytes(a.pictures.grid, n, [h, w, c])).reserve()?;
-    let (_, values) = file.floats("latents", &any)?;
+    check(&mut latents)?;
     let started = Instant::now();
     let mut pictures = a.pictures.open(a.pictures.grid)?;
     let mut bar = progress::steps(n as u64).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
     let mut verification = Some(verification);
-    for (i, latent) in channels_last(&values, image).chunks_exact(image.iter().product()).enumerate() {
-        decoder.decode(latent, &mut picture);
+    for i in 0..n {
+        decoder.decode(&channels_last(&latents.read(i)?, image), &mut picture);
         let verified = verification.take().map_or(Ok(true), |v| v.wait(&crate::signals::stopped))?;
         if !verified || crate::signals::stopped() {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
         }
-        pictures.add(i, &format!("{i:06}"), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
+        pictures.add(i, &latents.name(i), &Picture::from_unit(h, w, c, &picture), &[("Software", "fcdm")])?;
         bar.set_position(i as u64 + 1);
     }
     bar.finish_and_clear();
@@ -88,5 +90,21 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         let each = seconds * 1e3 / n as f64;
         sayln!("decoded {n} pictures of {w} x {h}{tiles} to {}, {each:.1} ms each", a.pictures.output.display());
     }
+    Ok(())
+}
+
+/// Reads every latent once: what cannot be read is better found now than after hours.
+fn check(latents: &mut Latents) -> Result<(), Failure> {
+    let n = latents.count();
+    let mut bar = progress::steps(n as u64).with_message("checking");
+    for i in 0..n {
+        if crate::signals::stopped() {
+            bar.finish_and_clear();
+            return Err(Failure::cancelled("stopped; nothing is decoded"));
+        }
+        latents.read(i)?;
+        bar.set_position(i as u64 + 1);
+    }
+    bar.finish_and_clear();
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! How a command ends when it fails: one line and an exit code; of IR text also the places.
 
+pub mod mistaken;
+
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_models::compile::CompileError;
+use fcdm_models::latents::saved::LatentsError;
 use fcdm_models::pictures::{PictureError, PicturesError};
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
@@ -94,6 +97,13 @@ impl From<NoMemory> for Failure {
 impl From<TensorsError> for Failure {
     fn from(e: TensorsError) -> Failure {
         let code = if matches!(e, TensorsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
+        Failure::new(code, e)
+    }
+}
+
+impl From<LatentsError> for Failure {
+    fn from(e: LatentsError) -> Failure {
+        let code = if matches!(e, LatentsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
         Failure::new(code, e)
     }
 }

@@ -16,6 +16,7 @@ use fcdm_runtime::kernels::{Algorithm, Kernel};
 use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
+use crate::failure::mistaken::{Wanted, explained};
 use crate::failure::{ARTIFACT, Failure};
 use crate::progress;
 use crate::say::{self, inline, sayln};
@@ -52,7 +53,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         Ok(_) if a.weights.is_some() => Err(Failure::usage("--weights is for checkpoints")),
         Ok(artifact) => artifact_command(a, &artifact),
         Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => checkpoint(a),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(explained(&a.file, Wanted::Artifact, e.into())),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use fcdm_compiler::kind::is_onnx;
 use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::engine::Cpu;
@@ -12,6 +13,7 @@ use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::onnx::{self, Backend};
 use crate::say::{self, sayln};
 
@@ -41,17 +43,17 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     let threads = crate::generate::threads(a.threads);
-    if onnx::is_onnx(&a.model) {
+    if is_onnx(&a.model) {
         return onnx::run(&a.model, &a.inputs, &a.outputs, a.backend.unwrap_or_default(), threads, a.json);
     }
     if a.backend.is_some() {
         return Err(Failure::usage("--backend: an artifact has one already; it is for ONNX models"));
     }
-    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
+    let artifact = Arc::new(opened(&a.model, Wanted::Artifact, Artifact::open_unverified(&a.model))?);
     let verification = artifact.verify_in_background();
     let mut network = Network::new(artifact, &Cpu::new(threads)?)?;
     let model = network.model().clone();
-    let file = TensorFile::open(&a.inputs)?;
+    let file = opened(&a.inputs, Wanted::Tensors, TensorFile::open(&a.inputs))?;
     let image = [model.in_channels, model.height, model.width];
     let expected = [Extent::Any("N"), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];
     let (shape, x) = file.floats("x", &expected)?;
