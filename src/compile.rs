@@ -160,7 +160,7 @@ fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
             return Err(Failure::usage("weights: an ONNX model has one set of weights"));
         }
         let import = Import::open_onnx(path, a.size, !a.no_null_class).map_err(CompileError::from);
-        return opened(path, Wanted::Checkpoint, import);
+        return opened(path, Wanted::Onnx, import);
     }
     open(path, a.weights.as_deref(), !a.no_null_class)
 }

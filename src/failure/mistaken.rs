@@ -3,7 +3,9 @@
 //! in the way of one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fcdm_compiler::checkpoint::{self, StateDict};
 use fcdm_compiler::kind::Kind;
 use fcdm_models::latents::saved;
 use fcdm_models::pictures::FORMATS;
@@ -46,19 +48,20 @@ impl Wanted {
 
     /// Whether things of that kind are what is wanted, or may be: then their reader knows best what is wrong.
     fn may_be(self, kind: Kind) -> bool {
-        let of_tensors = matches!(kind, Kind::Torch | Kind::Safetensors | Kind::LegacyTorch | Kind::Pickle);
+        let tensors = matches!(kind, Kind::Torch | Kind::Safetensors | Kind::LegacyTorch | Kind::Pickle);
         match self {
             Artifact => kind == Kind::Artifact,
-            Checkpoint => of_tensors || kind == Kind::Onnx,
+            Checkpoint => tensors,
             Onnx => kind == Kind::Onnx,
             Autoencoder if kind == Kind::Artifact => true,
-            Autoencoder | AutoencoderFiles => of_tensors || matches!(kind, Kind::Onnx | Kind::Diffusers | Kind::Folder),
-            Latents => of_tensors || matches!(kind, Kind::Npy | Kind::Npz | Kind::Zarr | Kind::NpyFolder | Kind::Folder),
-            Tensors => of_tensors,
+            Autoencoder | AutoencoderFiles => tensors || matches!(kind, Kind::Onnx | Kind::Diffusers | Kind::Folder),
+            Latents => tensors || matches!(kind, Kind::Npy | Kind::Npz | Kind::Zarr | Kind::NpyFolder | Kind::Folder),
+            Tensors => tensors,
             // That one is not read is said with what may be done.
             Picture => matches!(kind, Kind::Picture(_)),
             PictureFolder => matches!(kind, Kind::Pictures | Kind::Folder),
-            Ir => kind == Kind::Ir,
+            // The parser says where it stops to be any.
+            Ir => matches!(kind, Kind::Ir | Kind::Text),
         }
     }
 }
@@ -72,21 +75,33 @@ pub fn opened<T, E: Into<Failure>>(path: &Path, wanted: Wanted, result: Result<T
 pub fn explained(path: &Path, wanted: Wanted, why: Failure) -> Failure {
     let of_content = [CHECKPOINT, ARTIFACT, IR, PICTURE].contains(&why.code) || wanted == PictureFolder;
     let Some(kind) = of_content.then(|| Kind::of(path).ok()).flatten() else { return why };
-    let tensors = matches!(kind, Kind::Torch | Kind::Safetensors) && wanted != Latents && wanted != Tensors;
-    let latents = tensors && saved::Latents::open(path).is_ok();
-    if kind == Kind::Unknown || !latents && wanted.may_be(kind) {
-        return why;
-    }
-    let (expected, found) = (wanted.in_words(), if latents { "latents".to_owned() } else { kind.to_string() });
-    let advice = if latents { Some(of_latents(path)) } else { advice(kind, wanted, path) };
+    let (found, advice) = match of_tensors(path, kind, wanted) {
+        Some((found, advice)) => (found.to_owned(), Some(advice)),
+        None if kind == Kind::Unknown || wanted.may_be(kind) => return why,
+        None => (kind.to_string(), advice(kind, wanted, path)),
+    };
     let advice = advice.map_or_else(String::new, |advice| format!(": {advice}"));
     let code = if wanted == PictureFolder { USAGE } else { why.code };
-    Failure::new(code, format!("{}: expected {expected}, found {found}{advice}", path.display()))
+    Failure::new(code, format!("{}: expected {}, found {found}{advice}", path.display(), wanted.in_words()))
 }
 
-fn of_latents(path: &Path) -> String {
-    format!("fcdm decode {} makes pictures of them", typed(path))
+/// Files of tensors are told apart by what is in them: latents that were given for weights, weights for latents. What it is, and what to
+/// do with it.
+fn of_tensors(path: &Path, kind: Kind, wanted: Wanted) -> Option<(&'static str, String)> {
+    let name = typed(path);
+    if !matches!(kind, Kind::Torch | Kind::Safetensors) {
+        return None;
+    }
+    if wanted != Latents && wanted != Tensors {
+        return saved::Latents::open(path).is_ok().then(|| ("latents", format!("fcdm decode {name} makes pictures of them")));
+    }
+    let weights = StateDict::found(&Arc::new(checkpoint::Checkpoint::open(path).ok()?), &[OF_FCDM]).ok()?;
+    let compile = || format!("compile it first, fcdm compile {name} -o {}", typed(&compiled(path)));
+    (!weights.is_empty()).then(|| ("an FCDM checkpoint", compile()))
 }
+
+/// A tensor that every FCDM has.
+const OF_FCDM: &str = "x_embedder.weight";
 
 /// What to do with a thing of that kind, if anything can be done.
 fn advice(kind: Kind, wanted: Wanted, path: &Path) -> Option<String> {
@@ -95,7 +110,9 @@ fn advice(kind: Kind, wanted: Wanted, path: &Path) -> Option<String> {
         Kind::Artifact if wanted == Latents => {
             format!("fcdm generate {name} makes pictures with it, fcdm decode LATENTS --vae {name} decodes with it")
         }
-        Kind::Artifact if matches!(wanted, Checkpoint | AutoencoderFiles) => format!("it is compiled already, fcdm generate {name} takes it"),
+        Kind::Artifact if matches!(wanted, Checkpoint | AutoencoderFiles) => {
+            format!("it is compiled already, fcdm generate {name} takes it")
+        }
         Kind::Artifact => format!("fcdm generate {name} makes pictures with it"),
         Kind::Torch | Kind::Safetensors | Kind::Onnx if wanted == Artifact => {
             format!("compile it first, fcdm compile {name} -o {}", typed(&compiled(path)))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use fcdm_models::latents::saved::Latents;
 use fcdm_models::pictures::{load_brightness, load_middle, picture_size};
-use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_models::tensors::{Extent, TensorFile, TensorsError, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::generate::{Begin, Init, MaskEdge, Noise};
@@ -109,7 +109,11 @@ fn given(init: Init, path: &Path) -> Beginning {
 
 /// Reads `noise` of a user's file, and `step_noise` if the sampler wants it.
 pub fn noise(path: &Path, model: &ModelInfo, pictures: usize, noise_steps: usize) -> Result<Noise, Failure> {
-    let file = opened(path, Wanted::Tensors, TensorFile::open(path))?;
+    opened(path, Wanted::Tensors, read_noise(path, model, pictures, noise_steps))
+}
+
+fn read_noise(path: &Path, model: &ModelInfo, pictures: usize, noise_steps: usize) -> Result<Noise, TensorsError> {
+    let file = TensorFile::open(path)?;
     let image = [model.in_channels, model.height, model.width];
     let state = [Extent::Is(pictures), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];
     let (_, start) = file.floats("noise", &state)?;

@@ -284,13 +284,13 @@ fn more_than_the_machine_has() {
     assert!(refused.contains("fcdm.autoencoder.factor: expected pictures of at most 16384 pixels aside, found 256"), "{refused}");
 }
 
-/// Latents in a file with holes, as many as one likes.
+/// Latents in a file with holes, as large as one likes. Many small ones take no memory: they are read one by one.
 #[cfg(unix)]
 #[test]
 fn latents_that_are_mostly_holes() {
     let f = folder();
     Forged::changed(|m| m.model = None).write(&f.path("m.fcdm"));
-    for (n, side) in [(1, 8192), (1 << 20, 8)] {
+    for (n, side) in [(1, 8192), (5, 8192)] {
         let bytes = n * 4 * side * side * 4;
         let header = format!(r#"{{"latents":{{"dtype":"F32","shape":[{n},4,{side},{side}],"data_offsets":[0,{bytes}]}}}}"#);
         let header = format!("{header:<0$}", header.len().next_multiple_of(8));

@@ -120,7 +120,7 @@ impl<'a> Source<'a> {
         // The name says nothing: the reader would believe it.
         let file = std::fs::File::open(path).map_err(|e| wrong(&e))?;
         let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| wrong(&e))?;
-        let format = reader.format().ok_or_else(|| unreadable(path, &unknown(path)))?;
+        let format = reader.format().filter(ImageFormat::reading_enabled).ok_or_else(|| unreadable(path, &unknown(path)))?;
         let mut limits = Limits::default();
         (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
         reader.limits(limits);

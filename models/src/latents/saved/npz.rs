@@ -86,9 +86,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
     let length = header.data + layout.bytes();
     let bytes = match member.packed {
         None => Bytes::Mapped(map, member.start + header.data),
-        Some(packed) => {
-            Bytes::Unpacked(packed.unpack(&map.bytes()[member.start..member.end], length, &file, &member.name)?, header.data)
-        }
+        Some(packed) => Bytes::Unpacked(packed.unpack(&map.bytes()[member.start..member.end], length, &file, &member.name)?, header.data),
     };
     let [_, c, h, w] = layout.shape;
     Ok(Opened { source: Box::new(Npz { bytes, layout }), shape: [c, h, w], note })

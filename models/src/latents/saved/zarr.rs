@@ -100,7 +100,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
         let store = path.display().to_string();
         return Err(match [path, &inner].iter().any(|folder| folder.join("zarr.json").is_file()) {
             true => wrong(&store, "zarr_format", "2", "3 (zarr.json): write it with zarr_format=2"),
-            false => wrong(&store, "arrays", "`latents`, which is written last", "none: a store that is not finished, or of something else"),
+            false => {
+                wrong(&store, "arrays", "`latents`, which is written last", "none: a store that is not finished, or of something else")
+            }
         });
     };
     let file = folder.join(DESCRIPTION).display().to_string();
