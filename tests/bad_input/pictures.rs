@@ -114,7 +114,7 @@ fn pictures() {
         assert!(!f.path("o").exists(), "{line}");
     };
     f.run("generate -c 1 --steps 1 -o warm");
-    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found another kind of file");
+    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found a text file");
     let line = "small.png: expected a mask of 128 x 128 pixels, as right.png has, found 64 x 64";
     refused("--init-image right.png --mask small.png", 6, line);
     refused("--init-image right.png --strength 0", 2, "strength: expected more than 0, at most 1, found 0");
