@@ -81,7 +81,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
     let (member, header) = (&members[index], &headers[index]);
     let field = |(field, expected, found): Wrong| wrong(&file, format!("{}.npy: {field}", member.name), expected, found);
     // A header that is longer than the array was not read to its end.
-    let available = member.size.checked_sub(header.data).unwrap_or_default();
+    let available = member.size.saturating_sub(header.data);
     let layout = header.layout(available).map_err(field)?;
     let length = header.data + layout.bytes();
     let bytes = match member.packed {
