@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use fcdm_compiler::kind::is_onnx;
 use fcdm_runtime::bench::{self, IsaProfile, Options, Rate, Repeat, Report, StepProfile, Whole};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::help::{MACHINE, MEASURE, OUTPUT, examples};
 use crate::onnx::{self, Backend, Measure};
 use crate::progress::size;
@@ -94,7 +96,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         repeat: Repeat { warmup: a.warmup as usize, runs: a.runs as usize, time },
         compare_isa: a.compare_isa,
     };
-    if onnx::is_onnx(&a.model) {
+    if is_onnx(&a.model) {
         let (threads, repeat) = (options.threads, options.repeat);
         let backend = a.backend.unwrap_or_default();
         return onnx::bench(&Measure { path: &a.model, shapes: &a.shape, backend, threads, repeat, json: a.json });
@@ -102,7 +104,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     if a.backend.is_some() || !a.shape.is_empty() {
         return Err(Failure::usage("--backend and --shape: they are for ONNX models"));
     }
-    let report = bench::bench(&a.model, &options)?;
+    let report = opened(&a.model, Wanted::Artifact, bench::bench(&a.model, &options))?;
     if a.json {
         say::json(&json!(report));
         return Ok(());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
+use fcdm_compiler::kind::is_onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
@@ -17,7 +18,8 @@ use fcdm_runtime::encoding::Encoding;
 use serde_json::json;
 
 use crate::about;
-use crate::failure::{CHECKPOINT, Failure};
+use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, explained, opened};
 use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, examples};
 use crate::inspect::{self, entries_json};
 use crate::progress::{self, Watcher};
@@ -165,7 +167,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
     let open = |paths: &[PathBuf], prefix, scale| {
-        (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose().map_err(CompileError::from)
+        let opened = (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose();
+        let why = |e| paths.iter().fold(Failure::from(CompileError::from(e)), |why, path| explained(path, Wanted::AutoencoderFiles, why));
+        opened.map_err(why)
     };
     let vae = open(&a.vae, autoencoder::PREFIX, a.vae_scale)?;
     let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX, scale_of_preview(a))?;
@@ -190,24 +194,26 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 }
 
 fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
-    if crate::onnx::is_onnx(path) {
+    if is_onnx(path) {
         if a.weights.is_some() {
             return Err(Failure::usage("weights: an ONNX model has one set of weights"));
         }
-        return Ok(Import::open_onnx(path, a.size, !a.no_null_class).map_err(CompileError::from)?);
+        let import = Import::open_onnx(path, a.size, !a.no_null_class).map_err(CompileError::from);
+        return opened(path, Wanted::Onnx, import);
     }
-    open(path, a.weights.as_deref(), !a.no_null_class).map_err(|e| refused(path, e))
+    open(path, a.weights.as_deref(), !a.no_null_class)
 }
 
 /// A decoder for previews is of the same latents; one that says itself what it scales by is not told.
 fn scale_of_preview(a: &Arguments) -> Option<f64> {
-    a.vae_scale.filter(|_| a.preview_vae.as_deref().is_some_and(crate::onnx::is_onnx))
+    a.vae_scale.filter(|_| a.preview_vae.as_deref().is_some_and(is_onnx))
 }
 
 /// Opens a checkpoint and takes weights from it. `auto` is as good as no name.
 pub fn open(path: &std::path::Path, weights: Option<&str>, null_class: bool) -> Result<Import, Failure> {
-    let import = Import::open(Checkpoint::open(path)?, weights.filter(|&name| name != "auto"), null_class);
-    Ok(import.map_err(CompileError::from)?)
+    let checkpoint = opened(path, Wanted::Checkpoint, Checkpoint::open(path))?;
+    let import = Import::open(checkpoint, weights.filter(|&name| name != "auto"), null_class).map_err(CompileError::from);
+    opened(path, Wanted::Checkpoint, import)
 }
 
 /// Says what was left out of a checkpoint.
@@ -270,14 +276,6 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
             .record_source
             .then(|| a.checkpoint.as_deref().or(a.vae.first().map(PathBuf::as_path)).map_or_else(String::new, file_name)),
     })
-}
-
-/// Why a file is no checkpoint: it may be an artifact, which looks like a safetensors file of odd tensors.
-fn refused(path: &std::path::Path, why: Failure) -> Failure {
-    match Artifact::open_unverified(path) {
-        Ok(_) => Failure::new(CHECKPOINT, format!("{}: expected a checkpoint, found an artifact that is compiled already", path.display())),
-        Err(_) => why,
-    }
 }
 
 fn file_name(path: &std::path::Path) -> String {

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 use fcdm_models::autoencoder::Half;
+use fcdm_models::latents::saved::Latents;
 use fcdm_models::pictures::Picture;
-use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_models::tensors::channels_last;
 use fcdm_runtime::artifact::{Artifact, checksum, keys};
 use fcdm_runtime::autoencoder::Decoder;
 use fcdm_runtime::engine::Cpu;
@@ -16,6 +17,7 @@ use fcdm_runtime::picture::files::sheet_bytes;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::help::{AUTOENCODER, MACHINE, OUTPUT, examples};
 use crate::model::{self, WantedSize};
 use crate::pictures::{self, shown, writable};
@@ -32,9 +34,10 @@ const EXAMPLES: &str = examples!(
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// A safetensors file with `latents [n,C,h,w]`.
+    /// Latents, in a file or a folder.
     ///
-    /// As `generate --save-latents` writes it.
+    /// A file of `generate --save-latents`, what `encode` writes (a folder of .npy or a zarr store), a .npz or .npy, or a safetensors
+    /// or PyTorch file with `latents [n,C,h,w]`, one such tensor, or a list of them.
     latents: PathBuf,
     /// The autoencoder [default: the one in the box].
     ///
@@ -70,10 +73,10 @@ pub struct Arguments {
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
     a.npz.as_deref().map_or(Ok(()), writable)?;
-    let file = TensorFile::open(&a.latents)?;
-    let any = [Extent::Any("N"), Extent::Any("C"), Extent::Any("h"), Extent::Any("w")];
-    let shape = file.shape("latents", &any)?;
-    let (n, image) = (shape[0], [shape[1], shape[2], shape[3]]);
+    a.pictures.goes_with_json(a.json)?;
+    let mut latents = opened(&a.latents, Wanted::Latents, Latents::open(&a.latents))?;
+    latents.note().into_iter().for_each(say::note);
+    let (n, image) = (latents.count(), latents.shape());
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Latents([image[1], image[2]]), Half::Decoder)?;
     if let Some(info) = artifact.autoencoder().filter(|i| i.latent_channels != image[0]) {
         let (file, expected, found) = (a.latents.display(), info.latent_channels, image[0]);
@@ -84,27 +87,27 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let mut decoder = Decoder::new(&artifact, DecoderKind::Own, [image[1], image[2]], &Cpu::new(threads)?, a.max_memory)?;
     let [h, w, c] = decoder.picture();
     Need::of(format!("{n} pictures")).with("contact sheet", sheet_bytes(a.pictures.grid, n, [h, w, c])).reserve()?;
-    let (_, values) = file.floats("latents", &any)?;
-    let started = Instant::now();
     let mut files = a.pictures.open(a.pictures.grid, n)?;
     let all = parameters(&artifact, [h, w], &format!("{n} of {}", a.latents.display()));
     a.pictures.may_replace(files.sheet_path().as_deref(), &all)?;
+    let made = |latent: &[f32]| {
+        let bytes: Vec<u8> = latent.iter().flat_map(|v| v.to_le_bytes()).collect();
+        parameters(&artifact, [h, w], &checksum::of(&bytes))
+    };
+    check(&mut latents, &mut |name, latent| a.pictures.may_replace(files.path(name).as_deref(), &made(latent)))?;
+    let started = Instant::now();
     let mut bar = progress::steps(n as u64).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
     let mut verification = Some(verification);
-    for (i, latent) in channels_last(&values, image).chunks_exact(image.iter().product()).enumerate() {
-        decoder.decode(latent, &mut picture);
+    for i in 0..n {
+        let latent = latents.read(i)?;
+        decoder.decode(&channels_last(&latent, image), &mut picture);
         let verified = verification.take().map_or(Ok(true), |v| v.wait(&crate::signals::stopped))?;
         if !verified || crate::signals::stopped() {
             bar.finish_and_clear();
             return Err(Failure::cancelled(format!("stopped; {i} of {n} pictures are finished")));
         }
-        let (name, made) = (
-            format!("{i:06}"),
-            parameters(&artifact, [h, w], &checksum::of(&latent.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())),
-        );
-        a.pictures.may_replace(files.path(&name).as_deref(), &made)?;
-        files.add(i, &name, Picture::from_unit(h, w, c, &picture), &made)?;
+        files.add(i, &latents.name(i), Picture::from_unit(h, w, c, &picture), &made(&latent))?;
         bar.set_position(i as u64 + 1);
     }
     bar.finish_and_clear();
@@ -132,4 +135,22 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 fn parameters(artifact: &Artifact, [h, w]: [usize; 2], latents: &str) -> String {
     let autoencoder = artifact.metadata(keys::CHECKSUM).unwrap_or_default();
     format!("Decoded, Size: {w}x{h}, Latents: {latents}, Artifact: {autoencoder}")
+}
+
+/// Reads every latent once, and asks of each with its name whether its picture may be written: what cannot be is better found now than
+/// after hours.
+fn check(latents: &mut Latents, may: &mut dyn FnMut(&str, &[f32]) -> Result<(), fcdm_command::failure::Failure>) -> Result<(), Failure> {
+    let n = latents.count();
+    let mut bar = progress::steps(n as u64).with_message("checking");
+    for i in 0..n {
+        if crate::signals::stopped() {
+            bar.finish_and_clear();
+            return Err(Failure::cancelled("stopped; nothing is decoded"));
+        }
+        let latent = latents.read(i)?;
+        may(&latents.name(i), &latent)?;
+        bar.set_position(i as u64 + 1);
+    }
+    bar.finish_and_clear();
+    Ok(())
 }

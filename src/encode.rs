@@ -10,12 +10,13 @@ use clap::{Args, ValueEnum};
 use fcdm_models::autoencoder::Half;
 use fcdm_models::latents::manifest::{self, Row};
 use fcdm_models::latents::{Contents, Dataset, Encoded, LatentLayout, PictureFile, Posteriors, Store};
-use fcdm_models::pictures::{FORMATS, load_middle};
+use fcdm_models::pictures::{FORMATS, load_middle, unread};
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::autoencoder::Encoder;
 use fcdm_runtime::engine::Cpu;
 use serde_json::json;
 
+use crate::failure::mistaken::{Wanted, explained};
 use crate::failure::{Failure, PICTURE};
 use crate::help::{AUTOENCODER, MACHINE, OUTPUT, examples};
 use crate::model::{self, WantedSize};
@@ -95,9 +96,10 @@ enum Format {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
-    let dataset = Dataset::open(&a.folder).map_err(|e| Failure::new(1, format!("{}: {e}", a.folder.display())))?;
-    if dataset.pictures.is_empty() {
-        return Err(Failure::usage(format!("{}: expected pictures ({FORMATS}), found none", a.folder.display())));
+    let none = |failure| explained(&a.folder, Wanted::PictureFolder, failure);
+    let dataset = Dataset::open(&a.folder).map_err(|e| none(Failure::new(1, format!("{}: {e}", a.folder.display()))))?;
+    if dataset.pictures.is_empty() && dataset.unread.is_empty() {
+        return Err(none(Failure::usage(format!("{}: expected pictures ({FORMATS}), found none", a.folder.display()))));
     }
     let artifact = model::autoencoder(a.vae.as_deref(), a.vae_scale, WantedSize::Square(a.size as usize), Half::Encoder)?;
     let mut verification = Some(artifact.verify_in_background());
@@ -192,8 +194,7 @@ fn checked(a: &Arguments, dataset: Dataset) -> Result<Checked, Failure> {
             Err(line) => bad.push(line),
         }
     }
-    let kind = |path: &PathBuf| format!("{}: pictures of this kind are not read ({FORMATS} are)", path.display());
-    bad.extend(dataset.unread.iter().map(kind));
+    bad.extend(dataset.unread.iter().map(|path| unread(path).to_string()));
     let kept = Dataset { pictures: files, ..dataset };
     refused(a, &kept, &bad)?;
     say_left_out(&kept, &bad);

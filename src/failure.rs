@@ -1,10 +1,13 @@
 //! How a command ends when it fails: what the crates behind it find, as one line and an exit code.
 
+pub mod mistaken;
+
 use fcdm_command::failure;
 pub use fcdm_command::failure::{ARTIFACT, CHECKPOINT, EXIT_CODES, IR, PICTURE, USAGE};
 use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_models::compile::CompileError;
+use fcdm_models::latents::saved::LatentsError;
 use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
@@ -28,6 +31,10 @@ impl Failure {
     /// Of a text: the first line says what is wrong, the others show where.
     pub fn in_text(code: i32, message: impl ToString) -> Failure {
         Failure(failure::Failure::in_text(code, message))
+    }
+
+    pub fn code(&self) -> i32 {
+        self.0.code
     }
 
     pub fn usage(message: impl ToString) -> Failure {
@@ -67,6 +74,13 @@ impl From<PictureError> for Failure {
 impl From<TensorsError> for Failure {
     fn from(e: TensorsError) -> Failure {
         let code = if matches!(e, TensorsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
+        Failure::new(code, e)
+    }
+}
+
+impl From<LatentsError> for Failure {
+    fn from(e: LatentsError) -> Failure {
+        let code = if matches!(e, LatentsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
         Failure::new(code, e)
     }
 }

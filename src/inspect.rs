@@ -9,6 +9,7 @@ use fcdm_ir::text::parse_module;
 use fcdm_models::compile::CompileError;
 use fcdm_models::fcdm::cost::{macs_by_stage, parameters_by_part};
 use fcdm_models::fcdm::{Config, Preset, Size, network};
+use fcdm_models::latents::saved::Latents;
 use fcdm_models::size;
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, Prediction, keys};
 use fcdm_runtime::entry_name::EntryName;
@@ -17,7 +18,8 @@ use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 
 use crate::about::{self, grouped, precision};
-use crate::failure::{ARTIFACT, Failure};
+use crate::failure::mistaken::{Wanted, explained};
+use crate::failure::{ARTIFACT, CHECKPOINT, Failure};
 use crate::help::{INSIDE, MODEL, OUTPUT, examples};
 use crate::progress;
 use crate::say::{self, inline, sayln};
@@ -61,9 +63,24 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     match Artifact::open(&a.file) {
         Ok(_) if a.weights.is_some() => Err(Failure::usage("--weights is for checkpoints")),
         Ok(artifact) => artifact_command(a, &Arc::new(artifact)),
-        Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => checkpoint(a),
-        Err(e) => Err(e.into()),
+        Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) && !is_artifact_name(&a.file) => {
+            checkpoint(a).or_else(|why| if why.code() == CHECKPOINT { latents(a, why) } else { Err(why) })
+        }
+        Err(e) if matches!(e.fault, Fault::Read(_)) && a.file.is_dir() => latents(a, explained(&a.file, Wanted::Artifact, e.into())),
+        Err(e) => Err(explained(&a.file, Wanted::Artifact, e.into())),
     }
+}
+
+/// Latents, if that is what there is; else why it is nothing else.
+fn latents(a: &Arguments, why: Failure) -> Result<(), Failure> {
+    let Ok(latents) = Latents::open(&a.file) else { return Err(why) };
+    only_of_artifacts(a)?;
+    let (file, count, [c, h, w]) = (a.file.display(), latents.count(), latents.shape());
+    match a.json {
+        true => say::json(&json!({ "latents": count, "shape": [c, h, w] })),
+        false => sayln!("{file}: latents, {count} of {c} x {h} x {w}; fcdm decode makes pictures of them"),
+    }
+    Ok(())
 }
 
 fn is_artifact_name(path: &Path) -> bool {

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fcdm_compiler::kind::is_onnx;
 use fcdm_models::autoencoder::{self, Autoencoder, Half};
 use fcdm_models::bundled;
 use fcdm_models::compile::{CompileError, Destination, Networks, Options, compile, compile_to};
@@ -13,13 +14,14 @@ use fcdm_models::import::ImportError;
 use fcdm_runtime::artifact::{Artifact, Fault};
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, explained, opened};
 use crate::progress::Watcher;
 use crate::say;
 
 /// The artifact at `path`, its weights not verified yet, or the model in the box.
 pub fn open(path: Option<&Path>) -> Result<Arc<Artifact>, Failure> {
     match path {
-        Some(path) => Ok(Arc::new(Artifact::open_unverified(path)?)),
+        Some(path) => Ok(Arc::new(opened(path, Wanted::Artifact, Artifact::open_unverified(path))?)),
         None => bundled_artifact(),
     }
 }
@@ -93,9 +95,9 @@ fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Result<
 /// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and
 /// width `size` for this run alone; without a path it is the one in the box.
 pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, half: Half) -> Result<Arc<Artifact>, Failure> {
-    let opened = match path {
+    let opened_weights = match path {
         None => bundled::autoencoder(),
-        Some(path) if path.is_dir() || crate::onnx::is_onnx(path) => weights(path, scale),
+        Some(path) if path.is_dir() || is_onnx(path) => weights(path, scale),
         Some(path) => match Artifact::open_unverified(path) {
             Ok(_) if scale.is_some() => {
                 let line = "vae-scale: it is for ONNX autoencoders; an artifact says what it scales by";
@@ -103,10 +105,13 @@ pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, ha
             }
             Ok(artifact) => return Ok(Arc::new(artifact)),
             Err(e) if matches!(e.fault, Fault::NotFcdm | Fault::NotSafetensors(_)) => weights(path, scale),
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(explained(path, Wanted::Autoencoder, e.into())),
         },
     };
-    let weights = opened.map_err(CompileError::from)?;
+    let weights = opened_weights.map_err(|e| {
+        let failure = Failure::from(CompileError::from(e));
+        if let Some(path) = path { explained(path, Wanted::Autoencoder, failure) } else { failure }
+    })?;
     for note in weights.notes() {
         crate::say::note(note);
     }

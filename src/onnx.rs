@@ -12,6 +12,7 @@ use fcdm_runtime::memory::{Need, bytes};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::say::{self, sayln};
 
 /// Who evaluates an ONNX model.
@@ -45,11 +46,6 @@ impl Numbers {
     }
 }
 
-/// True for a file that is taken for an ONNX model, by its name.
-pub fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
-}
-
 /// `NAME=1x3x64x64`.
 pub fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let parts = text.rsplit_once('=').map(|(name, extents)| (name, extents.split('x').map(|e| e.parse().ok()).collect()));
@@ -77,9 +73,9 @@ impl Evaluator {
 
 /// Evaluates a model on the tensors of a file, whose extents it is compiled for.
 pub fn run(path: &Path, inputs: &Path, outputs: &Path, backend: Backend, threads: usize, as_json: bool) -> Result<(), Failure> {
-    let file = StateDict::everything(Checkpoint::open(inputs)?)?;
+    let file = opened(inputs, Wanted::Tensors, Checkpoint::open(inputs).and_then(StateDict::everything))?;
     let shapes: Vec<(String, Vec<usize>)> = file.names().filter_map(|n| Some((n.to_owned(), file.tensor(n)?.shape.clone()))).collect();
-    let onnx = Onnx::open_at(path, &shapes)?;
+    let onnx = opened(path, Wanted::Onnx, Onnx::open_at(path, &shapes))?;
     let numbers = onnx.inputs().iter().map(|p| read(&file, p)).collect::<Result<Vec<Numbers>, Failure>>()?;
     let given: Vec<Given<'_>> = numbers.iter().map(Numbers::given).collect();
     let results = Evaluator::new(backend, path, &onnx, &shapes, threads)?.run(&given)?;
@@ -121,7 +117,7 @@ pub struct Measure<'a> {
 
 /// Times whole evaluations of a model on made-up inputs.
 pub fn bench(m: &Measure<'_>) -> Result<(), Failure> {
-    let onnx = Onnx::open_at(m.path, m.shapes)?;
+    let onnx = opened(m.path, Wanted::Onnx, Onnx::open_at(m.path, m.shapes))?;
     let made_up = |p: &ModelPort| {
         let count = p.ty.count();
         // Label 0 is in every table.

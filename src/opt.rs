@@ -9,6 +9,7 @@ use fcdm_models::compile::passes_json;
 use fcdm_passes::{OPTIMISED, PASSES};
 use serde_json::json;
 
+use crate::failure::mistaken::{Wanted, explained};
 use crate::failure::{Failure, IR};
 use crate::help::{INSIDE, OUTPUT, examples};
 use crate::say::{self, sayln};
@@ -50,8 +51,9 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     };
     let shown = file.display().to_string();
     let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|e| Failure::new(IR, format!("{shown}: {e}")))?;
-    let (module, lines) = parse_module(&shown, &text).map_err(|e| Failure::in_text(IR, e))?;
+    let why = |failure| explained(file, Wanted::Ir, failure);
+    let text = text.map_err(|e| why(Failure::new(IR, format!("{shown}: {e}"))))?;
+    let (module, lines) = parse_module(&shown, &text).map_err(|e| why(Failure::in_text(IR, e)))?;
     verify_module(&module).map_err(|errors| Failure::in_text(IR, with_places(&shown, &text, &lines, &errors)))?;
     let names: &[&str] = if a.passes.is_empty() { OPTIMISED } else { &a.passes };
     let mut observe = |pass: &'static fcdm_passes::Pass, m: &fcdm_ir::Module| {

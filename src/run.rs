@@ -1,17 +1,19 @@
 //! `fcdm run`: one evaluation of the network, for checking against other frameworks. Of an artifact; ONNX models are `onnx`'s.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use fcdm_models::tensors::{Extent, TensorFile, channels_first, channels_last, write_tensor};
-use fcdm_runtime::artifact::Artifact;
+use fcdm_compiler::kind::is_onnx;
+use fcdm_models::tensors::{Extent, TensorFile, TensorsError, channels_first, channels_last, write_tensor};
+use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::memory::{Need, f32s};
 use fcdm_runtime::network::Network;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::failure::mistaken::{Wanted, opened};
 use crate::help::{MACHINE, MODEL, OUTPUT, examples};
 use crate::onnx::{self, Backend};
 use crate::say::{self, sayln};
@@ -55,24 +57,18 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     let threads = fcdm_command::threads(a.threads);
-    if onnx::is_onnx(&a.model) {
+    if is_onnx(&a.model) {
         return onnx::run(&a.model, &a.inputs, &a.outputs, a.backend.unwrap_or_default(), threads, a.json);
     }
     if a.backend.is_some() {
         return Err(Failure::usage("--backend: an artifact has one already; it is for ONNX models"));
     }
-    let artifact = Arc::new(Artifact::open_unverified(&a.model)?);
+    let artifact = Arc::new(opened(&a.model, Wanted::Artifact, Artifact::open_unverified(&a.model))?);
     let verification = artifact.verify_in_background();
     let mut network = Network::new(artifact, &Cpu::new(threads)?)?;
     let model = network.model().clone();
-    let file = TensorFile::open(&a.inputs)?;
     let image = [model.in_channels, model.height, model.width];
-    let expected = [Extent::Any("N"), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];
-    let (shape, x) = file.floats("x", &expected)?;
-    let rows = shape[0];
-    let t = file.numbers("t", &[Extent::Is(rows)])?;
-    let classes = model.num_classes + usize::from(model.null_class);
-    let y = file.labels("y", &[Extent::Is(rows)], classes)?;
+    let Inputs { rows, x, t, y } = opened(&a.inputs, Wanted::Tensors, inputs(&a.inputs, &model))?;
     Need::of(format!("{rows} rows"))
         .held("denoiser", network.held_bytes())
         .with("images", f32s(&[rows, network.state_len()]))
@@ -93,4 +89,23 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         sayln!("wrote output {shape:?} to {}", a.outputs.display());
     }
     Ok(())
+}
+
+/// What the network is evaluated on.
+struct Inputs {
+    rows: usize,
+    x: Vec<f32>,
+    t: Vec<f32>,
+    y: Vec<i32>,
+}
+
+fn inputs(path: &Path, model: &ModelInfo) -> Result<Inputs, TensorsError> {
+    let file = TensorFile::open(path)?;
+    let expected = [Extent::Any("N"), Extent::Is(model.in_channels), Extent::Is(model.height), Extent::Is(model.width)];
+    let (shape, x) = file.floats("x", &expected)?;
+    let rows = shape[0];
+    let t = file.numbers("t", &[Extent::Is(rows)])?;
+    let classes = model.num_classes + usize::from(model.null_class);
+    let y = file.labels("y", &[Extent::Is(rows)], classes)?;
+    Ok(Inputs { rows, x, t, y })
 }

@@ -13,6 +13,8 @@ mod checkpoints;
 mod forged;
 #[path = "bad_input/ir.rs"]
 mod ir;
+#[path = "bad_input/kinds.rs"]
+mod kinds;
 #[path = "bad_input/options.rs"]
 mod options;
 #[path = "bad_input/outputs.rs"]

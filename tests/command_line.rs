@@ -14,6 +14,8 @@ mod compiling;
 mod generating;
 #[path = "command_line/interrupted.rs"]
 mod interrupted;
+#[path = "command_line/latents.rs"]
+mod latents;
 #[path = "command_line/looking.rs"]
 mod looking;
 #[path = "command_line/measuring.rs"]

@@ -15,9 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict, TensorInfo};
+use fcdm_compiler::kind::Kind;
 use fcdm_compiler::onnx::Onnx;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
+use fcdm_models::latents::saved::Latents;
 use fcdm_models::pictures;
 use fcdm_models::tensors::{Extent, TensorFile};
 use fcdm_runtime::artifact::Artifact;
@@ -90,7 +92,7 @@ pub fn onnx(bytes: &[u8]) {
     with_file(bytes, ".onnx", |path| drop(Onnx::open(path)));
 }
 
-/// A file of tensors.
+/// A file of tensors, also as latents of any kind; a description of a zarr array.
 pub fn tensors(bytes: &[u8]) {
     with_file(bytes, ".safetensors", |path| {
         let Ok(file) = TensorFile::open(path) else { return };
@@ -100,6 +102,25 @@ pub fn tensors(bytes: &[u8]) {
         let _ = file.numbers("t", &any[..1]);
         let _ = file.labels("y", &any[..1], 10);
     });
+    with_file(bytes, "", |path| {
+        let _ = Kind::of(path);
+        latents(path);
+    });
+    if bytes.starts_with(b"{") {
+        let folder = tempfile::tempdir().expect("there is room for a small folder");
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).expect("there is room for a small file");
+        write(".zarray", bytes);
+        ["0.0.0.0", "0.0.0"].iter().for_each(|chunk| write(chunk, &[0; 256]));
+        latents(folder.path());
+    }
+}
+
+/// Latents, some of them.
+fn latents(path: &Path) {
+    let Ok(mut latents) = Latents::open(path) else { return };
+    if latents.shape().iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= MANY) {
+        (0..latents.count().min(3)).for_each(|i| drop(latents.read(i)));
+    }
 }
 
 /// A picture.

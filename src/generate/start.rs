@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use fcdm_models::latents::saved::Latents;
 use fcdm_models::pictures::{load_brightness, load_middle, picture_size};
-use fcdm_models::tensors::{Extent, TensorFile, channels_last};
+use fcdm_models::tensors::{Extent, TensorFile, TensorsError, channels_last};
 use fcdm_runtime::artifact::{Artifact, ModelInfo};
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::generate::{Begin, Init, MaskEdge, Noise};
+use fcdm_runtime::memory::{Need, f32s};
 
-use crate::failure::{Failure, PICTURE};
+use crate::failure::mistaken::{Wanted, opened};
+use crate::failure::{CHECKPOINT, Failure, PICTURE};
 use crate::help::BEGIN;
 
 /// Options to begin from a picture.
@@ -23,9 +26,9 @@ pub struct Arguments {
     /// Sampling begins from it, and not from noise alone.
     #[arg(long, value_name = "FILE", alias = "init-img", conflicts_with = "init_latents")]
     init_image: Option<PathBuf>,
-    /// Begin from latents, of a safetensors file.
+    /// Begin from latents, of a file or a folder.
     ///
-    /// They are `latents [1 or n,C,H,W]`.
+    /// One, or as many as there are pictures: whatever `decode` takes.
     #[arg(long, value_name = "FILE")]
     init_latents: Option<PathBuf>,
     /// How much is made anew [default: 0.75].
@@ -62,10 +65,7 @@ impl Arguments {
     pub fn open(&self, artifact: &Arc<Artifact>, model: &ModelInfo, threads: usize) -> Result<Option<Beginning>, Failure> {
         if let Some(path) = &self.init_latents {
             let image = [model.in_channels, model.height, model.width];
-            let file = TensorFile::open(path)?;
-            let (_, values) =
-                file.floats("latents", &[Extent::Any("n"), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])])?;
-            return Ok(Some(given(Init::new(channels_last(&values, image), model, self.strength), path)));
+            return Ok(Some(given(Init::new(latents(path, image)?, model, self.strength), path)));
         }
         let Some(path) = &self.init_image else {
             return match self.strength {
@@ -75,14 +75,14 @@ impl Arguments {
         };
         let mut begin = Begin::new(artifact, model, &Cpu::new(threads)?)?;
         let size = begin.size();
-        let read = load_middle(path, size)?;
+        let read = opened(path, Wanted::Picture, load_middle(path, size))?;
         if read.size != size {
             let (file, [h, w], r, [to_h, to_w]) = (path.display(), read.size, read.shown, size);
             crate::say::note(format!("{file}: of {w} x {h} pixels the middle {} x {}, scaled to {to_w} x {to_h}", r.width, r.height));
         }
         let init = Init::new(begin.state(&read.picture)?, model, self.strength);
         let Some(mask) = &self.mask else { return Ok(Some(given(init, path))) };
-        let found = picture_size(mask)?;
+        let found = opened(mask, Wanted::Picture, picture_size(mask))?;
         if found != read.size && found != size {
             let (file, [h, w], [found_h, found_w]) = (mask.display(), read.size, found);
             let line = format!("{file}: expected a mask of {w} x {h} pixels, as {} has, found {found_w} x {found_h}", path.display());
@@ -94,6 +94,24 @@ impl Arguments {
     }
 }
 
+/// All latents of a file or folder, `[n,H,W,C]`, which have channels, height and width `image`.
+fn latents(path: &Path, image: [usize; 3]) -> Result<Vec<f32>, Failure> {
+    let mut latents = opened(path, Wanted::Latents, Latents::open(path))?;
+    latents.note().into_iter().for_each(crate::say::note);
+    if latents.shape() != image {
+        let ([c, h, w], [fc, fh, fw]) = (image, latents.shape());
+        let line = format!("{}: expected latents of {c} x {h} x {w}, as the model has, found {fc} x {fh} x {fw}", path.display());
+        return Err(Failure::new(CHECKPOINT, line));
+    }
+    let count = latents.count();
+    Need::of(format!("{count} latents")).with("values", f32s(&[count, image[0], image[1], image[2]])).reserve()?;
+    let mut values = Vec::with_capacity(count * image.iter().product::<usize>());
+    for i in 0..count {
+        values.extend(channels_last(&latents.read(i)?, image));
+    }
+    Ok(values)
+}
+
 fn given(init: Init, path: &Path) -> Beginning {
     let file = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let mask = if init.is_masked() { ", Mask: yes" } else { "" };
@@ -103,6 +121,10 @@ fn given(init: Init, path: &Path) -> Beginning {
 
 /// Reads `noise` of a user's file, and `step_noise` if the sampler wants it.
 pub fn noise(path: &Path, model: &ModelInfo, pictures: usize, noise_steps: usize) -> Result<Noise, Failure> {
+    opened(path, Wanted::Tensors, read_noise(path, model, pictures, noise_steps))
+}
+
+fn read_noise(path: &Path, model: &ModelInfo, pictures: usize, noise_steps: usize) -> Result<Noise, TensorsError> {
     let file = TensorFile::open(path)?;
     let image = [model.in_channels, model.height, model.width];
     let state = [Extent::Is(pictures), Extent::Is(image[0]), Extent::Is(image[1]), Extent::Is(image[2])];

@@ -97,13 +97,13 @@ fn another_version() {
 #[test]
 fn no_artifacts() {
     let f = compiled();
-    assert!(
-        f.fails(4, "generate GOLDEN/eps8/0000003.safetensors -c 1").ends_with("not an fcdm artifact: its metadata has no `fcdm.version`")
-    );
-    let line = f.fails(4, "generate GOLDEN/eps8/0000003.pt -c 1");
-    assert!(line.contains("not a safetensors file"), "{line}");
+    for name in ["0000003.safetensors", "0000003.pt"] {
+        let line = f.fails(4, &format!("generate GOLDEN/eps8/{name} -c 1"));
+        assert!(line.contains("expected an artifact (.fcdm), found a ") && line.ends_with(" -o 0000003.fcdm"), "{line}");
+    }
     f.write("bad.fcdm", "");
     f.fails(4, "generate bad.fcdm");
     let line = f.fails(3, "compile a.fcdm -o b.fcdm");
-    assert_eq!(line, "error: a.fcdm: expected a checkpoint, found an artifact that is compiled already");
+    let found = "found an artifact: it is compiled already, fcdm generate a.fcdm takes it";
+    assert_eq!(line, format!("error: a.fcdm: expected a checkpoint, {found}"));
 }

@@ -284,23 +284,22 @@ fn more_than_the_machine_has() {
     assert!(refused.contains("fcdm.autoencoder.factor: expected pictures of at most 16384 pixels aside, found 256"), "{refused}");
 }
 
-/// Latents in a file with holes, as many as one likes.
+/// Latents in a file with holes, as large as one likes. Many small ones take no memory: they are read one by one.
 #[cfg(unix)]
 #[test]
 fn latents_that_are_mostly_holes() {
     let f = folder();
     Forged::changed(|m| m.model = None).write(&f.path("m.fcdm"));
-    for (n, side) in [(1, 8192), (1 << 20, 8)] {
-        let bytes = n * 4 * side * side * 4;
-        let header = format!(r#"{{"latents":{{"dtype":"F32","shape":[{n},4,{side},{side}],"data_offsets":[0,{bytes}]}}}}"#);
-        let header = format!("{header:<0$}", header.len().next_multiple_of(8));
-        f.write("holes", [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat());
-        let file = std::fs::OpenOptions::new().write(true).open(f.path("holes")).unwrap();
-        file.set_len(8 + header.len() as u64 + bytes as u64).unwrap();
-        let line = "decode holes --vae m.fcdm -t 1 -o o";
-        let said = f.fails_as(1, line, limited(&f, line));
-        assert!(said.contains("there is no memory of "), "{said}");
-    }
+    let side = 8192;
+    let bytes = 4 * side * side * 4;
+    let header = format!(r#"{{"latents":{{"dtype":"F32","shape":[1,4,{side},{side}],"data_offsets":[0,{bytes}]}}}}"#);
+    let header = format!("{header:<0$}", header.len().next_multiple_of(8));
+    f.write("holes", [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat());
+    let file = std::fs::OpenOptions::new().write(true).open(f.path("holes")).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    let line = "decode holes --vae m.fcdm -t 1 -o o";
+    let said = f.fails_as(1, line, limited(&f, line));
+    assert!(said.contains("there is no memory of "), "{said}");
 }
 
 /// Entries, ports and states by the thousand are looked at once each.

@@ -114,7 +114,7 @@ fn pictures() {
         assert!(!f.path("o").exists(), "{line}");
     };
     f.run("generate -c 1 --steps 1 -o warm");
-    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found another kind of file");
+    refused("--init-image none.png", 6, "none.png: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found a text file");
     let line = "small.png: expected a mask of 128 x 128 pixels, as right.png has, found 64 x 64";
     refused("--init-image right.png --mask small.png", 6, line);
     refused("--init-image right.png --strength 0", 2, "strength: expected more than 0, at most 1, found 0");
@@ -122,6 +122,12 @@ fn pictures() {
     refused("--init-image gone.png", 6, "gone.png: ");
     std::fs::create_dir(f.path("in")).unwrap();
     assert!(f.fails(2, "encode in -o l").ends_with("in: expected pictures (PNG, JPEG, WebP, BMP, GIF, TIFF), found none"));
+    f.write("in/one.avif", b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf");
+    assert!(
+        f.fails(6, "encode in -o l --size 64")
+            .contains("one.avif: expected a picture (PNG, JPEG, WebP, BMP, GIF, TIFF), found AVIF, which")
+    );
+    std::fs::remove_file(f.path("in/one.avif")).unwrap();
     std::fs::copy(f.path("none.png"), f.path("in/none.png")).unwrap();
     assert!(f.fails(6, "encode in -o l --size 64").contains("none.png: expected a picture"));
     assert!(f.fails(6, "encode in -o l --size 64 --skip-bad").ends_with("in: none of its pictures can be read"));
@@ -130,7 +136,10 @@ fn pictures() {
     let line = f.fails(6, "encode in -o l --size 64");
     assert!(line.contains("none.png: expected a picture") && line.ends_with(", and 1 others; --skip-bad leaves such out"), "{line}");
     std::fs::remove_file(f.path("in/none.png")).unwrap();
-    assert!(f.fails(6, "encode in -o l --size 64").contains("two.heic: pictures of this kind are not read"));
+    let line = f.fails(6, "encode in -o l --size 64");
+    assert!(
+        line.contains("two.heic: expected a picture (") && line.contains("found HEIC, which is not read: convert it to PNG or JPEG first")
+    );
     assert!(f.fails(2, "encode in -o l --size 63").ends_with("size: expected a multiple of 8, found 63"));
     for class in ["a", "b"] {
         std::fs::create_dir_all(f.path("classes").join(class)).unwrap();

@@ -32,12 +32,14 @@ use std::path::Path;
 
 use fcdm_runtime::mapped::MappedFile;
 
+use crate::kind::{self, Kind};
 use budget::Budget;
 use contents::{Content, Contents, Entry};
 pub use error::CheckpointError;
 use error::shown;
 pub use state_dict::StateDict;
 pub use tensor::{ElementType, TensorInfo, count_nonfinite};
+pub use torch::ROOT;
 
 /// The format of a checkpoint file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,26 +180,18 @@ impl Checkpoint {
     }
 }
 
-/// How PyTorch's format before 1.6 begins: the pickled number 0x1950a86a20f9469cfc6c. Every bare pickle is taken for it.
-const LEGACY: u8 = 0x80;
-
 /// Tells the format by content.
 fn format(file: &str, bytes: &[u8]) -> Result<Format, CheckpointError> {
     if bytes.starts_with(zip::LOCAL) {
         return Ok(Format::Torch);
     }
-    if safetensors::looks_like(bytes) {
-        return Ok(Format::Safetensors);
-    }
-    let tar = bytes.get(257..262) == Some(b"ustar");
-    if tar || (bytes.first() == Some(&LEGACY) && bytes.get(1).is_some_and(|version| *version <= 5)) {
-        return Err(CheckpointError::Legacy { file: file.to_string() });
-    }
-    let found = match bytes {
-        [] => "an empty file".to_string(),
-        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => "text, perhaps a Git LFS pointer instead of the file".to_string(),
-        [b'<', ..] => "text, perhaps a web page instead of the file".to_string(),
-        _ => format!("a file that begins with `{}`", shown(&bytes[..bytes.len().min(8)])),
+    let start = &bytes[..bytes.len().min(kind::LOOK)];
+    let found = match Kind::of_bytes(start, &[]) {
+        // Every bare pickle is taken for PyTorch's.
+        Kind::LegacyTorch | Kind::Pickle => return Err(CheckpointError::Legacy { file: file.to_string() }),
+        _ if safetensors::looks_like(bytes) => return Ok(Format::Safetensors),
+        Kind::Unknown => format!("a file that begins with `{}`", shown(&bytes[..bytes.len().min(8)])),
+        kind => kind.to_string(),
     };
     Err(CheckpointError::Unrecognised { file: file.to_string(), found })
 }

@@ -1,7 +1,8 @@
 //! What `torch.save` means by a pickle: where the weights are in it, and what makes a tensor.
 //!
 //! A training checkpoint is a dict of state dicts, the optimiser's state and arguments, under names of the trainer's own; or a bare
-//! state dict. All dicts of text are listed; which tensors are weights is for [`super::state_dict`] to find.
+//! state dict. All dicts of text are listed; which tensors are weights is for [`super::state_dict`] to find. What is saved to be exchanged
+//! may be a bare tensor, called [`ROOT`], or a list or tuple of tensors, which are called by their numbers.
 //! A tensor is a call of `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, ...)`; a storage is the
 //! persistent id `("storage", type, key, location, elements)`, and its bytes are the entry `data/KEY`. What is no such call is
 //! no weight, whatever it mentions: it is noted, and never called.
@@ -15,6 +16,9 @@ use super::error::{CheckpointError, Place, shown};
 use super::pickle::{self, Pickle, Value};
 use super::tensor::{ElementType, Located, RANK, TensorClaim};
 use super::zip::Directory;
+
+/// What a tensor is called that is all there is in a file.
+pub const ROOT: &str = "tensor";
 
 /// Longest name of a tensor or storage, in bytes.
 const NAME: usize = 256;
@@ -97,16 +101,35 @@ impl Archive<'_> {
     fn contents(&self, notes: &mut Notes, budget: &mut Budget) -> Result<Contents, CheckpointError> {
         let p = &self.pickle;
         let top = p.root();
-        if p.dict(top).is_none() {
+        let bare = if p.dict(top).is_none() { self.without_names(top, budget)? } else { Vec::new() };
+        if p.dict(top).is_none() && bare.is_empty() {
             return Err(self.place.expected("a dict of tensors", p.kind(top)));
         }
         if let Some((name, at)) = p.acting() {
             notes.add(format!("the pickle mentions `{name}` (byte {at}), which is no weight; nothing of a pickle is ever called here"));
         }
         let mut all =
-            Contents { entries: Vec::new(), dicts: Vec::new(), arguments: self.arguments(notes), optimizer_step: self.optimizer_step() };
+            Contents { entries: bare, dicts: Vec::new(), arguments: self.arguments(notes), optimizer_step: self.optimizer_step() };
         self.collect(top, "", DEPTH, &mut all, budget)?;
         Ok(all)
+    }
+
+    /// The tensors of a file that is no dict: one, or the items of a list or tuple; none if there is no tensor among them.
+    fn without_names(&self, top: Value, budget: &mut Budget) -> Result<Vec<Entry>, CheckpointError> {
+        let p = &self.pickle;
+        let mut all = Vec::new();
+        let mut add = |name: String, value: Value, all: &mut Vec<Entry>| -> Result<(), CheckpointError> {
+            let content = self.content(value, budget)?;
+            budget.charge(name.len())?;
+            budget.push(all, Entry { name, dict: 0, content })
+        };
+        match (p.tuple(top), p.list(top)) {
+            (Some(items), _) => items.iter().enumerate().try_for_each(|(i, &item)| add(i.to_string(), item, &mut all))?,
+            (None, Some(items)) => items.enumerate().try_for_each(|(i, item)| add(i.to_string(), item, &mut all))?,
+            (None, None) => add(ROOT.to_owned(), top, &mut all)?,
+        }
+        let some = all.iter().any(|e| !matches!(e.content, Content::Other(_)));
+        Ok(if some { all } else { Vec::new() })
     }
 
     /// Lists what is in a dict, and in the dicts in it, of which there are `depth` at most.

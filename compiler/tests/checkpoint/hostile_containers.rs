@@ -131,12 +131,14 @@ fn types_that_are_no_weights_are_named_when_read() {
 fn other_formats_are_named() {
     let legacy = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     assert!(refusal(legacy.to_vec()).contains("found PyTorch's format from before 1.6; re-save it with PyTorch: torch.save("));
-    let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
-    assert!(refusal(tar).contains("found PyTorch's format from before 1.6"));
+    let tar = |name: &[u8]| [name, &vec![0; 257 - name.len()], b"ustar\0"].concat();
+    assert!(refusal(tar(b"sys_info")).contains("found PyTorch's format from before 1.6"));
+    assert!(refusal(tar(b"photos/1.png")).ends_with("found a tar archive"));
     assert!(refusal(vec![]).ends_with("found an empty file"));
     assert!(refusal(b"version https://git-lfs.github.com/spec/v1\n".to_vec()).contains("Git LFS pointer"));
     assert!(refusal(b"<!doctype html>".to_vec()).contains("web page"));
-    assert!(refusal(b"\x89PNG\r\n\x1a\n0000".to_vec()).contains("found a file that begins with `"));
+    assert!(refusal(b"\x89PNG\r\n\x1a\n0000".to_vec()).ends_with("found a picture (PNG)"));
+    assert!(refusal(b"\xfe\xff0000".to_vec()).contains("found a file that begins with `"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use fcdm_compiler::checkpoint::StateDict;
+use fcdm_compiler::kind::is_onnx;
 
 use super::fields::Fields;
 use super::graph::Graph;
@@ -32,7 +33,6 @@ const CONFIG_LIMIT: u64 = 1 << 20;
 /// # Panics
 /// If there are no paths.
 pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<Autoencoder, ImportError> {
-    let is_onnx = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
     let (mut encoder, mut decoder) = (None, None);
     for path in paths {
         if !is_onnx(path) {

@@ -15,6 +15,7 @@ mod folder;
 pub mod manifest;
 mod npy;
 mod posterior;
+pub mod saved;
 mod zarr;
 
 use std::io::{self, Write};

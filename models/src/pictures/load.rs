@@ -3,9 +3,10 @@
 //! What reading one takes is counted before anything is allocated: the decoder's own memory, the pixels as they are stored, and
 //! every copy that is made of them on the way.
 
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
+use fcdm_compiler::kind::Kind;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use thiserror::Error;
@@ -119,7 +120,7 @@ impl<'a> Source<'a> {
         // The name says nothing: the reader would believe it.
         let file = std::fs::File::open(path).map_err(|e| wrong(&e))?;
         let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| wrong(&e))?;
-        let format = reader.format().ok_or_else(|| unreadable(path, &unknown(path)))?;
+        let format = reader.format().filter(ImageFormat::reading_enabled).ok_or_else(|| unreadable(path, &unknown(path)))?;
         let mut limits = Limits::default();
         (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LONGEST), Some(LONGEST), Some(MEMORY));
         reader.limits(limits);
@@ -201,18 +202,20 @@ fn stored(r: Region, size: [usize; 2], orientation: Orientation) -> Region {
     Region { top, left, height, width }
 }
 
-/// What a file of no known format looks like.
+/// Why a file of no format that is read cannot be read: what it is, and what may be done.
+pub fn unread(path: &Path) -> PictureError {
+    unreadable(path, &unknown(path))
+}
+
+/// What a file of no known format is.
 fn unknown(path: &Path) -> String {
-    let mut start = Vec::new();
-    let read = std::fs::File::open(path).and_then(|f| BufReader::new(f).take(16).read_to_end(&mut start));
-    match (read, &start[..]) {
-        (Err(e), _) => e.to_string(),
-        (_, []) => "an empty file".into(),
-        (_, [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', ..]) => "AVIF, which is not read: convert it".into(),
-        (_, [_, _, _, _, b'f', b't', b'y', b'p', b'h' | b'm', ..]) => "HEIC, which is not read: convert it".into(),
-        (_, [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', ..]) => "JPEG XL, which is not read: convert it".into(),
-        (_, [0, 5, 0x16, 7, ..]) => "a companion file of macOS".into(),
-        _ => "another kind of file".into(),
+    match Kind::of(path) {
+        Err(e) => e.to_string(),
+        Ok(Kind::Picture(format)) if !format.is_read() => {
+            format!("{format}, which is not read: convert it to PNG or JPEG first, as `magick IN OUT.png` does")
+        }
+        Ok(Kind::Unknown | Kind::Text) => "another kind of file".into(),
+        Ok(kind) => kind.to_string(),
     }
 }
 

@@ -59,6 +59,17 @@ impl Arguments {
         }
     }
 
+    /// Whether `--json`, if it is asked for, has a place beside the pictures.
+    ///
+    /// # Errors
+    /// Where their bytes go to the standard output too.
+    pub fn goes_with_json(&self, json: bool) -> Result<(), Failure> {
+        match json && self.output.as_os_str() == "-" {
+            true => Err(Failure::usage("json: expected another --output than -, where the bytes of a picture go")),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the folder. `grid` is the number of columns of a contact sheet of the `count` pictures, 0 for what suits.
     ///
     /// # Errors

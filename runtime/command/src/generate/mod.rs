@@ -12,7 +12,7 @@ use clap::Args;
 use fcdm_runtime::artifact::{Artifact, ModelInfo, keys};
 use fcdm_runtime::generate::{Description, Event, Generator, Job, Options, Order, Seeds, Setup, Step, seeds};
 use fcdm_runtime::memory::f32s;
-use fcdm_runtime::picture::files::{Destination, sheet_bytes};
+use fcdm_runtime::picture::files::sheet_bytes;
 use fcdm_runtime::request::RequestError;
 use fcdm_runtime::sampler::GuidedChannels;
 use fcdm_runtime::simd::Isa;
@@ -210,9 +210,7 @@ impl<'a> Work<'a> {
     pub fn run(self) -> Result<Done<'a>, Failure> {
         let Work { a, mut generator, order, jobs, from, grid } = self;
         order.check(jobs.len())?;
-        if a.json && a.output.pictures.destination()? == Destination::Bytes {
-            return Err(Failure::usage("json: expected another --output than -, where the bytes of a picture go"));
-        }
+        a.output.pictures.goes_with_json(a.json)?;
         let bytes = enough_memory(&generator, &order, jobs.len(), &a.output, grid)?;
         let model = generator.model().clone();
         let checksum = generator.artifact().metadata(keys::CHECKSUM).unwrap_or_default().to_owned();
