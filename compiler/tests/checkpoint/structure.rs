@@ -22,6 +22,20 @@ fn views_are_gathered_row_major() {
     assert!(read(view(16, &[0], &[1])).is_empty());
 }
 
+/// What is saved to be exchanged needs no names.
+#[test]
+fn tensors_without_names() {
+    let names = |root: &[u8]| {
+        let file = StateDict::everything(Checkpoint::from_bytes("evil.pt", pt(&pickle(root))).unwrap()).unwrap();
+        file.names().map(|name| (name.to_owned(), file.read_f32(name).unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&view(3, &[2], &[1])), [("tensor".to_owned(), vec![3., 4.])]);
+    let numbered = [("0".to_owned(), vec![1.]), ("2".to_owned(), vec![5.])];
+    assert_eq!(names(&tuple(&[view(1, &[1], &[1]), int(7), view(5, &[1], &[1])])), numbered);
+    assert_eq!(names(&[b"](", &view(1, &[1], &[1])[..], b"N", &view(5, &[1], &[1]), b"e"].concat()), numbered);
+    assert!(refusal(pt(&pickle(&tuple(&[int(7)])))).contains("expected a dict of tensors, found a tuple"));
+}
+
 #[test]
 fn rows_are_those_of_the_whole() {
     for (shape, strides) in [(&[4, 3][..], &[3, 1][..]), (&[3, 4], &[1, 3]), (&[4, 1, 2], &[3, 77, 1]), (&[4], &[0]), (&[5, 0], &[1, 1])] {
