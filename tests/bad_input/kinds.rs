@@ -242,7 +242,7 @@ fn in_the_place_of_pictures() {
     ];
     f.run("generate -c 1 --steps 1 -o warm");
     let expected = "a picture (PNG, JPEG, WebP, BMP, GIF, TIFF)";
-    table(&f, "generate -c 1 --steps 1 --init-image IT -o warm", 6, expected, &own);
+    table(&f, "generate -c 1 --steps 1 --init-image IT -o warm --force", 6, expected, &own);
     let expected = "a folder of pictures (PNG, JPEG, WebP, BMP, GIF, TIFF)";
     let own = [("pictures", ""), ("folder", "folder: expected pictures")];
     table(&f, "encode IT -o warm --size 64", 2, expected, &own);
