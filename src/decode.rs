@@ -94,7 +94,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         let bytes: Vec<u8> = latent.iter().flat_map(|v| v.to_le_bytes()).collect();
         parameters(&artifact, [h, w], &checksum::of(&bytes))
     };
-    check(&mut latents, &mut |name, latent| a.pictures.may_replace(files.path(name).as_deref(), &made(latent)))?;
+    check(&mut latents, |name, latent| Ok(a.pictures.may_replace(files.path(name).as_deref(), &made(latent))?))?;
     let started = Instant::now();
     let mut bar = progress::steps(n as u64).with_message("decoding");
     let mut picture = vec![0.0; h * w * c];
@@ -139,7 +139,7 @@ fn parameters(artifact: &Artifact, [h, w]: [usize; 2], latents: &str) -> String 
 
 /// Reads every latent once, and asks of each with its name whether its picture may be written: what cannot be is better found now than
 /// after hours.
-fn check(latents: &mut Latents, may: &mut dyn FnMut(&str, &[f32]) -> Result<(), fcdm_command::failure::Failure>) -> Result<(), Failure> {
+fn check(latents: &mut Latents, may: impl Fn(&str, &[f32]) -> Result<(), Failure>) -> Result<(), Failure> {
     let n = latents.count();
     let mut bar = progress::steps(n as u64).with_message("checking");
     for i in 0..n {

@@ -72,7 +72,7 @@ const EXAMPLES: &str = help::examples!(
 /// In the order in which they are used.
 #[derive(Subcommand)]
 enum Command {
-    Generate(generate::Arguments),
+    Generate(Box<generate::Arguments>),
     Compile(compile::Arguments),
     Inspect(inspect::Arguments),
     Decode(decode::Arguments),

@@ -21,9 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// `y = silu(layer_norm(x) W^T + b)`, and the gradient of the sum of y to x.
 pub fn function() -> Result<Function, Box<dyn Error>> {
     let mut b = Builder::new("example");
-    let x = b.input("x", Type::f32(&[1, 3]));
-    let ones = b.input("ones", Type::f32(&[1, 2]));
-    let (w, bias) = (b.weight("w", Type::f32(&[2, 3])), b.weight("b", Type::f32(&[2])));
+    let x = b.input("x", Type::f32([1, 3]));
+    let ones = b.input("ones", Type::f32([1, 2]));
+    let (w, bias) = (b.weight("w", Type::f32([2, 3])), b.weight("b", Type::f32([2])));
     let normed = b.one(LayerNorm { eps: 1e-6 }, &[x]);
     let product = b.one(Linear {}, &[normed, w, bias]);
     let y = b.one(Silu {}, &[product]);

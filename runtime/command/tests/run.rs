@@ -1,7 +1,6 @@
 //! The small command: it makes what the library makes, and says so.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
 #[path = "../../tests/networks/mod.rs"]
 mod networks;
 
