@@ -116,7 +116,7 @@ struct Metadata<'m>(&'m mut BTreeMap<String, String>);
 impl<'de> DeserializeSeed<'de> for Metadata<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_option(self)
     }
 }
 
@@ -124,6 +124,16 @@ impl<'de> Visitor<'de> for Metadata<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object of strings")
+    }
+    /// Some writers say `null` where they have nothing to say, and the `safetensors` crate reads that.
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut left = 16 * KEPT;

@@ -124,6 +124,23 @@ fn what_a_set_leaves_out_is_noted() {
     assert_eq!(found[0].checkpoint().arguments()["made_with"], r#""a \"test\"""#);
 }
 
+/// As the reference library has it.
+#[test]
+fn metadata_of_safetensors_files() {
+    let file = |metadata: &str| {
+        let header = format!(r#"{{"__metadata__":{metadata},"a.w":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+        open(safetensors(&header, &floats(1)))
+    };
+    for nothing in ["null", "{}"] {
+        let read = file(nothing).unwrap();
+        assert_eq!((read.read_f32("a.w").unwrap(), read.checkpoint().arguments().len()), (vec![0.], 0), "{nothing}");
+    }
+    for (wrong, found) in [(r#"{"epoch":3}"#, "integer `3`"), ("3", "integer `3`"), (r#"["a"]"#, "sequence")] {
+        let line = file(wrong).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(line.contains(found) && line.contains("line 1 column "), "{wrong}: {line}");
+    }
+}
+
 /// What PyTorch makes of a tensor that has attributes of its own.
 #[test]
 fn tensors_with_attributes_are_tensors() {
