@@ -32,7 +32,7 @@ const EXAMPLES: &str = examples!(
 pub struct Arguments {
     /// The .fcdm file [default: the model in the box].
     ///
-    /// Without one, a grid of the pictures is written too.
+    /// Without one, a grid of several pictures is written too.
     model: Option<PathBuf>,
     #[command(flatten)]
     generate: generate::Arguments,
@@ -60,8 +60,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         let line = format!("npz: expected a model of pictures or one with a decoder (compile --vae), found latents of {found} channels");
         return Err(Failure::usage(line));
     }
-    // Whoever names no model wants to see something.
-    if a.model.is_none() {
+    // Whoever names no model wants to see something. One picture shows itself.
+    if a.model.is_none() && work.count() > 1 {
         work.grid = work.grid.or(Some(0));
     }
     if let Some(path) = &a.noise {

@@ -109,7 +109,7 @@ impl Arguments {
         let (paths, sheet) = (files.paths(), files.sheet_path());
         let of_all = sheet.as_ref().filter(|_| files.count() > 0).map_or_else(String::new, |sheet| format!(", all on {}", sheet.display()));
         match (&paths[..], &sheet) {
-            ([], Some(sheet)) => crate::sayln!("wrote {} as one to {}", counted(files.count()), sheet.display()),
+            ([], Some(sheet)) => crate::sayln!("wrote {} on one sheet to {}", counted(files.count()), sheet.display()),
             ([], None) => {}
             ([path], _) => crate::sayln!("wrote {}{of_all}", path.display()),
             (all, _) if new < all.len() => {
