@@ -41,7 +41,7 @@ fn case_15_vae_in_one_file() {
 fn case_16_vae_fp16_variant() {
     let Some(f) = case("16-vae-fp16-variant") else { return };
     let picture = |vae: &str| {
-        f.ok(&format!("decode z.safetensors --vae {vae} --npz {}.npz -o o", vae.replace('/', "-")));
+        f.ok(&format!("decode z.safetensors --vae {vae} --npz {}.npz -o o --force", vae.replace('/', "-")));
         array(&f.bytes(&format!("{}.npz", vae.replace('/', "-"))))
     };
     let whole = picture("pipeline");

@@ -1,7 +1,5 @@
 //! Folders of photographs as people have them.
 
-use fcdm_models::pictures::{Picture, write_png};
-
 use crate::case;
 use crate::process::Folder;
 
@@ -41,34 +39,11 @@ fn case_17_exif_orientation() {
 }
 
 /// Every sub-folder is a class, of whatever formats its pictures are.
-/// Names of folders, classes, pictures and outputs are bytes. The folder is made here: it has no name that every system would copy.
-#[cfg(target_os = "linux")]
-#[test]
-fn case_20_folder_not_utf8() {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
-    let f = Folder::new();
-    let of = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
-    let (photos, output) = (of(b"photos\xff"), of(b"lat\xfe"));
-    let class = f.path("").join(&photos).join(of(b"dress\xfd"));
-    std::fs::create_dir_all(&class).unwrap();
-    let pixels = (0..64 * 64 * 3).map(|i| i as u8).collect();
-    write_png(&class.join(of(b"a\xfc.png")), &Picture { width: 64, height: 64, channels: 3, pixels }, &[]).unwrap();
-    for more in [&["--size", "32"][..], &["--size", "32", "--json"]] {
-        let mut command = f.command("encode");
-        command.arg(&photos).arg("-o").arg(&output).args(more);
-        let ran = crate::process::finish("encode", command);
-        assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
-    }
-    assert!(f.path("").join(&output).join("latents_features/000000.npy").exists());
-}
-
 #[test]
 fn case_18_class_without_readable_pictures() {
     let Some(f) = case("18-class-without-readable-pictures") else { return };
     let out = f.ok("encode photos -o lat --size 32");
-    assert!(out.starts_with("encoded 4 of 4 pictures, 3 classes"), "{out}");
+    assert!(out.starts_with("encoded 4 of 4 pictures of 3 classes"), "{out}");
     assert_eq!(labels(&f, "lat"), [0, 0, 1, 2]);
 }
 

@@ -17,7 +17,7 @@ fn a_checkpoint_is_compiled_for_the_size_it_was_trained_on() {
     assert!(text.contains("\nsize: 16x16 latents -> 128x128 pictures\n"), "{text}");
     assert!(f.ok("inspect latent.fcdm").contains("\nsize: 16x16 latents -> 128x128 pictures\n"));
     let text = f.ok("generate latent.fcdm -c 1 --steps 2 -o out");
-    assert!(text.contains("16x16 latents -> 128x128 pictures; euler, 2 steps"), "{text}");
+    assert!(text.contains("16x16 latents -> 128x128 pictures\neuler, 2 steps"), "{text}");
     assert!(f.ok(&format!("inspect {}", latent.display())).contains("\ntrained on: pictures of 128x128\n"));
     // Without an autoencoder one of the usual factor is assumed.
     let text = f.ok(&format!("compile {} -o latents.fcdm", latent.display()));
