@@ -2,8 +2,7 @@
 
 use std::ops::ControlFlow;
 #[cfg(feature = "files")]
-use std::path::Path;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::begin::{Init, Noise};
 use super::generator::{GenerateError, Generator, Order, Setup, Step};

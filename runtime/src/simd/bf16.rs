@@ -47,6 +47,8 @@ macro_rules! bf16_variants {
         $(#[$doc])*
         $vis fn $name(isa: crate::simd::Isa) -> Option<$alias> {
             fn chosen(isa: crate::simd::Isa, bf16: &str) -> $alias {
+                // As there.
+                let _ = bf16;
                 crate::simd::bf16_products! { crate::simd::bf16::bf16_variant { bf16 ($($arg: $ty),*) $body } }
                 emulated(isa)
             }

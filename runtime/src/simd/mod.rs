@@ -144,6 +144,8 @@ macro_rules! variants {
         $vis type $alias = unsafe fn($($ty),*) $(-> $ret)?;
         $(#[$doc])*
         $vis fn $name(isa: crate::simd::Isa) -> $alias {
+            // On a machine that has scalar code alone nothing below asks.
+            let _ = isa.vectors();
             crate::simd::vectors! { crate::simd::variant { isa vectors ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] } }
             crate::simd::variant! { ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
         }
