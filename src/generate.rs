@@ -2,6 +2,7 @@
 
 mod start;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,6 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
 
 /// Writes pictures of height, width and channels `shape` as evaluators of image generators read them.
 pub fn archive(path: &Path, shape: [usize; 3], files: &Files) -> Result<(), FileError> {
-    let pictures = files.pictures().map(|picture| picture.map_err(io::Error::other));
+    let pictures = files.pictures().map(|picture| picture.map(Cow::into_owned).map_err(io::Error::other));
     replace_file(path, |file| write_npz(file, shape, files.count(), pictures).map_err(FileError::writing(path)))
 }

@@ -6,6 +6,8 @@ pub mod files;
 #[cfg(feature = "png")]
 pub mod png;
 
+use std::borrow::Borrow;
+
 /// An 8-bit picture, row-major, channels last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -55,14 +57,14 @@ pub const GAP: usize = 2;
 ///
 /// # Panics
 /// If there are none, or their sizes differ.
-pub fn grid(pictures: &[Picture], columns: usize, gap: usize) -> Picture {
-    let first = &pictures[0];
+pub fn grid(pictures: &[impl Borrow<Picture>], columns: usize, gap: usize) -> Picture {
+    let first = pictures[0].borrow();
     let columns = columns.clamp(1, pictures.len());
     let (w, h, c) = (first.width, first.height, first.channels);
     let width = columns * (w + gap) + gap;
     let height = pictures.len().div_ceil(columns) * (h + gap) + gap;
     let mut pixels = vec![0; width * height * c];
-    for (i, p) in pictures.iter().enumerate() {
+    for (i, p) in pictures.iter().map(Borrow::borrow).enumerate() {
         assert_eq!((p.width, p.height, p.channels), (w, h, c), "pictures of a grid have one size");
         let (top, left) = (i / columns * (h + gap) + gap, i % columns * (w + gap) + gap);
         for (y, row) in p.pixels.chunks_exact(w * c).enumerate() {

@@ -126,9 +126,6 @@ impl<'de> Visitor<'de> for Metadata<'_> {
         f.write_str("an object of strings")
     }
     /// Some writers say `null` where they have nothing to say, and the `safetensors` crate reads that.
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
     fn visit_none<E: Error>(self) -> Result<(), E> {
         Ok(())
     }

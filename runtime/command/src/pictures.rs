@@ -34,17 +34,20 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    fn is_bytes(&self) -> bool {
+        self.output.as_os_str() == "-"
+    }
+
     /// Where `--output` says that pictures go.
     ///
     /// # Errors
     /// For a kind of file that is not written, or a terminal.
     pub fn destination(&self) -> Result<Destination, Failure> {
-        if self.output.as_os_str() == "-" {
-            if io::stdout().is_terminal() {
-                return Err(Failure::usage("output: expected a file or a pipe for the bytes of a picture, found a terminal"));
-            }
-            say::output_is_bytes();
-            return Ok(Destination::Bytes);
+        if self.is_bytes() {
+            return match io::stdout().is_terminal() {
+                true => Err(Failure::usage("output: expected a file or a pipe for the bytes of a picture, found a terminal")),
+                false => Ok(Destination::Bytes),
+            };
         }
         let path = self.output.clone();
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
@@ -64,7 +67,7 @@ impl Arguments {
     /// # Errors
     /// Where their bytes go to the standard output too.
     pub fn goes_with_json(&self, json: bool) -> Result<(), Failure> {
-        match json && self.output.as_os_str() == "-" {
+        match json && self.is_bytes() {
             true => Err(Failure::usage("json: expected another --output than -, where the bytes of a picture go")),
             false => Ok(()),
         }
@@ -80,8 +83,10 @@ impl Arguments {
             let (count, found) = (counted(count), self.output.display());
             return Err(Failure::usage(format!("output: expected a folder for {count}, or --grid for one sheet of them, found {found}")));
         }
-        if let Destination::File(path) = &to {
-            writable(path)?;
+        match &to {
+            Destination::Folder(_) => {}
+            Destination::File(path) => writable(path)?,
+            Destination::Bytes => say::output_is_bytes(),
         }
         Ok(Files::new(to, grid)?)
     }

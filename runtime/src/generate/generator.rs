@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::begin::{Init, Noise, starting_noise};
 use super::job::Job;
-use super::method::Choice;
+use super::model::Options;
 use super::sample::{Known, Progress, Request, Start, layout, sample};
 use super::shown::Shown;
 #[cfg(feature = "threads")]
@@ -60,8 +60,7 @@ impl Order {
     /// # Errors
     /// None that a valid description gives.
     pub fn new(model: &ModelInfo) -> Result<Order, RequestError> {
-        let method = Choice::default().method(model)?;
-        Ok(Order { method, guidance: Guidance::of(model), noise: None, init: None, batch: 1 })
+        Options::default().order(model)
     }
 
     /// Whether what is given goes with so many pictures.

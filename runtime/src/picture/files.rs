@@ -1,5 +1,6 @@
 //! Where finished pictures go: each into a file of a folder, or into one file; and the contact sheet of all of them.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,10 +59,10 @@ enum Written {
 }
 
 impl Written {
-    fn read(&self) -> Result<Picture, FilesError> {
+    fn read(&self) -> Result<Cow<'_, Picture>, FilesError> {
         match self {
-            Written::Held(picture, _) => Ok(picture.clone()),
-            Written::File(path) => read_png(path).map_err(|source| FilesError::Read { path: path.clone(), source }),
+            Written::Held(picture, _) => Ok(Cow::Borrowed(picture)),
+            Written::File(path) => read_png(path).map(Cow::Owned).map_err(|source| FilesError::Read { path: path.clone(), source }),
         }
     }
 }
@@ -179,7 +180,7 @@ impl Files {
     }
 
     /// The pictures in order, after [`Files::finish`].
-    pub fn pictures(&self) -> impl ExactSizeIterator<Item = Result<Picture, FilesError>> {
+    pub fn pictures(&self) -> impl ExactSizeIterator<Item = Result<Cow<'_, Picture>, FilesError>> {
         self.written.iter().map(|(_, written)| written.read())
     }
 

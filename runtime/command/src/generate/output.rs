@@ -112,8 +112,8 @@ impl<'a> Output<'a> {
         let state = [model.in_channels, model.height, model.width];
         let mut latents_to = a.save_latents.clone();
         if shape.is_none() {
+            let channels = model.in_channels;
             let Destination::Folder(folder) = &to else {
-                let channels = model.in_channels;
                 let line = format!(
                     "output: this model makes latents of {channels} channels and has no decoder (compile --vae): expected a folder, found {}",
                     a.pictures.output.display()
@@ -121,7 +121,6 @@ impl<'a> Output<'a> {
                 return Err(Failure::usage(line));
             };
             if a.pictures.grid.is_some() || a.resume {
-                let channels = model.in_channels;
                 let line = format!(
                     "--grid and --resume need pictures; this model makes latents of {channels} channels and has no decoder (compile --vae)"
                 );
