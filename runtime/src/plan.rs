@@ -91,13 +91,17 @@ pub enum Element {
     BF16,
     /// binary16; of encoded weights alone.
     F16,
-    /// Class labels.
+    /// Class labels; sums of encoded weights.
     I32,
+    /// Signed bytes; of encoded weights alone.
+    I8,
+    /// Bytes that hold smaller numbers; of encoded weights alone.
+    U8,
 }
 
 impl Element {
     /// All there are.
-    pub const ALL: &'static [Element] = &[Element::F32, Element::BF16, Element::F16, Element::I32];
+    pub const ALL: &'static [Element] = &[Element::F32, Element::BF16, Element::F16, Element::I32, Element::I8, Element::U8];
 
     /// Its name in safetensors.
     pub fn name(self) -> &'static str {
@@ -106,6 +110,8 @@ impl Element {
             Element::BF16 => "BF16",
             Element::F16 => "F16",
             Element::I32 => "I32",
+            Element::I8 => "I8",
+            Element::U8 => "U8",
         }
     }
 
@@ -119,6 +125,7 @@ impl Element {
         match self {
             Element::F32 | Element::I32 => 4,
             Element::BF16 | Element::F16 => 2,
+            Element::I8 | Element::U8 => 1,
         }
     }
 }

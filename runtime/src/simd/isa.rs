@@ -8,12 +8,13 @@
 use std::fmt;
 
 use super::bf16::{Bf16Products, Emulated};
+use super::bytes::ByteProducts;
 use super::{Scalar, Simd};
 
 /// Hands every implementation of [`Simd`] but [`Scalar`], fastest first, to a macro, behind what is given with its name.
 macro_rules! vectors {
     ($($then:ident)::+ { $($given:tt)* }) => {
-        $($then)::+! { $($given)* Avx512 ("x86_64", "avx512f", [12, 2]) }
+        $($then)::+! { $($given)* Avx512 ("x86_64", "avx512f,avx512bw", [12, 2]) }
         $($then)::+! { $($given)* Avx2 ("x86_64", "avx2,fma,f16c", [6, 2]) }
     };
 }
@@ -27,9 +28,25 @@ macro_rules! bf16_products {
 }
 pub(crate) use bf16_products;
 
-/// A set by its name, the name of its vectors and that of its products of bf16, fastest first.
-const SETS: &[(&str, &str, Option<&str>)] =
-    &[("avx512bf16", "avx512", Some("avx512bf16")), ("avx512", "avx512", None), ("avx2", "avx2", None), ("scalar", Scalar::NAME, None)];
+/// As [`vectors`], the implementations of [`ByteProducts`] but [`Scalar`].
+macro_rules! byte_products {
+    ($($then:ident)::+ { $($given:tt)* }) => {
+        $($then)::+! { $($given)* Avx512Vnni ("x86_64", "avx512f,avx512bw,avx512vnni", [12, 2]) }
+        $($then)::+! { $($given)* AvxVnni ("x86_64", "avx2,fma,f16c,avxvnni", [6, 2]) }
+        $($then)::+! { $($given)* Avx2 ("x86_64", "avx2,fma,f16c", [6, 2]) }
+    };
+}
+pub(crate) use byte_products;
+
+/// A set by its name, the names of its vectors, of its products of bf16 and of those of bytes, fastest first.
+const SETS: &[(&str, &str, Option<&str>, &str)] = &[
+    ("avx512bf16", "avx512", Some("avx512bf16"), "avx512vnni"),
+    ("avx512vnni", "avx512", None, "avx512vnni"),
+    ("avx512", "avx512", None, "avx2"),
+    ("avxvnni", "avx2", None, "avxvnni"),
+    ("avx2", "avx2", None, "avx2"),
+    ("scalar", <Scalar as Simd>::NAME, None, <Scalar as Simd>::NAME),
+];
 
 /// A set of instructions that this CPU has; there is no other way to make one than to detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +54,7 @@ pub struct Isa {
     name: &'static str,
     vectors: &'static str,
     bf16: Option<&'static str>,
+    bytes: &'static str,
 }
 
 /// `FCDM_ISA` asks for what is not there.
@@ -60,22 +78,27 @@ fn listed() -> String {
 
 /// Answers whether this CPU has the implementation of that name.
 macro_rules! detect {
-    ($name:ident $set:ident ($arch:tt, $features:tt, $tile:tt)) => {
+    ($capability:ident $name:ident $set:ident ($arch:tt, $features:tt, $tile:tt)) => {
         #[cfg(target_arch = $arch)]
-        if $name == super::$set::NAME {
+        if $name == <super::$set as $capability>::NAME {
             return super::$set::detect().is_some();
         }
     };
 }
 
 fn has_vectors(name: &str) -> bool {
-    vectors! { detect { name } }
-    name == Scalar::NAME
+    vectors! { detect { Simd name } }
+    name == <Scalar as Simd>::NAME
 }
 
 fn has_bf16(name: &str) -> bool {
-    bf16_products! { detect { name } }
+    bf16_products! { detect { Bf16Products name } }
     name == Emulated::<Scalar>::NAME
+}
+
+fn has_bytes(name: &str) -> bool {
+    byte_products! { detect { ByteProducts name } }
+    name == <Scalar as ByteProducts>::NAME
 }
 
 impl Isa {
@@ -91,12 +114,13 @@ impl Isa {
     };
 
     /// What every CPU has.
-    pub const SCALAR: Isa = Isa { name: Scalar::NAME, vectors: Scalar::NAME, bf16: None };
+    pub const SCALAR: Isa =
+        Isa { name: <Scalar as Simd>::NAME, vectors: <Scalar as Simd>::NAME, bf16: None, bytes: <Scalar as ByteProducts>::NAME };
 
     /// The set of that name, if this CPU has it.
     pub fn named(name: &str) -> Option<Isa> {
-        let &(name, vectors, bf16) = SETS.iter().find(|set| set.0 == name)?;
-        (has_vectors(vectors) && bf16.is_none_or(has_bf16)).then_some(Isa { name, vectors, bf16 })
+        let &(name, vectors, bf16, bytes) = SETS.iter().find(|set| set.0 == name)?;
+        (has_vectors(vectors) && bf16.is_none_or(has_bf16) && has_bytes(bytes)).then_some(Isa { name, vectors, bf16, bytes })
     }
 
     /// The fastest that this CPU has.
@@ -140,6 +164,11 @@ impl Isa {
     /// The name of its products of bf16, if products with bf16 weights round the other factor to bf16 as well.
     pub(crate) fn bf16(self) -> Option<&'static str> {
         self.bf16
+    }
+
+    /// The name of its products of bytes.
+    pub(crate) fn bytes(self) -> &'static str {
+        self.bytes
     }
 
     /// The same, multiplying pairs of bf16: where the CPU has no instruction for it, by f32.

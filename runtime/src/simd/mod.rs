@@ -1,12 +1,14 @@
 //! One vector trait, so that every kernel body is written once. A value of an implementing type is the proof
 //! that this CPU has the instructions: the only way to get one is to detect them. Therefore the arithmetic is safe to call;
-//! only memory access through pointers is not. Products beside those of f32 are traits of their own ([`bf16`]).
+//! only memory access through pointers is not. Products beside those of f32 are traits of their own ([`bf16`],
+//! [`bytes`]). A lane may also hold other bits than an f32's: two bf16, four bytes; what passes them on does not change them.
 //!
 //! Rounding: `fma` rounds once, save on the scalar implementation of a CPU without the instruction, where the sum is
 //! rounded to f64 before it is rounded to f32 (a difference in rare ties); `mla` may round product and sum there.
 //! `reduce_add` adds in an order fixed per implementation.
 
 pub mod bf16;
+pub mod bytes;
 mod isa;
 pub mod math;
 mod scalar;
@@ -14,10 +16,10 @@ mod scalar;
 mod x86;
 
 pub use isa::{Isa, IsaError};
-pub(crate) use isa::{bf16_products, vectors};
+pub(crate) use isa::{bf16_products, byte_products, vectors};
 pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512, Avx512Bf16};
+pub use x86::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
 /// A vector of f32 and what the kernels do with it.
 ///
@@ -99,8 +101,28 @@ pub trait Simd: Copy {
     fn low_bf16(self, pairs: Self::V) -> Self::V;
     /// Of every lane's two bf16, that in the upper half, as f32.
     fn high_bf16(self, pairs: Self::V) -> Self::V;
+    /// Of every lane's bits, those of the mask.
+    fn and_bits(self, a: Self::V, mask: u32) -> Self::V;
+    /// The bits that are set in either.
+    fn or_bits(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Every lane's bits by n to the right, n below 32; zeros come in.
+    fn shift_right(self, a: Self::V, n: u32) -> Self::V;
+    /// Every lane's bits by n to the left, n below 32.
+    fn shift_left(self, a: Self::V, n: u32) -> Self::V;
+    /// The low 32 bits of the product of the lanes as integers.
+    fn mul_bits(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b` of every lane's four bytes, modulo 256.
+    fn sub_bytes(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Every lane's four signed bytes, the lowest first, as f32.
+    fn widen_bytes(self, quads: Self::V) -> [Self::V; 4];
     /// Brings the line at `p` near, if that is an address; else nothing.
     fn prefetch(self, p: *const f32);
+
+    /// The bits in every lane.
+    #[inline(always)]
+    fn splat_bits(self, bits: u32) -> Self::V {
+        self.splat(f32::from_bits(bits))
+    }
 
     /// Reads LANES elements or, at the end of a row, the fewer that are there.
     ///
@@ -158,7 +180,7 @@ macro_rules! variant {
     ($isa:ident $kind:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]
         $set:ident ($arch:tt, $features:tt, [$rows:tt, $wide:tt])) => {
         #[cfg(target_arch = $arch)]
-        if $isa.$kind() == crate::simd::$set::NAME {
+        if $isa.$kind() == <crate::simd::$set as crate::simd::Simd>::NAME {
             #[target_feature(enable = $features)]
             #[allow(clippy::too_many_arguments)]
             unsafe fn run($($arg: $ty),*) $(-> $ret)? {
@@ -199,7 +221,7 @@ mod tests {
     const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
 
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 19];
+    type Lanes = [[f32; 16]; 29];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -228,8 +250,14 @@ mod tests {
                     s.low_bf16(a),
                     s.high_bf16(a),
                     s.load_f16(n.as_ptr().cast::<u16>().add(at)),
+                    s.and_bits(a, 0x0f0f_0ff0),
+                    s.or_bits(a, b),
+                    s.shift_right(a, 5),
+                    s.shift_left(a, 7),
+                    s.mul_bits(a, c),
+                    s.sub_bytes(a, c),
                 ];
-                for (out, v) in out.iter_mut().zip(results) {
+                for (out, v) in out.iter_mut().zip(results.into_iter().chain(s.widen_bytes(a))) {
                     s.store(out.as_mut_ptr().add(at), v);
                 }
             }
@@ -261,8 +289,9 @@ mod tests {
         let c = [1.0, 1.0, 1.0, 1.0, 0.0, 5.0, 6.0, 7.0, 8.0, 9.0, 1.0, -1.0 - 2.0 * e, 0.5, 2.0, 4.0, 1e-40];
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
+        let bits = |f: &dyn Fn(usize) -> u32| -> [f32; 16] { std::array::from_fn(|i| f32::from_bits(f(i))) };
         for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 19];
+            let mut found = [[0.0; 16]; 29];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
                 methods(isa)(&a, &b, &c, &n, &mut found);
@@ -289,6 +318,19 @@ mod tests {
                 each(&|i| f32::from_bits(a[i].to_bits() << 16)),
                 each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
                 each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
+                bits(&|i| a[i].to_bits() & 0x0f0f_0ff0),
+                bits(&|i| a[i].to_bits() | b[i].to_bits()),
+                bits(&|i| a[i].to_bits() >> 5),
+                bits(&|i| a[i].to_bits() << 7),
+                bits(&|i| a[i].to_bits().wrapping_mul(c[i].to_bits())),
+                bits(&|i| {
+                    let (a, c) = (a[i].to_bits().to_le_bytes(), c[i].to_bits().to_le_bytes());
+                    u32::from_le_bytes(std::array::from_fn(|b| a[b].wrapping_sub(c[b])))
+                }),
+                each(&|i| f32::from(a[i].to_bits() as i8)),
+                each(&|i| f32::from((a[i].to_bits() >> 8) as i8)),
+                each(&|i| f32::from((a[i].to_bits() >> 16) as i8)),
+                each(&|i| f32::from((a[i].to_bits() >> 24) as i8)),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
                 for (i, (f, w)) in found.iter().zip(want).enumerate() {

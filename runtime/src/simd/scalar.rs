@@ -134,6 +134,35 @@ impl Simd for Scalar {
         f32::from_bits(pairs.to_bits() & 0xffff_0000)
     }
     #[inline(always)]
+    fn and_bits(self, a: f32, mask: u32) -> f32 {
+        f32::from_bits(a.to_bits() & mask)
+    }
+    #[inline(always)]
+    fn or_bits(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits() | b.to_bits())
+    }
+    #[inline(always)]
+    fn shift_right(self, a: f32, n: u32) -> f32 {
+        f32::from_bits(a.to_bits() >> n)
+    }
+    #[inline(always)]
+    fn shift_left(self, a: f32, n: u32) -> f32 {
+        f32::from_bits(a.to_bits() << n)
+    }
+    #[inline(always)]
+    fn mul_bits(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits().wrapping_mul(b.to_bits()))
+    }
+    #[inline(always)]
+    fn sub_bytes(self, a: f32, b: f32) -> f32 {
+        let (a, b) = (a.to_bits().to_le_bytes(), b.to_bits().to_le_bytes());
+        f32::from_bits(u32::from_le_bytes([0, 1, 2, 3].map(|i: usize| a[i].wrapping_sub(b[i]))))
+    }
+    #[inline(always)]
+    fn widen_bytes(self, quads: f32) -> [f32; 4] {
+        quads.to_bits().to_le_bytes().map(|byte| f32::from(byte as i8))
+    }
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 }
 

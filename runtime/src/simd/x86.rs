@@ -1,17 +1,26 @@
-//! AVX2 with FMA and F16C, AVX-512F, and that with BF16. One intrinsic a method wherever there is one: right by inspection.
+//! AVX2 with FMA and F16C, AVX-512F and BW, and products beside: of BF16, of bytes (VNNI, in either width). One intrinsic a method wherever there is one: right by inspection.
 
 use std::arch::x86_64::*;
 
 use super::Simd;
 use super::bf16::Bf16Products;
+use super::bytes::ByteProducts;
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
-/// Proof of AVX-512F.
+/// Proof of AVX-512F and BW, which every CPU with AVX-512F has that is sold for more than arithmetic.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
+
+/// Proof of AVX2 and AVX-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub struct AvxVnni(Avx2);
+
+/// Proof of AVX-512F, BW and AVX-512 VNNI.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Vnni(Avx512);
 
 /// Proof of AVX-512F and AVX-512 BF16.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +47,10 @@ macro_rules! token {
     };
 }
 token!(Avx2(()), "avx2" "fma" "f16c");
-token!(Avx512(()), "avx512f");
+token!(Avx512(()), "avx512f" "avx512bw");
 // What `rustc` takes for granted beside AVX-512 BF16 is looked for too.
+token!(AvxVnni(Avx2(())), "avx2" "fma" "f16c" "avxvnni");
+token!(Avx512Vnni(Avx512(())), "avx512f" "avx512bw" "avx512vnni");
 token!(Avx512Bf16(Avx512(())), "avx512f" "avx512bf16" "avx512bw" "avx512vl");
 
 impl Avx2 {
@@ -121,6 +132,33 @@ impl Simd for Avx2 {
         };
         low_bf16(pairs: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs)));
         high_bf16(pairs: __m256) -> __m256 = _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff)));
+        and_bits(a: __m256, mask: u32) -> __m256 = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(mask as i32)));
+        or_bits(a: __m256, b: __m256) -> __m256 = _mm256_or_ps(a, b);
+        mul_bits(a: __m256, b: __m256) -> __m256 =
+            _mm256_castsi256_ps(_mm256_mullo_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+        sub_bytes(a: __m256, b: __m256) -> __m256 =
+            _mm256_castsi256_ps(_mm256_sub_epi8(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+        widen_bytes(quads: __m256) -> [__m256; 4] = {
+            let q = _mm256_castps_si256(quads);
+            let [a, b, c, d] = [_mm256_slli_epi32::<24>(q), _mm256_slli_epi32::<16>(q), _mm256_slli_epi32::<8>(q), q];
+            [
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(a)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(b)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(c)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(d)),
+            ]
+        };
+    }
+
+    #[inline(always)]
+    fn shift_right(self, a: __m256, n: u32) -> __m256 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_castsi256_ps(_mm256_srl_epi32(_mm256_castps_si256(a), _mm_cvtsi32_si128(n as i32))) }
+    }
+    #[inline(always)]
+    fn shift_left(self, a: __m256, n: u32) -> __m256 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_castsi256_ps(_mm256_sll_epi32(_mm256_castps_si256(a), _mm_cvtsi32_si128(n as i32))) }
     }
 
     #[inline(always)]
@@ -200,6 +238,35 @@ impl Simd for Avx512 {
         low_bf16(pairs: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
         high_bf16(pairs: __m512) -> __m512 =
             _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(!0xffff)));
+        and_bits(a: __m512, mask: u32) -> __m512 =
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(mask as i32)));
+        or_bits(a: __m512, b: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+        mul_bits(a: __m512, b: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_mullo_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+        sub_bytes(a: __m512, b: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_sub_epi8(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+        widen_bytes(quads: __m512) -> [__m512; 4] = {
+            let q = _mm512_castps_si512(quads);
+            let [a, b, c, d] = [_mm512_slli_epi32::<24>(q), _mm512_slli_epi32::<16>(q), _mm512_slli_epi32::<8>(q), q];
+            [
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(a)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(b)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(c)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(d)),
+            ]
+        };
+    }
+
+    #[inline(always)]
+    fn shift_right(self, a: __m512, n: u32) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_castsi512_ps(_mm512_srl_epi32(_mm512_castps_si512(a), _mm_cvtsi32_si128(n as i32))) }
+    }
+    #[inline(always)]
+    fn shift_left(self, a: __m512, n: u32) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_castsi512_ps(_mm512_sll_epi32(_mm512_castps_si512(a), _mm_cvtsi32_si128(n as i32))) }
     }
 
     #[inline(always)]
@@ -238,5 +305,186 @@ impl Bf16Products for Avx512Bf16 {
     fn dot(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: `self` proves the feature; all three types are 64 bytes of which any value is valid.
         unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) }
+    }
+}
+
+/// What AVX-512 without VNNI does too: pairs of 16 bits, which never saturate, as sums of bytes of full range would.
+impl ByteProducts for Avx2 {
+    const NAME: &'static str = "avx2";
+    type Vectors = Avx2;
+    const LINES: usize = 2;
+
+    #[inline(always)]
+    fn vectors(self) -> Avx2 {
+        self
+    }
+
+    #[inline(always)]
+    fn line(self, quads: __m256, i: usize) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let q = _mm256_castps_si256(quads);
+            let low = if i == 0 { _mm256_slli_epi16::<8>(q) } else { q };
+            _mm256_castsi256_ps(_mm256_srai_epi16::<8>(low))
+        }
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { add_products_of_pairs(a, b, sum) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+    }
+
+    #[inline(always)]
+    fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { offset_256(sum, zero, columns) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
+        // SAFETY: the caller's contract: 8 channels are 16 bytes; `self` proves AVX2.
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            let words = _mm256_packus_epi32(words, words);
+            // Of four channels a b c d, in the order a c b d.
+            let order = _mm256_setr_epi8(
+                0, 1, 4, 5, 2, 3, 6, 7, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 4, 5, 2, 3, 6, 7, -1, -1, -1, -1, -1, -1, -1, -1,
+            );
+            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_shuffle_epi8(words, order));
+            _mm_storeu_si128(row.add(2 * channel).cast(), _mm256_castsi256_si128(packed));
+        }
+    }
+}
+
+/// `sum` and the products of pairs of 16 bits, by 32 bits.
+///
+/// Not by intrinsics: sums of integers may be reassociated, and those of several steps, done so, run out of registers (2.3 times the time).
+///
+/// # Safety
+/// - The CPU has AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_products_of_pairs(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    let (total, _products): (__m256, __m256);
+    // SAFETY: registers alone are read and written.
+    unsafe {
+        std::arch::asm!(
+            "vpmaddwd {products}, {a}, {b}",
+            "vpaddd {sum}, {sum}, {products}",
+            a = in(ymm_reg) a, b = in(ymm_reg) b, sum = inout(ymm_reg) sum => total, products = out(ymm_reg) _products,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    total
+}
+
+/// `sum - zero * columns`, as f32.
+///
+/// # Safety
+/// - The CPU has AVX2.
+#[inline(always)]
+unsafe fn offset_256(sum: __m256, zero: __m256, columns: __m256) -> __m256 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let part = _mm256_mullo_epi32(_mm256_castps_si256(zero), _mm256_castps_si256(columns));
+        _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_castps_si256(sum), part))
+    }
+}
+
+impl ByteProducts for AvxVnni {
+    const NAME: &'static str = "avxvnni";
+    type Vectors = Avx2;
+    const LINES: usize = 1;
+
+    #[inline(always)]
+    fn vectors(self) -> Avx2 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn line(self, quads: __m256, _: usize) -> __m256 {
+        quads
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: `self` proves the feature.
+        unsafe {
+            let (a, b, sum) = (_mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(sum));
+            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        ByteProducts::add(self.0, a, b)
+    }
+
+    #[inline(always)]
+    fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
+        self.0.offset(sum, zero, columns)
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
+        // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(row.add(channel).cast(), _mm_packus_epi16(halves, halves));
+        }
+    }
+}
+
+impl ByteProducts for Avx512Vnni {
+    const NAME: &'static str = "avx512vnni";
+    type Vectors = Avx512;
+    const LINES: usize = 1;
+
+    #[inline(always)]
+    fn vectors(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn line(self, quads: __m512, _: usize) -> __m512 {
+        quads
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: `self` proves the feature.
+        unsafe {
+            let (a, b, sum) = (_mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(sum));
+            _mm512_castsi512_ps(_mm512_dpbusd_epi32(sum, a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+    }
+
+    #[inline(always)]
+    fn offset(self, sum: __m512, zero: __m512, columns: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe {
+            let part = _mm512_mullo_epi32(_mm512_castps_si512(zero), _mm512_castps_si512(columns));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(sum), part))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m512) {
+        // SAFETY: the caller's contract: 16 channels are 16 bytes; `self` proves AVX-512F.
+        unsafe { _mm_storeu_si128(row.add(channel).cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
 }
