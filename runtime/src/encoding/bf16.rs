@@ -21,6 +21,9 @@ fn place(m: Matrix) -> impl Fn(usize, usize, usize) -> usize {
 
 impl EncodingDef for Bf16 {
     const LINES_OF_F32: bool = false;
+    const INTEGERS: bool = false;
+    const TOGETHER: usize = 2;
+    const QUADS: bool = false;
 
     fn parts(m: Matrix) -> Vec<Part> {
         vec![Part { suffix: ".panels", element: Element::BF16, shape: vec![m.panels(), m.taps * pairs(m), PANEL, 2] }]
@@ -49,6 +52,10 @@ impl EncodingDef for Bf16 {
         // SAFETY: the caller's contract.
         let pair = unsafe { s.load(parts.line_of::<Self>(even).add(j)) };
         if at.channel.is_multiple_of(2) { s.low_bf16(pair) } else { s.high_bf16(pair) }
+    }
+
+    unsafe fn quads<S: Simd>(_: S, _: &Parts, _: At, _: usize) -> S::V {
+        unreachable!("asked of whole numbers alone")
     }
 
     #[inline(always)]

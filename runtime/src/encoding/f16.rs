@@ -15,6 +15,9 @@ fn place(m: Matrix) -> impl Fn(usize, usize, usize) -> usize {
 
 impl EncodingDef for F16 {
     const LINES_OF_F32: bool = false;
+    const INTEGERS: bool = false;
+    const TOGETHER: usize = 1;
+    const QUADS: bool = false;
 
     fn parts(m: Matrix) -> Vec<Part> {
         vec![Part { suffix: ".panels", element: Element::F16, shape: vec![m.panels(), m.columns(), PANEL] }]
@@ -41,6 +44,10 @@ impl EncodingDef for F16 {
     unsafe fn lanes<S: Simd>(s: S, parts: &Parts, at: At, j: usize) -> S::V {
         // SAFETY: the caller's contract.
         unsafe { s.load_f16(parts.line_of::<Self>(at).cast::<u16>().add(j)) }
+    }
+
+    unsafe fn quads<S: Simd>(_: S, _: &Parts, _: At, _: usize) -> S::V {
+        unreachable!("asked of whole numbers alone")
     }
 
     #[inline(always)]

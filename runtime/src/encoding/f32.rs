@@ -13,6 +13,9 @@ fn place(m: Matrix) -> impl Fn(usize, usize, usize) -> usize {
 
 impl EncodingDef for F32 {
     const LINES_OF_F32: bool = true;
+    const INTEGERS: bool = false;
+    const TOGETHER: usize = 1;
+    const QUADS: bool = false;
 
     fn parts(m: Matrix) -> Vec<Part> {
         vec![Part { suffix: ".panels", element: Element::F32, shape: vec![m.panels(), m.columns(), PANEL] }]
@@ -38,6 +41,10 @@ impl EncodingDef for F32 {
     unsafe fn lanes<S: Simd>(s: S, parts: &Parts, at: At, j: usize) -> S::V {
         // SAFETY: the caller's contract.
         unsafe { s.load(parts.line_of::<Self>(at).add(j)) }
+    }
+
+    unsafe fn quads<S: Simd>(_: S, _: &Parts, _: At, _: usize) -> S::V {
+        unreachable!("asked of whole numbers alone")
     }
 
     #[inline(always)]

@@ -4,23 +4,32 @@
 //! A matrix has `O` rows (output channels) and `taps * channels` columns, a linear layer one tap. It is stored in panels of
 //! [`PANEL`] rows, each of them a run of lines: the [`PANEL`] rows' values at one column, or at two that are neighbours, zero
 //! where there is no row. The layout is the same on every CPU. Whole panels can be encoded apart from each other.
+//!
+//! Encodings of whole numbers ([`integers`]) serve two kinds of product: of f32, for which they are widened, and of bytes.
 
 mod bf16;
 mod f16;
 mod f32;
+mod i4;
+mod i6;
+mod i8;
+pub(crate) mod integers;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use bf16::Bf16;
 pub(crate) use f16::F16;
 pub(crate) use f32::F32;
+pub(crate) use i4::I4;
+pub(crate) use i6::I6;
+pub(crate) use i8::I8;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
 
 /// Most parts of an encoding.
-pub const MAX_PARTS: usize = 3;
+pub const MAX_PARTS: usize = 4;
 
 /// Extents of a weight matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +104,15 @@ pub(crate) trait EncodingDef {
     /// Whether a line is [`PANEL`] f32, which a product reads as they are. Any other is widened a stretch at a time.
     const LINES_OF_F32: bool;
 
+    /// Whether a value is a whole number, of a signed byte, times its row's scale: what products of bytes read.
+    const INTEGERS: bool;
+
+    /// Neighbouring channels of a tap that a line has together.
+    const TOGETHER: usize;
+
+    /// Whether the first part is quads of such numbers, which a product reads as they are.
+    const QUADS: bool;
+
     /// Bytes, in the first part, from one panel to the next.
     fn panel_bytes(m: Matrix) -> usize;
 
@@ -106,6 +124,13 @@ pub(crate) trait EncodingDef {
     /// # Safety
     /// - `parts` are those of a matrix of these extents, which has that panel, tap and channel; `j + LANES <= PANEL`.
     unsafe fn lanes<S: Simd>(s: S, parts: &Parts, at: At, j: usize) -> S::V;
+
+    /// Of rows `j ..` of a panel, a vector of them, the whole numbers at a tap's channel, a multiple of 4, and the three behind it, as
+    /// signed bytes.
+    ///
+    /// # Safety
+    /// - As of [`EncodingDef::lanes`]; it has [`EncodingDef::INTEGERS`]. Of the three there may be none.
+    unsafe fn quads<S: Simd>(s: S, parts: &Parts, at: At, j: usize) -> S::V;
 
     /// Values of all rows of a panel at `count` channels of a tap from `at` on, as lines of f32.
     ///
@@ -134,7 +159,8 @@ pub(crate) struct At {
 impl Parts {
     /// Lines of f32 at an address.
     pub fn lines_of_f32(matrix: Matrix, address: *const f32) -> Parts {
-        Parts { encoding: Encoding::F32, matrix, addresses: [address.cast(), std::ptr::null(), std::ptr::null()] }
+        let none = std::ptr::null();
+        Parts { encoding: Encoding::F32, matrix, addresses: [address.cast(), none, none, none] }
     }
 }
 
@@ -149,6 +175,12 @@ macro_rules! encodings {
             /// The upper half of f32, of 8 significant bits, neighbouring channels in pairs: `[panels, taps * ceil(channels / 2), 16, 2]`.
             /// Pairs do not straddle taps: where the number of channels is odd, a tap's last one is paired with zero.
             "bf16" = Bf16;
+            /// Whole numbers of 8 bits times a scale a row: see [`integers`].
+            "i8" = I8;
+            /// Whole numbers of 6 bits times a scale a row.
+            "i6" = I6;
+            /// Whole numbers of 4 bits times a multiplier for every 32 channels times a scale a row.
+            "i4" = I4;
         }
     };
 }
@@ -223,6 +255,21 @@ impl Encoding {
     /// Whether products read its lines as f32; else they are widened.
     pub(crate) fn has_lines_of_f32(self) -> bool {
         encodings! { of_encoding { (self) E => E::LINES_OF_F32; } }
+    }
+
+    /// Whether values are whole numbers times a scale: what codes can be multiplied by ([`crate::kernels::Left::U8`]).
+    pub fn has_integers(self) -> bool {
+        encodings! { of_encoding { (self) E => E::INTEGERS; } }
+    }
+
+    /// Neighbouring channels of a tap that lie together: a product reads whole lines.
+    pub(crate) fn together(self) -> usize {
+        encodings! { of_encoding { (self) E => E::TOGETHER; } }
+    }
+
+    /// Whether these read its quads as they are stored.
+    pub(crate) fn has_quads(self) -> bool {
+        encodings! { of_encoding { (self) E => E::QUADS; } }
     }
 
     /// f32, in the first part, from one panel to the next.
