@@ -16,6 +16,8 @@ pub const STYLES: Styles = Styles::styled()
 
 /// What a network is, and what it is given.
 pub const MODEL: &str = "Model";
+/// How weights are stored.
+pub const WEIGHTS: &str = "Weights";
 /// Which pictures.
 pub const WHAT: &str = "What to generate";
 /// How steps are taken.

@@ -44,6 +44,9 @@ pub struct Product {
     pub algorithm: Algorithm,
 }
 
+/// Most channels of which products of codes sum exactly in 32 bits: each is of 255 and -128 at most.
+const MOST_CODES: usize = (i32::MAX / (255 * 128)) as usize;
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -77,6 +80,10 @@ pub enum Left {
     F32,
     /// With weights of bf16, on a CPU that multiplies pairs of them, rounded to bf16, to nearest even; as it is elsewhere.
     Bf16,
+    /// With weights of whole numbers, rounded to codes of 8 bits by pixel and, where x comes as two inputs, by input: `lo = min(0, min x)`,
+    /// `hi = max(0, max x)`, `r = 255 / (hi - lo)`, `x ~ (clamp(round(x r) + z, 0, 255) - z) / r` with `z = round(-lo r)`. W is then `[O, 2, K/2]`
+    /// where there are two inputs, of equally many channels.
+    U8,
 }
 
 /// A function of every element of a result, applied before it is stored; formulas as for the IR ops of the same name.
@@ -196,11 +203,12 @@ impl Product {
             (Some(Window { kernel: [h, w], .. }), Algorithm::Direct) => format!("conv2d {h}x{w}"),
             (None, _) => format!("{}{}linear", if self.scaled { "scale_" } else { "" }, if self.concat { "concat_" } else { "" }),
         };
-        match self.epilogue {
+        let name = match self.epilogue {
             Epilogue::Activate { .. } => name,
             Epilogue::GeluSumsq => name + "_gelu_sumsq",
             Epilogue::GatedAdd => name + "_gated_add",
-        }
+        };
+        if self.left == Left::U8 { name + " u8" } else { name }
     }
 
     /// Whether samples are told apart by what is computed.
@@ -215,12 +223,14 @@ impl Product {
             if self.concat {
                 let (others, more) = rows("product.1", "the second x", &x[1])?;
                 ensure("product.2", outer == others, format!("{outer:?} before the second x's last axis"), others)?;
+                ensure("product.20", self.left != Left::U8 || k == more, format!("{k} channels of a second x that becomes codes"), more)?;
                 k += more;
             }
             let (_, o) = rows("product.3", "y", y)?;
             shape("product.3", "y", y, &[outer, &[o]].concat())?;
             ensure("product.4", self.rearrange == Rearrange::Keep, "a window where y is rearranged", self.rearrange)?;
-            return Ok(Matrix { rows: o, taps: 1, channels: k });
+            let taps = if self.concat && self.left == Left::U8 { 2 } else { 1 };
+            return Ok(Matrix { rows: o, taps, channels: k / taps });
         };
         ensure("product.5", !self.concat && !self.scaled, "one x as it is under a window", (self.concat, self.scaled))?;
         let Window { kernel: [kh, kw], stride, pad, upsample } = window;
@@ -304,6 +314,10 @@ impl KernelDef for Product {
         let w = self.signature().position("W", x.len()).expect("every product has weights");
         matrix("product.10", &x[w], m)?;
         self.check_epilogue(x, y, m.rows)?;
+        let exact =
+            matches!(x[w].form, Form::Encoded(e) if e.has_integers()) && m.channels <= MOST_CODES && self.algorithm == Algorithm::Direct;
+        let expected = format!("whole numbers and at most {MOST_CODES} channels directly, for an x that becomes codes");
+        ensure("product.19", self.left != Left::U8 || exact, expected, (x[w].form, m.channels, self.algorithm))?;
         let plain = self.window.is_some_and(|w| w.kernel == [3, 3] && w.stride == 1) && matches!(self.epilogue, Epilogue::Activate { .. });
         ensure("product.18", self.algorithm == Algorithm::Direct || plain, "a convolution 3x3 of stride 1 by Winograd", self.window)
     }

@@ -1,4 +1,4 @@
-//! What a tile multiplies at a step of k: lines of f32, or lines of pairs of bf16 as they are stored. Any other weights are widened
+//! What a tile multiplies at a step of k: lines of f32, lines of pairs of bf16 as they are stored, or of bytes ([`super::codes`]). Any other weights are widened
 //! to lines of f32 a stretch of k at a time, into scratch that all rows of a block then pass over: once for eight tiles or more,
 //! and the tile stays as it is.
 
@@ -14,6 +14,9 @@ pub(crate) trait Line<S: Simd>: Copy {
 
     /// `a * b + sum`: `a` as it lies in A, `b` as in the panel.
     fn multiply_add(self, s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
+
+    /// `a + b` of such sums.
+    fn add(self, s: S, a: S::V, b: S::V) -> S::V;
 }
 
 /// f32.
@@ -27,6 +30,11 @@ impl<S: Simd> Line<S> for F32 {
     #[inline(always)]
     fn multiply_add(self, s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
         s.mla(a, b, sum)
+    }
+
+    #[inline(always)]
+    fn add(self, s: S, a: S::V, b: S::V) -> S::V {
+        s.add(a, b)
     }
 }
 
@@ -47,5 +55,10 @@ impl<B: Bf16Products> Line<B::Vectors> for Bf16Pairs<B> {
         sum: <B::Vectors as Simd>::V,
     ) -> <B::Vectors as Simd>::V {
         self.0.dot(a, b, sum)
+    }
+
+    #[inline(always)]
+    fn add(self, s: B::Vectors, a: <B::Vectors as Simd>::V, b: <B::Vectors as Simd>::V) -> <B::Vectors as Simd>::V {
+        s.add(a, b)
     }
 }

@@ -237,7 +237,7 @@ unsafe fn tile<S: Simd, L: Line<S>, const R: usize, const V: usize, const ROWS: 
             // SAFETY: the caller's contract.
             unsafe {
                 let c = c.add(r * GROUP + v * S::LANES);
-                s.store(c, if first { sum } else { s.add(s.load(c), sum) });
+                s.store(c, if first { sum } else { l.add(s, s.load(c), sum) });
             }
         }
     }

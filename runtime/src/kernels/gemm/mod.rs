@@ -5,10 +5,11 @@
 //! product at a time are finished in L1 and written. GRN's sums of squares are kept per [`UNIT`] of rows and added up in
 //! order when all units are done.
 
+#[cfg(test)]
+mod code_tests;
+pub(super) mod codes;
 pub(crate) mod destination;
 pub(crate) mod epilogue;
-#[cfg(test)]
-mod half_tests;
 mod line;
 pub(crate) mod micro;
 mod product;
@@ -16,6 +17,8 @@ mod rows;
 mod split;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod widened_tests;
 
 use std::ops::Range;
 
@@ -25,6 +28,7 @@ use super::{Args, Epilogue, Needs, Task, Window, Worker};
 use crate::encoding::{Encoding, Matrix, Parts};
 use crate::plan::{Form, Operand, PANEL};
 use crate::simd::Isa;
+use codes::{CodeGroup, CodeLayout, CodeRow, FinishedCodes, LINES, RANGE, code_row, finished_codes, words};
 use destination::Destination;
 use epilogue::Block;
 use micro::GROUP;
@@ -68,7 +72,14 @@ pub(super) struct Gemm {
     inputs: Inputs,
     /// How rows are copied, and how they are multiplied.
     left: LeftRows,
-    run: FinishedProduct,
+    run: Run,
+}
+
+/// What multiplies a group of columns.
+#[derive(Clone, Copy)]
+enum Run {
+    Floats(FinishedProduct),
+    Codes(FinishedCodes),
 }
 
 /// Rows of the left factor, once they are copied.
@@ -78,6 +89,8 @@ enum LeftRows {
     F32(ScaleRow),
     /// Pairs of bf16, scaled before they are rounded.
     Bf16Pairs(RoundRow),
+    /// Codes, scaled before they are rounded; as many words of four channels.
+    Codes(CodeRow, CodeLayout),
 }
 
 fn image(shape: &[usize]) -> [usize; 4] {
@@ -112,10 +125,17 @@ impl Gemm {
             None => Gemm::new(Taps::One, 1, y[0].count() / o, k, o, isa),
         };
         let Form::Encoded(encoding) = x[inputs.weights].form else { unreachable!("checked: the weights are encoded") };
-        let pairs = if product.left == Left::Bf16 && encoding == Encoding::Bf16 { finished_pairs(isa) } else { None };
-        let (left, run) = match pairs {
-            Some(run) => (LeftRows::Bf16Pairs(round_row(isa)), run),
-            None => (gemm.left, gemm.run),
+        let (left, run) = match product.left {
+            Left::Bf16 if encoding == Encoding::Bf16 => match finished_pairs(isa) {
+                Some(run) => (LeftRows::Bf16Pairs(round_row(isa)), Run::Floats(run)),
+                None => (gemm.left, gemm.run),
+            },
+            Left::U8 => {
+                // SAFETY: it asks for nothing.
+                let layout = CodeLayout { words: unsafe { words(isa)() } };
+                (LeftRows::Codes(code_row(isa), layout), Run::Codes(finished_codes(isa)))
+            }
+            Left::F32 | Left::Bf16 => (gemm.left, gemm.run),
         };
         let channels = [k, if product.concat { *x[1].shape.last().expect("checked: both parts have an axis") } else { 0 }];
         Gemm { channels, epilogue: product.epilogue, encoding, inputs, left, run, ..gemm }
@@ -150,7 +170,7 @@ impl Gemm {
             weights_step: 0,
             inputs: Inputs::default(),
             left: LeftRows::F32(scale_row(isa)),
-            run: finished_product(isa),
+            run: Run::Floats(finished_product(isa)),
         }
     }
 
@@ -171,8 +191,11 @@ impl Gemm {
         Operands { x: [x, none], factors: none, weights, bias, gate: none, residual: none, y }
     }
 
-    /// Extents of the weights.
+    /// Extents of the weights. Parts whose codes have ranges of their own are as taps.
     fn matrix(&self) -> Matrix {
+        if self.codes().is_some() && self.channels[1] > 0 {
+            return Matrix { rows: self.o, taps: PARTS, channels: self.channels[0] };
+        }
         Matrix { rows: self.o, taps: self.taps.count(), channels: self.pixel() }
     }
 
@@ -208,7 +231,8 @@ impl Gemm {
 
     /// Most units of a block under which all weights pass.
     fn block_units(&self) -> usize {
-        let most = if self.widened() > 0 { WIDENED_BLOCK / (UNIT * self.k()).max(1) } else { 0 };
+        let row = self.taps.count() * self.copied_pixel();
+        let most = if self.widened() > 0 { WIDENED_BLOCK / (UNIT * row).max(1) } else { 0 };
         most.clamp(BLOCK_UNITS, 2 * BLOCK_UNITS)
     }
 
@@ -223,9 +247,33 @@ impl Gemm {
         matches!(self.left, LeftRows::Bf16Pairs(_))
     }
 
-    /// f32 of a copied pixel, be they channels or pairs of them.
+    /// The layout of codes, if this product multiplies them.
+    fn codes(&self) -> Option<CodeLayout> {
+        if let LeftRows::Codes(_, layout) = self.left { Some(layout) } else { None }
+    }
+
+    /// Whether rows are rounded, which is done once for all that see them.
+    fn rounds(&self) -> bool {
+        !matches!(self.left, LeftRows::F32(_))
+    }
+
+    /// f32 of a copied pixel, be they channels, pairs of them, or codes with their ranges.
     fn copied_pixel(&self) -> usize {
-        if self.pairs() { self.pixel().div_ceil(2) } else { self.pixel() }
+        match self.left {
+            LeftRows::F32(_) => self.pixel(),
+            LeftRows::Bf16Pairs(_) => self.pixel().div_ceil(2),
+            LeftRows::Codes(_, layout) => self.sources().map(|c| layout.row(c)).sum(),
+        }
+    }
+
+    /// Channels of the parts that there are.
+    fn sources(&self) -> impl Iterator<Item = usize> + use<> {
+        self.channels.into_iter().filter(|&c| c > 0)
+    }
+
+    /// Segments of a product of codes; 0 of any other.
+    fn segments(&self) -> usize {
+        if self.codes().is_some() { self.taps.count() * self.sources().count() } else { 0 }
     }
 
     /// From one copied pixel, which holds all parts, to the next.
@@ -236,8 +284,8 @@ impl Gemm {
     /// Whether the input is read from a copy: rounded, scaled, because pixels a multiple of 4 KB apart share cache sets, or
     /// because weights that are neighbours in a line belong to two parts.
     fn copies(&self) -> bool {
-        let straddles = self.encoding == Encoding::Bf16 && self.channels[1] > 0 && self.channels[0] % 2 == 1;
-        self.pairs() || self.scaled() || straddles || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
+        let straddles = self.channels[1] > 0 && !self.channels[0].is_multiple_of(self.encoding.together());
+        self.rounds() || self.scaled() || straddles || self.channels.iter().any(|&c| c > 0 && c.is_multiple_of(1024))
     }
 
     /// Whether a thread copies its blocks of rows on its own.
@@ -249,7 +297,7 @@ impl Gemm {
     fn shared_copy(&self, threads: usize) -> usize {
         let shared = match self.order(threads) {
             Order::ColumnsFirst { .. } => true,
-            Order::RowsFirst => self.pairs() && self.taps != Taps::One,
+            Order::RowsFirst => self.rounds() && self.taps != Taps::One,
         };
         if shared && self.copies() { self.samples * self.pixels * self.copy_step() } else { 0 }
     }
@@ -260,12 +308,26 @@ impl Gemm {
             Order::RowsFirst => (self.block_units() * UNIT, if self.copies_blocks() { self.copy_step() } else { 0 }),
             Order::ColumnsFirst { .. } => (COLUMN_UNITS * UNIT, 0),
         };
-        self.widened() + rows * (2 + GROUP + copied)
+        self.widened() + rows * (self.beside() + GROUP + copied)
+    }
+
+    /// f32 of own scratch for a row of the product beside its sums: an address, and with codes a range and sums of other segments.
+    fn beside(&self) -> usize {
+        2 + match self.segments() {
+            0 => 0,
+            1 => RANGE,
+            _ => RANGE + GROUP,
+        }
     }
 
     /// f32 of own scratch, at its beginning, for weights that are widened.
     fn widened(&self) -> usize {
-        if self.encoding.has_lines_of_f32() || self.pairs() { 0 } else { WIDENED }
+        match self.codes() {
+            Some(layout) if layout.words == 1 && self.encoding.has_quads() => 0,
+            Some(_) => LINES,
+            None if self.encoding.has_lines_of_f32() || self.pairs() => 0,
+            None => WIDENED,
+        }
     }
 
     /// The parts of the input, where they lie.
@@ -273,8 +335,13 @@ impl Gemm {
         std::array::from_fn(|part| self.images(operands.x[part], self.channels[part], self.channels[part]))
     }
 
-    /// The input as a copy, in which the parts are one.
+    /// The input as a copy, in which the parts are one, but for codes, whose ranges differ.
     fn copied(&self, copy: *const f32) -> [Images; PARTS] {
+        if let Some(layout) = self.codes() {
+            let second = copy.wrapping_add(layout.row(self.channels[0]));
+            let part = |at: *const f32, channels: usize| self.images(at, self.copy_step(), layout.depth(channels));
+            return [part(copy, self.channels[0]), part(second, self.channels[1])];
+        }
         let joined = self.images(copy, self.copy_step(), self.copied_pixel());
         [joined, Images { channels: 0, ..joined }]
     }
@@ -341,7 +408,7 @@ impl Gemm {
     /// - As of [`Gemm::multiply`].
     unsafe fn copy_block(&self, operands: &Operands, block: &Range<usize>, worker: &mut Worker<'_>) -> [Images; PARTS] {
         let rows = self.first_row(block.start)..self.first_row(block.end);
-        let at = self.widened() + self.block_units() * UNIT * (2 + GROUP);
+        let at = self.widened() + self.block_units() * UNIT * (self.beside() + GROUP);
         let step = self.copy_step();
         let copy = &mut worker.own[at..at + rows.len() * step];
         for (r, out) in rows.clone().zip(copy.chunks_exact_mut(step)) {
@@ -367,6 +434,12 @@ impl Gemm {
                         let out = std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u16>(), self.pixel().next_multiple_of(2));
                         round_row(x, factors, &mut out[before..]);
                     }
+                    LeftRows::Codes(code_row, layout) => {
+                        let row = layout.row(c);
+                        code_row(x, factors, &mut out[before..before + row]);
+                        before += row;
+                        continue;
+                    }
                     LeftRows::F32(scale_row) if self.scaled() => scale_row(x, factors, &mut out[before..before + c]),
                     LeftRows::F32(_) => out[before..before + c].copy_from_slice(x),
                 }
@@ -389,7 +462,8 @@ impl Gemm {
         let (panel, column) = (group * (GROUP / PANEL), group * GROUP);
         let rows = self.first_row(block.start)..self.first_row(block.end);
         let (widened, rest) = worker.own.split_at_mut(self.widened());
-        let (product, table) = rest.split_at_mut(rows.len() * GROUP);
+        let (product, rest) = rest.split_at_mut(rows.len() * GROUP);
+        let (table, rest) = rest.split_at_mut(2 * rows.len());
         let table = addresses(table, rows.len());
         let sample = rows.start / self.rows;
         let mut weights = operands.weights;
@@ -414,7 +488,18 @@ impl Gemm {
         };
         let product = Group { images, first: rows.start, weights, panel, panels, widened, table, sums: product };
         // SAFETY: the group exists; its columns of these rows are this thread's.
-        unsafe { (self.run)(product, block.clone(), &of_unit) }
+        unsafe {
+            match self.run {
+                Run::Floats(run) => run(product, block.clone(), &of_unit),
+                Run::Codes(run) => {
+                    let (range, rest) = rest.split_at_mut(rows.len() * RANGE);
+                    let before = &mut rest[..if self.segments() > 1 { rows.len() * GROUP } else { 0 }];
+                    let layout = self.codes().expect("it multiplies codes");
+                    let codes = CodeGroup { group: product, ranges: self.channels.map(|c| layout.range(c)), range, before };
+                    run(codes, block.clone(), &of_unit);
+                }
+            }
+        }
     }
 
     /// Adds up the units' sums of squares, in order.

@@ -82,7 +82,7 @@ unsafe fn finished_pairs_body<B: Bf16Products, const R: usize, const V: usize>(
 /// # Safety
 /// - As of [`finished_product`].
 #[inline(always)]
-unsafe fn finish_units<S: Simd>(s: S, group: &Group<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) {
+pub(super) unsafe fn finish_units<S: Simd>(s: S, group: &Group<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) {
     let mut at = 0;
     for unit in units {
         let block = block(unit);

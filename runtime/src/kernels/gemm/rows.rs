@@ -9,6 +9,11 @@ use crate::simd::{Simd, variants};
 /// What a tap outside of the image reads.
 static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
+/// Whether an address of [`Images::addresses`] is of a tap outside of the image.
+pub(super) fn is_outside(row: *const f32) -> bool {
+    row == ZEROS.as_ptr()
+}
+
 /// A convolution's view of one image: `KH KW` pixels for every output pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ImageWindow {

@@ -1,4 +1,4 @@
-//! Products with weights of f16 and bf16 against f64 loops over the rounded weights, and over rounded rows where pairs are
+//! Products with weights that are widened against f64 loops over the rounded weights, and over rounded rows where pairs are
 //! multiplied: on every variant, by its own instructions or, for pairs, by f32 in their place.
 
 use crate::encoding::Encoding;
@@ -30,13 +30,13 @@ fn rounding(product: Product) -> Product {
     Product { left: Left::Bf16, ..product }
 }
 
-const HALVES: [Encoding; 2] = [Encoding::F16, Encoding::Bf16];
+const WIDENED: [Encoding; 5] = [Encoding::F16, Encoding::Bf16, Encoding::I8, Encoding::I6, Encoding::I4];
 
 #[test]
 fn linear_over_tails() {
     let sizes = (1..=25).map(|m| (m, 19, 33)).chain((1..=34).map(|o| (7, 5, o)));
     for (m, k, o) in sizes.chain([(1, 1, 1), (26, 2, 16), (200, 513, 40), (3, 771, 100), (5, 1024, 17)]) {
-        for encoding in HALVES {
+        for encoding in WIDENED {
             let (x, b) = (values(m * k, 1), values(o, 3));
             let (w, packed) = stored(encoding, &values(o * k, 2), [o, 1, k]);
             let want = |round: fn(f32) -> f64| {
@@ -59,7 +59,7 @@ fn convolutions() {
     for (h, w, i, o, stride) in
         [(1, 1, 1, 1, 1), (5, 6, 3, 33, 1), (8, 8, 40, 64, 1), (9, 7, 5, 8, 2), (3, 4, 1024, 16, 1), (16, 16, 4, 8, 1)]
     {
-        for encoding in HALVES {
+        for encoding in WIDENED {
             let (oh, ow) = ((h - 1) / stride + 1, (w - 1) / stride + 1);
             let (x, b) = (values(2 * h * w * i, 1), values(o, 3));
             let (weights, packed) = stored(encoding, &values(o * 9 * i, 2), [o, 9, i]);
@@ -88,7 +88,7 @@ fn linear_of_two_parts() {
     for (m, i, j, o) in
         [(1, 1, 1, 1), (7, 5, 4, 33), (7, 4, 5, 33), (200, 385, 383, 20), (13, 40, 7, 40), (64, 1024, 1024, 40), (5, 3, 1024, 70)]
     {
-        for encoding in HALVES {
+        for encoding in WIDENED {
             let (x, y, b) = (values(m * i, 1), values(m * j, 2), values(o, 4));
             let k = i + j;
             let (w, packed) = stored(encoding, &values(o * k, 3), [o, 1, k]);
@@ -107,7 +107,7 @@ fn linear_of_two_parts() {
 #[test]
 fn gelu_and_squares() {
     for (n, h, w, k, o) in [(1, 1, 1, 3, 1), (2, 3, 5, 21, 33), (2, 16, 16, 24, 7)] {
-        for encoding in HALVES {
+        for encoding in WIDENED {
             let (x, b) = (values(n * h * w * k, 1), values(o, 3));
             let (weights, packed) = stored(encoding, &values(o * k, 2), [o, 1, k]);
             let want = |round: fn(f32) -> f64| {
@@ -128,7 +128,7 @@ fn gelu_and_squares() {
 #[test]
 fn scale_gate_and_residual() {
     for (n, h, w, k, o) in [(1, 1, 1, 3, 1), (3, 7, 11, 41, 64), (2, 4, 4, 300, 5)] {
-        for encoding in HALVES {
+        for encoding in WIDENED {
             let (hidden, a, b) = (values(n * h * w * k, 1), values(n * k, 2), values(o, 4));
             let (gate, x) = (values(n * o, 5), values(n * h * w * o, 6));
             let (weights, packed) = stored(encoding, &values(o * k, 3), [o, 1, k]);
