@@ -14,7 +14,7 @@ use crate::checker::{CheckErrors, check};
 use crate::lower::{Kept, LowerError, lower};
 use crate::schedule::schedule;
 use crate::target::Target;
-use crate::weights::{Encodings, Order, Stored, WeightError, WeightSource, WeightUse, pieces};
+use crate::weights::{Order, Stored, WeightError, WeightSource, WeightUse, pieces};
 
 /// A function at one batch size.
 #[derive(Clone, Debug)]
@@ -69,18 +69,13 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
-/// Lowers, orders, places and checks entry points. `derived` is the function that computes derived weights, if there is one; `encodings`
-/// tells how matrices are stored, those too.
+/// Lowers, orders, places and checks entry points, whose weights say how they are stored. `derived` is the function that computes derived
+/// weights, if there is one.
 ///
 /// # Errors
 /// See [`AssembleError`].
-pub fn assemble(
-    entries: Vec<EntryPoint>,
-    derived: Option<&Function>,
-    target: &Target,
-    encodings: &Encodings<'_>,
-) -> Result<Assembly, AssembleError> {
-    assemble_some(entries, derived, target, encodings, &mut |_| true)
+pub fn assemble(entries: Vec<EntryPoint>, derived: Option<&Function>, target: &Target) -> Result<Assembly, AssembleError> {
+    assemble_some(entries, derived, target, &mut |_| true)
 }
 
 /// As [`assemble`], with the entry points of which `keep` says yes when it sees where they were placed.
@@ -91,15 +86,13 @@ pub fn assemble_some(
     entries: Vec<EntryPoint>,
     derived: Option<&Function>,
     target: &Target,
-    encodings: &Encodings<'_>,
     keep: &mut dyn FnMut(&plan::Entry) -> bool,
 ) -> Result<Assembly, AssembleError> {
     let mut weights: BTreeMap<String, WeightUse> = BTreeMap::new();
     let (mut placed, mut kept) = (Vec::new(), Vec::new());
     for e in entries {
         let entry = e.function.name().to_owned();
-        let program =
-            lower(&e.function, &e.kept, target, encodings).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
+        let program = lower(&e.function, &e.kept, target).map_err(|source| AssembleError::Lower { entry: entry.clone(), source })?;
         let (order, place) = schedule(&program, &entry, e.rows);
         check(&program, &order, &place).map_err(|source| AssembleError::Check { entry, source })?;
         if !keep(&place) {

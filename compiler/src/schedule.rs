@@ -204,7 +204,7 @@ mod tests {
 
     /// Bytes of a function in the given order, and as it is scheduled.
     fn bytes(f: &Function) -> (usize, usize) {
-        let program = lower(f, &[], &Target::CPU, &|_| Encoding::F32).unwrap();
+        let program = lower(f, &[], &Target::CPU).unwrap();
         let (order, entry) = schedule(&program, "f", 1);
         assert_eq!(check(&program, &order, &entry), Ok(()));
         let given = allocate(&program, "f", 1);

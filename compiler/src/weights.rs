@@ -56,9 +56,6 @@ pub enum WeightError {
     },
 }
 
-/// The encoding of a matrix of products, by the weight's name.
-pub type Encodings<'a> = dyn Fn(&str) -> Encoding + 'a;
-
 /// A weight `[O, .., I]` as the matrix of a product: all axes between are taps.
 pub fn matrix(shape: &[usize]) -> Matrix {
     let [rows, taps @ .., channels] = shape else { unreachable!("a matrix has two axes, by the ops' constraints") };

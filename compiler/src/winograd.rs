@@ -41,6 +41,15 @@ pub enum Winograd {
 impl Winograd {
     /// True for a convolution of `f` that can run by Winograd and is meant to.
     pub fn suits(self, f: &Function, inst: &Inst, target: &Target) -> bool {
+        self.wins(f, inst, |convolution| convolution.is_faster_by_winograd(target, target.macs_per_second))
+    }
+
+    /// The same of one that would be computed by products of codes else, in whole numbers.
+    pub fn beats_codes(self, f: &Function, inst: &Inst, target: &Target) -> bool {
+        self.wins(f, inst, |convolution| convolution.is_faster_by_winograd(target, target.code_macs_per_second))
+    }
+
+    fn wins(self, f: &Function, inst: &Inst, faster: impl Fn(Convolution) -> bool) -> bool {
         let Some(FusedConv2d { stride, pad, upsample, .. }) = FusedConv2d::from_op(&inst.op) else { return false };
         let (x, w) = (&f.ty(inst.operands[0]).shape, &f.ty(inst.operands[1]).shape);
         if stride != 1 || w[1..3] != [3, 3] {
@@ -50,7 +59,7 @@ impl Winograd {
         let (h, w_) = (x[1] * upsample + pad[0] + pad[2] - 2, x[2] * upsample + pad[1] + pad[3] - 2);
         match self {
             Winograd::Never => false,
-            Winograd::WhereFaster => Convolution { h, w: w_, i: w[3], o: w[0] }.is_faster_by_winograd(target),
+            Winograd::WhereFaster => faster(Convolution { h, w: w_, i: w[3], o: w[0] }),
             Winograd::Always => true,
         }
     }
@@ -66,8 +75,9 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn is_faster_by_winograd(self, t: &Target) -> bool {
-        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds(t) * ADVANTAGE < self.direct_seconds(t)
+    /// Than directly, at so many multiply-accumulates a second.
+    fn is_faster_by_winograd(self, t: &Target, directly: f64) -> bool {
+        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds(t) * ADVANTAGE < self.direct_seconds(t, directly)
     }
 
     /// Input times output channels: weights of one tap or point.
@@ -76,10 +86,10 @@ impl Convolution {
     }
 
     /// Arithmetic, or the weights where these take longer: they are read ahead of it.
-    fn direct_seconds(self, t: &Target) -> f64 {
+    fn direct_seconds(self, t: &Target, macs_per_second: f64) -> f64 {
         let pixels = self.h as f64 * self.w as f64;
         let taps = 9.0 * self.pairs();
-        (pixels * taps / t.macs_per_second).max(4.0 * taps / t.memory_bytes_per_second)
+        (pixels * taps / macs_per_second).max(4.0 * taps / t.memory_bytes_per_second)
     }
 
     /// As directly, the transform of the weights, and what passes through memory: the transformed pixels are written once and
@@ -102,7 +112,7 @@ mod tests {
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
     fn convolutions(d: usize) -> [bool; 7] {
         let sizes = [(32, 4, d), (32, d, d / 2), (16, 2 * d, d), (8, 4 * d, 8 * d), (16, 2 * d, 4 * d), (32, d, d), (32, d, 8)];
-        sizes.map(|(s, i, o)| Convolution { h: s, w: s, i, o }.is_faster_by_winograd(&Target::CPU))
+        sizes.map(|(s, i, o)| Convolution { h: s, w: s, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second))
     }
 
     #[test]
@@ -111,14 +121,14 @@ mod tests {
             assert_eq!(convolutions(d), [false, true, true, false, true, true, false], "width {d}");
         }
         // Sixteen tiles are enough arithmetic for the weights' way from memory.
-        assert!(Convolution { h: 16, w: 16, i: 2048, o: 4096 }.is_faster_by_winograd(&Target::CPU));
+        assert!(Convolution { h: 16, w: 16, i: 2048, o: 4096 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
     }
 
     #[test]
     fn weights_without_tiles_lose() {
-        assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU));
-        assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU));
-        assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd(&Target::CPU));
+        assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
+        assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
+        assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
     }
 
     /// Of SD's decoder and of TAESD's at 256 px: all but those to and from a few channels.
@@ -127,10 +137,16 @@ mod tests {
         let wide = [(32, 512, 512), (64, 512, 512), (128, 512, 256), (128, 256, 256), (256, 256, 128), (256, 128, 128)];
         let narrow = [16, 32, 64, 128, 256].map(|side| (side, 64, 64));
         for (side, i, o) in wide.into_iter().chain(narrow) {
-            assert!(Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU), "{side} {i} {o}");
+            assert!(
+                Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second),
+                "{side} {i} {o}"
+            );
         }
         for (side, i, o) in [(32, 4, 512), (256, 128, 3), (256, 64, 3)] {
-            assert!(!Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU), "{side} {i} {o}");
+            assert!(
+                !Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second),
+                "{side} {i} {o}"
+            );
         }
     }
 

@@ -10,7 +10,6 @@ use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::text::parse_module;
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::plan::PANEL;
 use peak_alloc::PeakAlloc;
 
@@ -49,7 +48,7 @@ impl WeightSource for Counting {
 fn weights_are_made_in_pieces() {
     let (module, _) = parse_module("test", IR).unwrap();
     let entries = module.functions.into_iter().map(|function| EntryPoint::new(function, 1)).collect();
-    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never), &|_| Encoding::F32).unwrap();
+    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never)).unwrap();
     for (name, o, row) in [("w.panels", 8000, 2700), ("table", 9000, 1000)] {
         let usage = &assembly.weights[name];
         let stored = &usage.stored()[0];

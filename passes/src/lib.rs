@@ -26,6 +26,8 @@ mod fuse_residual;
 mod fuse_scale_linear_gated_add;
 mod fuse_upsample_conv;
 mod hoist_condition;
+mod quantise_rows;
+mod quantise_weights;
 mod recognise_bias;
 mod recognise_gated_add;
 mod recognise_gelu;
@@ -39,5 +41,6 @@ mod repeated;
 mod simplify;
 
 pub use fold_weights::folded_from;
-pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, find, run};
+pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, Settings, find, run, run_with};
+pub use quantise_rows::encoding_of;
 pub use rebatch::rebatch;

@@ -1,7 +1,7 @@
 //! The passes by name, the pipelines as lists, and the driver that verifies after every pass.
 
 use fcdm_ir::verify::{VerifyError, verify_module};
-use fcdm_ir::{Function, Module};
+use fcdm_ir::{Function, Inst, Module};
 
 use crate::eliminate_dead_code::eliminate_dead_code;
 use crate::fold_grn_bias::fold_grn_bias;
@@ -17,6 +17,8 @@ use crate::fuse_residual::fuse_residual;
 use crate::fuse_scale_linear_gated_add::fuse_scale_linear_gated_add;
 use crate::fuse_upsample_conv::fuse_upsample_conv;
 use crate::hoist_condition::hoist_condition;
+use crate::quantise_rows::quantise_rows;
+use crate::quantise_weights::quantise_weights;
 use crate::recognise_bias::recognise_bias;
 use crate::recognise_gated_add::recognise_gated_add;
 use crate::recognise_gelu::recognise_gelu;
@@ -28,13 +30,33 @@ use crate::recognise_silu::recognise_silu;
 use crate::recognise_split::recognise_split;
 use crate::simplify::simplify;
 
+/// What passes are told that no function says.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// How a weight of products is to be stored, by its name: an encoding, or `w8a8` and its like, by which rows become codes too. As its
+    /// type says, if it says nothing.
+    pub types: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether a product whose weight's type says so has its rows made codes.
+    pub rows: &'a dyn Fn(&Function, &Inst) -> bool,
+}
+
+impl Default for Settings<'_> {
+    fn default() -> Self {
+        Settings { types: &|_| None, rows: &|_, _| true }
+    }
+}
+
 /// What a pass rewrites.
 #[derive(Clone, Copy)]
 enum Body {
     /// Every function by itself.
     Function(fn(&Function) -> Function),
+    /// The same by settings.
+    Set(fn(&Function, &Settings<'_>) -> Function),
     /// The module: functions are split.
     Module(fn(&Module) -> Module),
+    /// The same by settings.
+    SetModule(fn(&Module, &Settings<'_>) -> Module),
 }
 
 /// A pass.
@@ -49,10 +71,12 @@ pub struct Pass {
 
 impl Pass {
     /// The module after this pass, unverified.
-    pub fn apply(&self, m: &Module) -> Module {
+    pub fn apply(&self, m: &Module, settings: &Settings<'_>) -> Module {
         match self.body {
+            Body::Set(pass) => Module { functions: m.functions.iter().map(|f| pass(f, settings)).collect() },
             Body::Function(pass) => Module { functions: m.functions.iter().map(pass).collect() },
             Body::Module(pass) => pass(m),
+            Body::SetModule(pass) => pass(m, settings),
         }
     }
 }
@@ -79,6 +103,8 @@ pub const PASSES: &[Pass] = &[
         about: "GRN's beta into the next bias, its factor into a channel scale",
         body: Body::Function(fold_grn_bias),
     },
+    Pass { name: "quantise_weights", about: "how the weights of products are stored", body: Body::SetModule(quantise_weights) },
+    Pass { name: "quantise_rows", about: "rows that integer products multiply as codes", body: Body::Set(quantise_rows) },
     Pass {
         name: "fuse_dwconv_norm_modulate",
         about: "depthwise convolution, LayerNorm and modulation as one kernel",
@@ -125,14 +151,19 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },
 ];
 
-/// The least that an artifact needs: the split into condition and denoiser.
-pub const PLAIN: &[&str] = &["fold_weights", "hoist_condition"];
+/// The least that an artifact needs: weights stored as is asked for, the split into condition and denoiser.
+pub const PLAIN: &[&str] = &["fold_weights", "quantise_weights", "quantise_rows", "hoist_condition"];
 
 /// Everything.
 pub const OPTIMISED: &[&str] = &[
     "simplify",
     // Before the fusions: it turns a GRN into the statistic and the scale that they look for.
     "fold_grn_bias",
+    // Matrices that follow from weights become weights, which can be stored in fewer bits.
+    "fold_weights",
+    // Before the fusions, which look for products that they know.
+    "quantise_weights",
+    "quantise_rows",
     // The larger pattern first.
     "fuse_dwconv_norm_modulate",
     "fuse_norm_modulate",
@@ -213,6 +244,14 @@ impl std::fmt::Display for PassError {
 
 impl std::error::Error for PassError {}
 
+/// [`run_with`], passes being told nothing.
+///
+/// # Errors
+/// As there.
+pub fn run(names: &[&str], module: Module, observe: &mut dyn FnMut(&'static Pass, &Module)) -> Result<(Module, Report), PassError> {
+    run_with(names, module, &Settings::default(), observe)
+}
+
 /// Runs passes in order and verifies the module before the first and after each. `observe` sees every pass's
 /// result.
 ///
@@ -221,14 +260,19 @@ impl std::error::Error for PassError {}
 ///
 /// # Panics
 /// If a name is not that of a pass.
-pub fn run(names: &[&str], module: Module, observe: &mut dyn FnMut(&'static Pass, &Module)) -> Result<(Module, Report), PassError> {
+pub fn run_with(
+    names: &[&str],
+    module: Module,
+    settings: &Settings<'_>,
+    observe: &mut dyn FnMut(&'static Pass, &Module),
+) -> Result<(Module, Report), PassError> {
     let mut module = module;
     verify_module(&module).map_err(|errors| PassError { pass: "input", errors })?;
     let mut report = Report::default();
     let size = |m: &Module| m.functions.iter().map(|f| f.insts().len()).sum();
     for name in names {
         let pass = find(name).unwrap_or_else(|| panic!("there is no pass `{name}`"));
-        let next = pass.apply(&module);
+        let next = pass.apply(&module, settings);
         verify_module(&next).map_err(|errors| PassError { pass: pass.name, errors })?;
         report.runs.push(Run { pass: pass.name, fired: next != module, before: size(&module), after: size(&next) });
         module = next;

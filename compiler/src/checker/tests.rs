@@ -7,7 +7,6 @@ use crate::lower::{Buffer, Kept, lower};
 use crate::target::Target;
 use fcdm_ir::ops::{Add, Concat, Exp, Sub, Tanh};
 use fcdm_ir::{Builder, Type};
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::kernels::{Copy, Fill, Kernel};
 use fcdm_runtime::plan::{Element, Form};
 
@@ -34,7 +33,7 @@ fn example() -> (Program, Entry) {
     let s = b.one(Add {}, &[e, t]);
     let c = b.one(Concat { axis: 1 }, &[s, t]);
     let y = b.one(Tanh {}, &[c]);
-    let program = lower(&b.finish(vec![("y".into(), y)]), &[], &Target::CPU, &|_| Encoding::F32).unwrap();
+    let program = lower(&b.finish(vec![("y".into(), y)]), &[], &Target::CPU).unwrap();
     let entry = allocate(&program, "f", 2);
     (program, entry)
 }
@@ -77,7 +76,7 @@ fn states_are_written_behind_all_that_reads_them() {
         let new = b.one(Sub {}, &[w, g]);
         let y = b.one(Exp {}, &[if late { w } else { g }]);
         let f = b.finish(vec![("w2".into(), new), ("y".into(), y)]);
-        let program = lower(&f, &kept, &Target::CPU, &|_| Encoding::F32).unwrap();
+        let program = lower(&f, &kept, &Target::CPU).unwrap();
         let entry = allocate(&program, "f", 8);
         assert_eq!(check(&program, &entry), Ok(()));
         (program, entry)

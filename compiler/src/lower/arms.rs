@@ -2,15 +2,37 @@
 
 use fcdm_ir::ops::{self, FusedConv2d, FusedLinear, ProductOperands};
 use fcdm_ir::{Inst, Op, Value};
-use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::kernels::{
     Activation, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
     Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, Matmul, Modulate, NormModulate, OneHot,
-    Product, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, Unary, Window,
+    Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, Unary, Window,
 };
 
 use super::{LowerError, Lowering, View, shares_buffer};
-use crate::weights::Order;
+use crate::weights::{Order, matrix};
+
+/// What is multiplied in a product that a kernel makes codes for.
+struct Multiplied {
+    /// Images, of which a concatenation has two.
+    images: Vec<Value>,
+    /// Whether the op itself rounds them.
+    quantise: bool,
+    w: Value,
+}
+
+impl Multiplied {
+    fn of(inst: &Inst) -> Option<Multiplied> {
+        let x = &inst.operands;
+        let of = |images: usize, quantise, w: usize| Some(Multiplied { images: x[..images].to_vec(), quantise, w: x[w] });
+        match &inst.op {
+            Op::Linear(_) | Op::FusedLinear(_) | Op::LinearGeluSumsq(_) | Op::Conv2d(_) | Op::FusedConv2d(_) => of(1, false, 1),
+            Op::ScaleLinearGatedAdd(o) => of(1, o.quantise, 2),
+            Op::ConcatLinear(_) => of(2, false, 2),
+            _ => None,
+        }
+    }
+}
 
 impl Lowering<'_> {
     pub(super) fn instruction(&mut self, inst: &Inst) -> Result<(), LowerError> {
@@ -62,6 +84,7 @@ impl Lowering<'_> {
             Op::Linear(_) => self.product(inst, Product::linear()),
             Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),
             Op::ScaleLinearGatedAdd(_) => self.product(inst, Product::scale_linear_gated_add()),
+            Op::QuantiseRows(_) => self.quantise_rows(inst),
             Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
             Op::FusedLinear(o) => self.linear(inst, o),
             Op::Matmul(_) => self.batched(inst, Matmul {}),
@@ -117,15 +140,60 @@ impl Lowering<'_> {
 
     fn product_of(&mut self, inst: &Inst, operands: &[Value], product: Product) {
         let w = 1 + usize::from(product.concat) + usize::from(product.scaled);
-        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == w { l.matrix(v, Rearrange::Keep) } else { l.view(v) };
+        let left = self.left(inst);
+        let view = |l: &mut Self, (i, &v): (usize, &Value)| match i {
+            _ if i == w => l.factor(v, product.concat, left),
+            0 => l.rows_of(v, left),
+            1 if product.concat => l.rows_of(v, left),
+            _ => l.view(v),
+        };
         let inputs: Vec<View> = operands.iter().enumerate().map(|o| view(self, o)).collect();
-        let left = self.left(operands[0], operands[w]);
         self.call(inst, Product { left, ..product }, inputs);
     }
 
-    /// What products multiply x as. A vector a sample is a condition, which is computed in f32.
-    fn left(&self, x: Value, w: Value) -> Left {
-        if self.encoding(w) == Encoding::Bf16 && self.f.ty(x).rank() > 2 { Left::Bf16 } else { Left::F32 }
+    /// The matrix of a product without window. Where two inputs are codes, which have ranges of their own, it is parted as they are.
+    fn factor(&mut self, w: Value, concat: bool, left: Left) -> View {
+        let m = matrix(&self.f.ty(w).shape);
+        let parted = Matrix { taps: 2, channels: m.channels / 2, ..m };
+        self.matrix_of(w, if concat && left == Left::U8 { parted } else { m }, Rearrange::Keep)
+    }
+
+    /// What a product multiplies its image as. A vector a sample is a condition, which is computed in f32.
+    fn left(&self, inst: &Inst) -> Left {
+        let Some(Multiplied { images, quantise, w }) = Multiplied::of(inst) else { return Left::F32 };
+        let same = images.iter().all(|&x| self.f.ty(x).channels() == self.f.ty(images[0]).channels());
+        let codes = quantise || images.iter().all(|&x| self.codes(x).is_some());
+        match self.encoding(w) {
+            encoding if encoding.has_integers() && codes && same => Left::U8,
+            Encoding::Bf16 if self.f.ty(images[0]).rank() > 2 => Left::Bf16,
+            _ => Left::F32,
+        }
+    }
+
+    /// What a value is the codes of.
+    fn codes(&self, v: Value) -> Option<Value> {
+        let inst = self.f.def_inst(v)?;
+        matches!(inst.op, Op::QuantiseRows(_)).then(|| inst.operands[0])
+    }
+
+    /// An image as a product reads it, which makes codes of it by itself.
+    fn rows_of(&mut self, x: Value, left: Left) -> View {
+        let rows = if left == Left::U8 { self.codes(x) } else { None };
+        self.view(rows.unwrap_or(x))
+    }
+
+    /// Rows that products make codes of need no step.
+    fn quantise_rows(&mut self, inst: &Inst) {
+        let y = inst.results[0];
+        let codes = |i: &Inst| {
+            self.left(i) == Left::U8
+                && Multiplied::of(i)
+                    .is_some_and(|m| i.operands.iter().filter(|&&v| v == y).count() == m.images.iter().filter(|&&v| v == y).count())
+        };
+        let read = self.f.insts().iter().filter(|i| i.operands.contains(&y)).any(|i| !codes(i));
+        if read || self.f.results().iter().any(|&(_, r)| r == y) {
+            self.kernel(inst, QuantiseRows {});
+        }
     }
 
     fn group_norm(&mut self, inst: &Inst, groups: usize, eps: f64, activation: Activation) {
@@ -143,15 +211,18 @@ impl Lowering<'_> {
         };
         let winograd = self.target.winograd.suits(self.f, inst, self.target);
         let shape = &self.f.ty(w).shape;
+        let left = self.left(inst);
+        // Codes are asked for by the function, Winograd by the target alone.
+        let winograd = winograd && left != Left::U8;
         let product = Product {
             window: Some(Window { kernel: [shape[1], shape[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
-            left: if winograd { Left::F32 } else { self.left(x, w) },
+            left: if winograd { Left::F32 } else { left },
             epilogue: epilogue(c.residual, c.activation),
             rearrange,
             algorithm: if winograd { Algorithm::Winograd } else { Algorithm::Direct },
             ..Product::default()
         };
-        let mut inputs = vec![self.view(x), self.matrix(w, rearrange)];
+        let mut inputs = vec![self.rows_of(x, left), self.matrix(w, rearrange)];
         inputs.extend(bias.map(|bias| self.ordered(bias, Order::of(rearrange))));
         inputs.extend(residual.map(|r| self.view(r)));
         self.call(inst, product, inputs);

@@ -16,7 +16,7 @@ use fcdm_runtime::plan::{ALIGN, Element, Form, Port};
 use thiserror::Error;
 
 use crate::target::Target;
-use crate::weights::{Encodings, Order, WeightUse, matrix};
+use crate::weights::{Order, WeightUse, matrix};
 
 /// Index of a buffer in [`Program::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +98,14 @@ pub enum LowerError {
         /// Its type.
         ty: String,
     },
+    /// A weight stored in a way that the runtime does not know.
+    #[error("@{weight}: expected an encoding ({}), found {stored}", Encoding::ALL.iter().map(|e| e.name()).collect::<Vec<_>>().join(", "))]
+    Encoding {
+        /// Name of the weight.
+        weight: String,
+        /// What it says.
+        stored: String,
+    },
     /// A tensor of more axes than a copy can walk.
     #[error("%{value}: `{op}` moves a tensor of {rank} axes, at most {} can be", MAX_AXES)]
     Axes {
@@ -119,19 +127,17 @@ pub struct Kept {
     pub result: String,
 }
 
-/// Lowers a function. Instructions run in the function's order. `kept` says which inputs are state, of their results' types, and
-/// `encodings` how the matrices of products lie in the artifact.
+/// Lowers a function. Instructions run in the function's order. `kept` says which inputs are state, of their results' types.
 ///
 /// # Errors
 /// See [`LowerError`].
 ///
 /// # Panics
 /// If the function has no input or result of a name in `kept`, or they have different types.
-pub fn lower(f: &Function, kept: &[Kept], target: &Target, encodings: &Encodings<'_>) -> Result<Program, LowerError> {
+pub fn lower(f: &Function, kept: &[Kept], target: &Target) -> Result<Program, LowerError> {
     let mut l = Lowering {
         f,
         target,
-        encodings,
         p: Program::default(),
         place: vec![None; f.value_count()],
         forms: HashMap::new(),
@@ -140,8 +146,11 @@ pub fn lower(f: &Function, kept: &[Kept], target: &Target, encodings: &Encodings
         kept: Vec::new(),
         at: 0,
     };
-    for (v, _) in f.values() {
+    for (v, data) in f.values() {
         element(f, v)?;
+        if let Some(stored) = data.stored.as_ref().filter(|s| Encoding::named(s).is_none()) {
+            return Err(LowerError::Encoding { weight: data.name.clone(), stored: stored.clone() });
+        }
     }
     for &v in f.inputs() {
         let data = f.value(v);
@@ -183,7 +192,6 @@ fn element(f: &Function, v: Value) -> Result<Element, LowerError> {
 struct Lowering<'a> {
     f: &'a Function,
     target: &'a Target,
-    encodings: &'a Encodings<'a>,
     p: Program,
     place: Vec<Option<BufferId>>,
     /// Buffers of weights, by weight, form and order.
@@ -233,11 +241,16 @@ impl Lowering<'_> {
 
     /// The buffer of a weight in the artifact.
     fn weight(&mut self, v: Value, form: Form, order: Order) -> BufferId {
+        self.weight_of(v, form, order, self.f.ty(v).shape.clone())
+    }
+
+    /// The same under another shape of as many rows.
+    fn weight_of(&mut self, v: Value, form: Form, order: Order, shape: Vec<usize>) -> BufferId {
         if let Some(&id) = self.forms.get(&(v, form, order)) {
             return id;
         }
         let data = self.f.value(v);
-        let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.clone() };
+        let usage = WeightUse { weight: data.name.clone(), form, order, ty: data.ty.with_shape(shape) };
         let id = self.buffer(usage.bytes(), Home::Weight(usage.name()));
         self.p.weights.push(usage);
         self.forms.insert((v, form, order), id);
@@ -256,19 +269,23 @@ impl Lowering<'_> {
         View { buffer: self.buffer_of(v), form: Form::Dense(element_of(ty).expect("types were checked")), shape: ty.shape.clone() }
     }
 
-    /// How a matrix lies in the artifact; one that is known only at run time is of lines of f32.
+    /// How a matrix lies in the artifact: as its weight says, else in lines of f32.
     fn encoding(&self, v: Value) -> Encoding {
-        let data = self.f.value(v);
-        if data.def == Def::Weight { (self.encodings)(&data.name) } else { Encoding::F32 }
+        let stored = self.f.value(v).stored.as_deref();
+        stored.map_or(Encoding::F32, |name| Encoding::named(name).expect("names of encodings were looked at"))
     }
 
     /// A weight matrix `[O, ..]` as products read it, for a result that is rearranged so. One that is known only at run time is
     /// packed then.
     fn matrix(&mut self, v: Value, rearrange: Rearrange) -> View {
-        let Matrix { rows, taps, channels } = matrix(&self.f.ty(v).shape);
+        self.matrix_of(v, matrix(&self.f.ty(v).shape), rearrange)
+    }
+
+    /// The same, its columns being parted into taps and channels so.
+    fn matrix_of(&mut self, v: Value, Matrix { rows, taps, channels }: Matrix, rearrange: Rearrange) -> View {
         let (form, shape) = (Form::Encoded(self.encoding(v)), vec![rows, taps, channels]);
         if self.f.value(v).def == Def::Weight {
-            return View { buffer: self.weight(v, form, Order::of(rearrange)), form, shape };
+            return View { buffer: self.weight_of(v, form, Order::of(rearrange), shape.clone()), form, shape };
         }
         let bytes = Encoding::F32.bytes(Matrix { rows, taps, channels }, ALIGN);
         let (x, y) = (self.view(v), View { buffer: self.buffer(bytes, Home::Arena), form, shape });

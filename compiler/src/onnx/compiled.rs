@@ -1,7 +1,7 @@
 //! From an imported model to entry points.
 
 use fcdm_ir::{Function, Module};
-use fcdm_passes::{IMPORTED, OPTIMISED, PassError, Report, rebatch};
+use fcdm_passes::{IMPORTED, OPTIMISED, PassError, Report, Settings, rebatch};
 use fcdm_runtime::entry_name::EntryName;
 
 use super::Onnx;
@@ -27,13 +27,13 @@ impl Onnx {
     ///
     /// # Errors
     /// [`PassError`] if a pass has a bug.
-    pub fn conditioned(&self, condition_rows: usize, batches: &[usize]) -> Result<Option<Compiled>, PassError> {
+    pub fn conditioned(&self, condition_rows: usize, batches: &[usize], settings: &Settings<'_>) -> Result<Option<Compiled>, PassError> {
         let (mut m, mut recognised) = run(IMPORTED, &self.function)?;
         let function = m.functions.pop().expect("passes keep functions");
         let mut compiled = Compiled::default();
         for (i, &rows) in std::iter::once(&condition_rows).chain(batches).enumerate() {
             let Some(f) = rebatch(&function, rows) else { return Ok(None) };
-            let (m, report) = run(OPTIMISED, &f)?;
+            let (m, report) = run_with(OPTIMISED, &f, settings)?;
             let name = if i == 0 { EntryName::Condition } else { EntryName::Denoise };
             let Some(part) = m.function(&name.to_string()) else { return Ok(None) };
             if i == 0 {
@@ -50,7 +50,11 @@ impl Onnx {
 }
 
 fn run(passes: &[&str], f: &Function) -> Result<(Module, Report), PassError> {
-    fcdm_passes::run(passes, Module { functions: vec![f.clone()] }, &mut |_, _| {})
+    run_with(passes, f, &Settings::default())
+}
+
+fn run_with(passes: &[&str], f: &Function, settings: &Settings<'_>) -> Result<(Module, Report), PassError> {
+    fcdm_passes::run_with(passes, Module { functions: vec![f.clone()] }, settings, &mut |_, _| {})
 }
 
 /// The first extent of the first input.

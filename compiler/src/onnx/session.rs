@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fcdm_ir::DType;
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::engine::{Device, Engine, LoadError};
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::plan::Plan;
@@ -53,7 +52,7 @@ enum Arranged {
 fn built(onnx: &Onnx) -> Result<(Plan, InMemory), BuildError> {
     let compiled = onnx.whole()?;
     let derived = compiled.derived();
-    let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32)?;
+    let assembly = assemble(compiled.entries, derived.as_ref(), &Target::CPU)?;
     let weights = InMemory::new(&assembly, onnx)?;
     Ok((assembly.plan, weights))
 }

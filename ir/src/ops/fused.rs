@@ -3,8 +3,8 @@
 use super::{
     Activation, Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, Cost, Div, DwConv2d, DwConvNormModulate, FusedConv2d, FusedDef,
     FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate, Mul,
-    NormModulate, Offset, Op, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Share, Softmax, Sqrt, Sum, SumSquares,
-    Transpose, UpsampleNearest, attr::Attr,
+    NormModulate, Offset, Op, QuantiseRows, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Share, Softmax, Sqrt, Sum,
+    SumSquares, Transpose, UpsampleNearest, attr::Attr,
 };
 use crate::eval::{self, Tensor};
 use crate::function::{Builder, Function, Value};
@@ -66,6 +66,7 @@ impl FusedDef for ScaleLinearGatedAdd {
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(ScaleChannels {}, &x[..2])?[0];
+        let h = if self.quantise { b.try_one(QuantiseRows {}, h)? } else { h };
         let h = b.try_emit(Linear {}, &[h, x[2], x[3]])?[0];
         b.try_emit(GatedAdd {}, &[x[5], h, x[4]])
     }

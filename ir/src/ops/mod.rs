@@ -17,6 +17,7 @@ mod fused;
 mod image;
 mod linear;
 mod norm;
+mod quantise;
 mod reduce;
 mod rule;
 mod shape;
@@ -339,6 +340,12 @@ ops! {
     /// `x [N,..,C]`, `a [N,C]`: `y = x * a`.
     "scale_channels" = ScaleChannels {};
 
+    // --- rounding
+    /// Every row of x, along its last axis, rounded to 256 codes of its own range, which has 0 in it: `lo = min(0, min x)`, `hi = max(0, max
+    /// x)`, `r = 255 / (hi - lo)`, `z = round(-lo r)`, `y = (clamp(round(x r) + z, 0, 255) - z) / r`. What an integer product multiplies.
+    /// Its gradient is that of `y = x` (the straight-through estimator, arXiv 1308.3432).
+    "quantise_rows" = QuantiseRows {};
+
     // --- matrix products
     /// `x [..,K]`, `w [O,K]`, `b [O]`: `y [..,O] = x w^T + b`. The 1x1 convolution.
     "linear" = Linear {};
@@ -401,8 +408,8 @@ ops! {
     /// `x [N,H,W,K]`, `w [O,K]`, `b [O]`: `h = gelu(linear(x, w, b))` and `sum_squares(h)`.
     "fused.linear_gelu_sumsq" = LinearGeluSumsq {} fused;
     /// `h [N,H,W,K]`, `a [N,K]`, `w [O,K]`, `b [O]`, `gate [N,O]`, `x [N,H,W,O]`:
-    /// `gated_add(x, linear(scale_channels(h, a), w, b), gate)`.
-    "fused.scale_linear_gated_add" = ScaleLinearGatedAdd {} fused;
+    /// `gated_add(x, linear(scale_channels(h, a), w, b), gate)`; with `quantise`, of rows that are scaled and then as by `quantise_rows`.
+    "fused.scale_linear_gated_add" = ScaleLinearGatedAdd { quantise: bool = false } fused;
     /// `x [N,H,W,C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(x), shift, scale)`.
     "fused.norm_modulate" = NormModulate { eps: f64 } fused;
     /// `a [..,I]`, `b [..,J]`, `w [O,I+J]`, `bias [O]`: `linear(concat(a, b), w, bias)`, joined along the last axis.

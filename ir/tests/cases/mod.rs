@@ -23,6 +23,8 @@ pub struct Case {
     pub values: Vec<Values>,
     /// Operands that have no gradient.
     pub without_gradient: Vec<usize>,
+    /// Whether its gradient is, by definition, that of `y = x`.
+    pub straight_through: bool,
 }
 
 /// Seeded values (SplitMix64).
@@ -60,7 +62,11 @@ impl Noise {
 
 pub fn case(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
     let operands = shapes.iter().map(|&s| Type::f32(s)).collect();
-    Case { op: op.into(), operands, values: vec![Values::Signed; shapes.len()], without_gradient: vec![] }
+    Case { op: op.into(), operands, values: vec![Values::Signed; shapes.len()], without_gradient: vec![], straight_through: false }
+}
+
+fn straight_through(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
+    Case { straight_through: true, ..case(op, shapes) }
 }
 
 fn positive(op: impl Into<Op>, shapes: &[&[usize]]) -> Case {
@@ -110,6 +116,8 @@ pub fn cases() -> Vec<Case> {
         case(LayerNorm { eps: 1e-3 }, &[&[4]]),
         case(GroupNorm { groups: 2, eps: 1e-3 }, &[&[2, 2, 2, 4], &[4], &[4]]),
         case(Grn { eps: 1e-2 }, &[&[2, 2, 3, 3], &[3], &[3]]),
+        straight_through(QuantiseRows {}, &[&[2, 2, 5]]),
+        straight_through(QuantiseRows {}, &[&[5]]),
         case(Modulate {}, &[&[2, 2, 2, 3], &[2, 3], &[2, 3]]),
         case(Modulate {}, &[&[2, 3], &[2, 3], &[2, 3]]),
         case(GatedAdd {}, &[&[2, 2, 2, 3], &[2, 2, 2, 3], &[2, 3]]),
@@ -143,7 +151,7 @@ pub fn cases() -> Vec<Case> {
         case(GrnScale { eps: 1e-2 }, &[&[2, 3], &[3]]),
         case(DwConvNormModulate { pad: 1, eps: 1e-3 }, &[&[2, 3, 2, 3], &[3, 3, 3], &[3], &[2, 3], &[2, 3]]),
         case(LinearGeluSumsq {}, &[&[2, 2, 2, 3], &[4, 3], &[4]]),
-        case(ScaleLinearGatedAdd {}, &[&[2, 2, 2, 3], &[2, 3], &[2, 3], &[2], &[2, 2], &[2, 2, 2, 2]]),
+        case(ScaleLinearGatedAdd { quantise: false }, &[&[2, 2, 2, 3], &[2, 3], &[2, 3], &[2], &[2, 2], &[2, 2, 2, 2]]),
         case(NormModulate { eps: 1e-3 }, &[&[2, 2, 2, 3], &[2, 3], &[2, 3]]),
         case(ConcatLinear {}, &[&[2, 2, 3], &[2, 2, 1], &[3, 4], &[3]]),
         case(ConcatLinear {}, &[&[2], &[3], &[2, 5]]),
