@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::kind::is_onnx;
 use fcdm_compiler::winograd::Winograd;
@@ -13,21 +12,21 @@ use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
 use fcdm_models::size;
+use fcdm_models::types::{TypeError, Types, WeightType, parse_rules};
 use fcdm_runtime::artifact::{Artifact, Sampling};
-use fcdm_runtime::encoding::Encoding;
 use serde_json::json;
 
 use crate::about;
 use crate::failure::Failure;
 use crate::failure::mistaken::{Wanted, explained, opened};
-use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, examples};
+use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, WEIGHTS, examples};
 use crate::inspect::{self, entries_json};
 use crate::progress::{self, Watcher};
 use crate::say::{self, sayln};
 
 const EXAMPLES: &str = examples!(
     "fcdm compile checkpoint.pt --vae sd-vae-ft-ema -o model.fcdm",
-    "fcdm compile checkpoint.pt --vae sd-vae-ft-ema --size 64x64 --precision bf16",
+    "fcdm compile checkpoint.pt --vae sd-vae-ft-ema --quantize w8a8",
     "fcdm compile model.onnx --vae decoder.onnx --class-names names.txt",
     "fcdm compile --vae taesd --encoder --size 32x32 -o taesd.fcdm",
 );
@@ -84,11 +83,17 @@ pub struct Arguments {
     /// Names are those that `inspect` shows; `ema` is any running average, `model` what is none.
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     weights: Option<String>,
-    /// Weights as f32, bf16 or f16.
+    /// Weights as f32, f16, bf16, i8, i6 or i4; w8a8, w6a8, w4a8.
     ///
-    /// bf16 and f16 take half the memory. This is of the weights of products and convolutions.
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = encodings(), hide_possible_values = true, help_heading = MODEL)]
-    precision: Encoding,
+    /// Of products and convolutions; the timestep path, and of whole numbers the first and last layer, stay f32. With w8a8 and its like
+    /// images are multiplied in whole numbers of 8 bits as well, which is faster.
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = weight_type, visible_alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
+    quantize: WeightType,
+    /// Other types for some weights, as PATTERN=TYPE,..
+    ///
+    /// Patterns are regular expressions that are looked for in the names of the checkpoint (see `inspect`); the first that matches counts.
+    #[arg(long, value_name = "RULES", visible_alias = "tensor-type-rules", help_heading = WEIGHTS)]
+    type_rules: Option<String>,
     /// The model was trained without label dropout.
     ///
     /// Then the last row of its class tables is an ordinary class, and there is no classifier-free guidance.
@@ -131,10 +136,9 @@ pub struct Arguments {
     print_after_all: bool,
 }
 
-/// `--precision`: any encoding that there is.
-fn encodings() -> impl TypedValueParser<Value = Encoding> {
-    let names = PossibleValuesParser::new(Encoding::ALL.iter().map(|e| e.name()));
-    names.map(|name| Encoding::named(&name).expect("a possible value is an encoding's name"))
+/// `--quantize`: any type that there is.
+fn weight_type(name: &str) -> Result<WeightType, TypeError> {
+    WeightType::named(name).ok_or_else(|| TypeError::Unknown(name.to_owned()))
 }
 
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
@@ -240,6 +244,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     let mut batches = a.batch.clone();
     batches.sort_unstable();
     batches.dedup();
+    let rules = a.type_rules.as_deref().map_or(Ok(Vec::new()), parse_rules).map_err(|e| Failure::usage(format!("type-rules: {e}")))?;
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
     for (option, given) in [("class-names", a.class_names.is_some()), ("sampling", a.sampling.is_some()), ("weights", a.weights.is_some())]
     {
@@ -266,7 +271,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         optimise: a.optimise > 0,
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
-        precision: a.precision,
+        types: Types { default: a.quantize, rules },
         decoder: true,
         encoder: a.encoder,
         max_memory: a.max_memory,

@@ -22,7 +22,6 @@ use fcdm_ir::verify::verify_module;
 use fcdm_ir::vjp::backward;
 use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value};
 use fcdm_models::fcdm::{Preset, Size, network};
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::kernels::{Algorithm, Kernel, Rearrange};
 
@@ -187,7 +186,7 @@ fn the_optimised_denoiser_copies_nothing() {
         let f = network(&preset.config(), Size { batch: 2, height: 32, width: 32 });
         let (m, _) = fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         let denoise = m.function("denoise").unwrap();
-        let program = lower(denoise, &[], &Target::CPU, &|_| Encoding::F32).unwrap();
+        let program = lower(denoise, &[], &Target::CPU).unwrap();
         let by_winograd = |s: &&Step| matches!(&s.kernel, Kernel::Product(p) if p.algorithm == Algorithm::Winograd);
         let rearranged: Vec<_> = program.steps.iter().filter(by_winograd).map(|s| s.kernel.clone()).collect();
         let has = |which: fn(Rearrange) -> bool| rearranged.iter().any(|k| matches!(k, Kernel::Product(p) if which(p.rearrange)));

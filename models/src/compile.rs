@@ -9,7 +9,6 @@ use std::path::Path;
 
 use fcdm_compiler::assemble::{Assembly, assemble_some};
 use fcdm_compiler::compiled::{BuildError, Compiled};
-use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{Stored, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, Report};
@@ -24,7 +23,8 @@ use crate::autoencoder::entries as autoencoder;
 use crate::fcdm::{self, Config};
 use crate::import::{ImportError, Survey};
 pub use crate::options::Options;
-use crate::options::{AfterPass, OptionError, encoding};
+use crate::options::{AfterPass, OptionError, WeightTypes};
+use crate::types::WeightType;
 pub use description::passes_json;
 use description::{provenance, report};
 pub use networks::Networks;
@@ -89,19 +89,23 @@ impl Observer for Silent {
 /// Builds and optimises all functions of an artifact; no weights are needed.
 fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     let mut all = Compiled::default();
+    let types: WeightTypes<'_> = &|weight| {
+        let ty = options.types.of(weight, networks.role(weight));
+        (ty != WeightType::F32).then(|| ty.name())
+    };
     if let Some(import) = networks.fcdm {
-        all = fcdm::entries::functions(import, options, observe)?;
+        all = fcdm::entries::functions(import, options, types, observe)?;
     }
     if let Some(a) = networks.autoencoder {
         if options.decoder {
-            autoencoder::decoders(a, DecoderKind::Own, options, &mut all, observe).map_err(BuildError::from)?;
+            autoencoder::decoders(a, DecoderKind::Own, options, types, &mut all, observe).map_err(BuildError::from)?;
         }
         if options.encoder {
-            autoencoder::encoder(a, options, &mut all, observe).map_err(BuildError::from)?;
+            autoencoder::encoder(a, options, types, &mut all, observe).map_err(BuildError::from)?;
         }
     }
     if let Some(a) = networks.preview {
-        autoencoder::decoders(a, DecoderKind::Preview, options, &mut all, observe).map_err(BuildError::from)?;
+        autoencoder::decoders(a, DecoderKind::Preview, options, types, &mut all, observe).map_err(BuildError::from)?;
     }
     Ok(all)
 }
@@ -117,13 +121,11 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 }
 
 /// Plan and tensors. Decoders that take more memory than allowed are left out.
-fn assembled(compiled: Compiled, networks: Networks<'_>, options: &Options) -> Result<Assembly, CompileError> {
-    let target = Target::CPU.with_winograd(options.winograd());
+fn assembled(compiled: Compiled, options: &Options) -> Result<Assembly, CompileError> {
     let derived = compiled.derived();
-    let encodings = |weight: &str| encoding(options.precision, networks.role(weight));
     let mut fitting = autoencoder::Fitting::new(options);
-    let assembly = assemble_some(compiled.entries, derived.as_ref(), &target, &encodings, &mut |entry| fitting.fits(entry))
-        .map_err(BuildError::from)?;
+    let assembly =
+        assemble_some(compiled.entries, derived.as_ref(), &options.target(), &mut |entry| fitting.fits(entry)).map_err(BuildError::from)?;
     fitting.finish()?;
     Ok(assembly)
 }
@@ -157,7 +159,7 @@ pub fn compile_to(
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
     let passes = compiled.report.take().unwrap_or_default();
-    let assembly = assembled(compiled, networks, options)?;
+    let assembly = assembled(compiled, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let tensors: BTreeMap<String, (Stored, &WeightUse)> =
         assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();

@@ -16,3 +16,4 @@ pub mod pictures;
 pub mod role;
 pub mod size;
 pub mod tensors;
+pub mod types;

@@ -1,13 +1,14 @@
 //! What to compile for, and what follows from it: passes, convolutions, precision.
 
+use fcdm_compiler::target::Target;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
-use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report};
+use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report, Settings};
 use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
 use thiserror::Error;
 
-use crate::role::{Region, Role};
+use crate::types::Types;
 
 /// What to compile for.
 #[derive(Clone, Debug)]
@@ -24,8 +25,8 @@ pub struct Options {
     pub winograd: Winograd,
     /// One name a class, or none.
     pub class_names: Vec<String>,
-    /// What weights of products and convolutions are stored in. Everything else is f32, as is all of the timestep path.
-    pub precision: Encoding,
+    /// How weights of products and convolutions are stored and multiplied. Everything else is f32.
+    pub types: Types,
     /// The decoder of the autoencoder.
     pub decoder: bool,
     /// Its encoder.
@@ -46,6 +47,9 @@ pub struct Options {
 #[error("{0}")]
 pub struct OptionError(pub String);
 
+/// How a weight is to be stored, by its name: see [`Settings::types`].
+pub(crate) type WeightTypes<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Called after every pass.
 pub type AfterPass<'a> = &'a mut dyn FnMut(&'static Pass, &Module);
 
@@ -59,7 +63,7 @@ impl Options {
             optimise: true,
             winograd: Winograd::WhereFaster,
             class_names: Vec::new(),
-            precision: Encoding::F32,
+            types: Types::from(Encoding::F32),
             decoder: true,
             encoder: false,
             max_memory: None,
@@ -73,20 +77,25 @@ impl Options {
     ///
     /// # Errors
     /// [`PassError`] if a pass has a bug.
-    pub(crate) fn optimised(&self, f: Function, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
+    pub(crate) fn optimised(&self, f: Function, types: WeightTypes<'_>, observe: AfterPass<'_>) -> Result<(Module, Report), PassError> {
         let pipeline = if self.optimise { OPTIMISED } else { PLAIN };
-        fcdm_passes::run(pipeline, Module { functions: vec![f] }, observe)
+        self.set(types, |settings| fcdm_passes::run_with(pipeline, Module { functions: vec![f] }, settings, observe))
+    }
+
+    /// Hands on what passes are told.
+    pub(crate) fn set<T>(&self, types: WeightTypes<'_>, then: impl FnOnce(&Settings<'_>) -> T) -> T {
+        let target = self.target();
+        then(&Settings { types, rows: &|f, inst| !target.winograd.beats_codes(f, inst, &target) })
+    }
+
+    /// The machine to plan for.
+    pub(crate) fn target(&self) -> Target {
+        Target::CPU.with_winograd(self.winograd())
     }
 
     /// Which convolutions to compute by Winograd, whatever the precision: a quarter of the products in f32 beats bf16
     /// arithmetic, which has half their price.
-    pub(crate) fn winograd(&self) -> Winograd {
+    fn winograd(&self) -> Winograd {
         if self.optimise { self.winograd } else { Winograd::Never }
     }
-}
-
-/// The encoding of a matrix where `precision` is asked for; `None` is a weight that no network names. All of the timestep path stays
-/// f32: rounded timestep MLPs would shift the times themselves.
-pub(crate) fn encoding(precision: Encoding, role: Option<Role>) -> Encoding {
-    if role.is_some_and(|r| r.region == Region::Timestep) { Encoding::F32 } else { precision }
 }

@@ -10,7 +10,6 @@ use fcdm_compiler::weights::WeightSource;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::Function;
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, TensorSource, write};
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, Program};
 use fcdm_runtime::simd::Isa;
 
@@ -24,7 +23,7 @@ pub fn executor(
     winograd: Winograd,
     threads: usize,
 ) -> Executor {
-    let assembly = assemble(entries, weights, &Target::CPU.with_winograd(winograd), &|_| Encoding::F32).unwrap();
+    let assembly = assemble(entries, weights, &Target::CPU.with_winograd(winograd)).unwrap();
     for e in &assembly.plan.entries {
         let allowed = (e.arena_lower_bound * 11).div_ceil(10).max(e.arena_lower_bound + 256);
         assert!(e.arena_bytes <= allowed, "{}: arena {}, at least {}", e.name, e.arena_bytes, e.arena_lower_bound);

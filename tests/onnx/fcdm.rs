@@ -12,7 +12,6 @@ use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
 use fcdm_models::fcdm::import::Import;
 use fcdm_models::fcdm::{Size, network, parameters};
-use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::{Executor, Input, Program};
 use fcdm_runtime::plan::{Operand, Step};
 use fcdm_runtime::simd::Isa;
@@ -52,7 +51,7 @@ fn noise(n: usize) -> Vec<f32> {
 fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
     let native_import = Import::new(checkpoint(), true).unwrap();
     let (entries, weights) = native(&native_import, &[1, 2]);
-    let theirs = assemble(entries, weights.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
+    let theirs = assemble(entries, weights.as_ref(), &Target::CPU).unwrap();
     // A single row has axes of extent 1 more, among which patterns must be told apart; so has a batch that is left open. The norm is one
     // node, or some; exporters write the same network in many ways.
     for name in ["fcdm1", "fcdm2", "fcdm_plain", "fcdm_batch", "fcdm_free"] {
@@ -62,7 +61,7 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
         let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
         let compiled = compiled.expect("an FCDM splits into condition and denoiser");
         let derived = compiled.derived();
-        let ours = assemble(compiled.entries, derived.as_ref(), &Target::CPU, &|_| Encoding::F32).unwrap();
+        let ours = assemble(compiled.entries, derived.as_ref(), &Target::CPU).unwrap();
         for (a, b) in ours.plan.entries.iter().zip(&theirs.plan.entries) {
             assert_eq!((&a.name, a.rows, a.arena_bytes), (&b.name, b.rows, b.arena_bytes));
             assert_eq!(kernels(&a.steps), kernels(&b.steps), "{name}: {} at {} rows", a.name, a.rows);
@@ -118,7 +117,7 @@ fn an_exported_fcdm_computes_what_its_checkpoint_does() {
     let f = network(import.config(), Size { batch: 2, height: 8, width: 12 });
     let (m, _) = fcdm_passes::run(&["simplify"], Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
     let entries = vec![EntryPoint::new(m.functions[0].clone(), 2)];
-    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never), &|_| Encoding::F32).unwrap();
+    let assembly = assemble(entries, None, &Target::CPU.with_winograd(Winograd::Never)).unwrap();
     let weights = InMemory::new(&assembly, &import).unwrap();
     let mut ex = Executor::new(Arc::new(Program::load(assembly.plan, Arc::new(weights), Isa::from_env().unwrap()).unwrap()), 2).unwrap();
     let mut out = vec![f32::NAN; whole.len()];

@@ -18,7 +18,7 @@ use fcdm_runtime::simd::Isa;
 use super::{Autoencoder, Half};
 use crate::compile::CompileError;
 use crate::import::ImportError;
-use crate::options::{AfterPass, OptionError, Options};
+use crate::options::{AfterPass, OptionError, Options, WeightTypes};
 
 /// Sides of tiles, in latents. The smallest is twice what diffusers' tiles overlap by.
 const TILES: [usize; 3] = [64, 32, 16];
@@ -50,6 +50,7 @@ pub(crate) fn decoders(
     a: &Autoencoder,
     kind: DecoderKind,
     options: &Options,
+    types: WeightTypes<'_>,
     all: &mut Compiled,
     observe: AfterPass<'_>,
 ) -> Result<(), PassError> {
@@ -57,7 +58,7 @@ pub(crate) fn decoders(
         // An ONNX model may have one size only.
         let Ok(function) = a.decode(h, w) else { continue };
         let name = EntryName::Decode(kind, (i > 0).then_some([h, w]));
-        add(function, name, options, all, observe)?;
+        add(function, name, options, types, all, observe)?;
     }
     Ok(())
 }
@@ -66,15 +67,28 @@ pub(crate) fn decoders(
 ///
 /// # Errors
 /// As [`decoders`].
-pub(crate) fn encoder(a: &Autoencoder, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+pub(crate) fn encoder(
+    a: &Autoencoder,
+    options: &Options,
+    types: WeightTypes<'_>,
+    all: &mut Compiled,
+    observe: AfterPass<'_>,
+) -> Result<(), PassError> {
     let function = a.encode(options.height, options.width).expect("checked to have an encoder of that size");
-    add(function, Half::Encoder.entry_name(), options, all, observe)
+    add(function, Half::Encoder.entry_name(), options, types, all, observe)
 }
 
-fn add(f: Function, name: EntryName, options: &Options, all: &mut Compiled, observe: AfterPass<'_>) -> Result<(), PassError> {
+fn add(
+    f: Function,
+    name: EntryName,
+    options: &Options,
+    types: WeightTypes<'_>,
+    all: &mut Compiled,
+    observe: AfterPass<'_>,
+) -> Result<(), PassError> {
     let name = name.to_string();
     let watch = all.report.is_none();
-    let (m, report) = options.optimised(f.renamed(&name), &mut |p, m| {
+    let (m, report) = options.optimised(f.renamed(&name), types, &mut |p, m| {
         if watch {
             observe(p, m);
         }

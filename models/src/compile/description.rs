@@ -47,7 +47,7 @@ pub(super) fn report(networks: Networks<'_>, options: &Options, passes: &Report)
         macs.extend(decode.map(|f| (Half::Decoder.entry_name().to_string(), cost(f))));
     }
     json!({
-        "precision": options.precision.name(),
+        "precision": options.types.name(),
         "parameters": list(parameters),
         "macs": list(macs),
         "passes": passes_json(passes),

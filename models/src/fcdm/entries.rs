@@ -3,7 +3,7 @@
 use fcdm_compiler::assemble::EntryPoint;
 use fcdm_compiler::compiled::{BuildError, Compiled};
 use fcdm_ir::Module;
-use fcdm_passes::Pass;
+use fcdm_passes::{Pass, Settings};
 use fcdm_runtime::artifact::{ModelInfo, Prediction};
 use fcdm_runtime::check::MAX_COUNT;
 use fcdm_runtime::entry_name::EntryName;
@@ -12,7 +12,7 @@ use super::config::Config;
 use super::import::Import;
 use super::network::{Size, network};
 use crate::compile::CompileError;
-use crate::options::{AfterPass, OptionError, Options};
+use crate::options::{AfterPass, OptionError, Options, WeightTypes};
 
 /// Rows of the condition's entry point: the steps of a schedule are evaluated in batches of this many, so that the
 /// weights are read once per batch and not once per step.
@@ -25,9 +25,15 @@ pub const CONDITION_ROWS: usize = 64;
 ///
 /// # Panics
 /// If `batches` is empty, or a size is not one the network can have.
-pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
+pub(crate) fn functions(
+    import: &Import,
+    options: &Options,
+    types: WeightTypes<'_>,
+    observe: AfterPass<'_>,
+) -> Result<Compiled, CompileError> {
     if let Some((model, _)) = import.onnx() {
-        let found = model.conditioned(CONDITION_ROWS, &options.batches).map_err(BuildError::from)?;
+        let conditioned = |settings: &Settings<'_>| model.conditioned(CONDITION_ROWS, &options.batches, settings);
+        let found = options.set(types, conditioned).map_err(BuildError::from)?;
         return Ok(
             found.ok_or_else(|| import.wrong("expected an FCDM, every row of whose batch is computed apart, found another network"))?
         );
@@ -35,14 +41,14 @@ pub fn functions(import: &Import, options: &Options, observe: AfterPass<'_>) -> 
     let cfg = import.config();
     let at = |batch: usize| network(cfg, Size { batch, height: options.height, width: options.width });
     let take = |m: &Module, name: EntryName| m.function(&name.to_string()).expect("hoisting splits every FCDM").clone();
-    let (wide, _) = options.optimised(at(CONDITION_ROWS), &mut |_, _| {}).map_err(BuildError::from)?;
+    let (wide, _) = options.optimised(at(CONDITION_ROWS), types, &mut |_, _| {}).map_err(BuildError::from)?;
     let condition = EntryPoint::new(take(&wide, EntryName::Condition), CONDITION_ROWS);
     let weights = wide.function(Module::WEIGHTS).cloned().into_iter().collect();
     let mut compiled = Compiled { entries: vec![condition], weights, report: None };
     for &batch in &options.batches {
         let mut unwatched = |_: &'static Pass, _: &Module| {};
         let watch: AfterPass<'_> = if compiled.report.is_none() { &mut *observe } else { &mut unwatched };
-        let (m, report) = options.optimised(at(batch), watch).map_err(BuildError::from)?;
+        let (m, report) = options.optimised(at(batch), types, watch).map_err(BuildError::from)?;
         compiled.report.get_or_insert(report);
         compiled.entries.push(EntryPoint::new(take(&m, EntryName::Denoise), batch));
     }

@@ -1,0 +1,185 @@
+//! How weights are stored and multiplied: a type for all, and rules for some by their names.
+
+use std::fmt;
+
+use fcdm_runtime::encoding::Encoding;
+use regex_lite::Regex;
+use thiserror::Error;
+
+use crate::role::{Region, Role};
+
+/// How the weights of a product are stored, and whether its other factor is rounded to codes as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightType {
+    /// How they are stored.
+    pub encoding: Encoding,
+    /// Whether images are multiplied as codes of 8 bits, in whole numbers.
+    pub codes: bool,
+}
+
+impl WeightType {
+    /// f32.
+    pub const F32: WeightType = WeightType { encoding: Encoding::F32, codes: false };
+
+    /// All there are: the encodings, and those of whole numbers times codes.
+    pub fn all() -> impl Iterator<Item = WeightType> {
+        let with = |codes| move |&encoding: &Encoding| WeightType { encoding, codes };
+        Encoding::ALL.iter().map(with(false)).chain(Encoding::ALL.iter().filter(|e| e.has_integers()).map(with(true)))
+    }
+
+    /// Its name: an encoding's, or `w8a8` of `i8` and codes.
+    pub fn name(self) -> String {
+        let name = self.encoding.name();
+        if self.codes { format!("w{}a8", name.trim_start_matches('i')) } else { name.to_owned() }
+    }
+
+    /// The type of that name, which may be what stable-diffusion.cpp calls the nearest to it.
+    pub fn named(name: &str) -> Option<WeightType> {
+        let name = name.to_ascii_lowercase();
+        let own = match name.as_str() {
+            "q8_0" => "i8",
+            "q6_k" | "q5_0" | "q5_1" | "q5_k" => "i6",
+            "q4_0" | "q4_1" | "q4_k" => "i4",
+            name => name,
+        };
+        WeightType::all().find(|ty| ty.name() == own)
+    }
+}
+
+impl fmt::Display for WeightType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// A rule that is none.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TypeError {
+    /// Not the name of a type.
+    #[error("expected a type ({list}), found `{0}`", list = listed())]
+    Unknown(String),
+    /// Not `PATTERN=TYPE`.
+    #[error("expected PATTERN=TYPE, such as latent.*=i4, found `{0}`")]
+    Rule(String),
+    /// Not a pattern.
+    #[error("expected a regular expression in the rule `{rule}`: {why}")]
+    Pattern {
+        /// The rule.
+        rule: String,
+        /// What is wrong with its pattern.
+        why: String,
+    },
+}
+
+fn listed() -> String {
+    WeightType::all().map(WeightType::name).collect::<Vec<_>>().join(", ")
+}
+
+/// The type of weights whose names contain what a pattern stands for.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// As it was written.
+    pub text: String,
+    pattern: Regex,
+    /// The type.
+    pub ty: WeightType,
+}
+
+impl Rule {
+    /// Whether it is about a weight of that name.
+    pub fn matches(&self, weight: &str) -> bool {
+        self.pattern.is_match(weight)
+    }
+
+    fn parse(text: &str) -> Result<Rule, TypeError> {
+        let (pattern, ty) = text.rsplit_once('=').filter(|(p, _)| !p.is_empty()).ok_or_else(|| TypeError::Rule(text.to_owned()))?;
+        let ty = WeightType::named(ty).ok_or_else(|| TypeError::Unknown(ty.to_owned()))?;
+        let wrong = |e: regex_lite::Error| TypeError::Pattern { rule: text.to_owned(), why: e.to_string() };
+        Ok(Rule { text: text.to_owned(), pattern: Regex::new(pattern).map_err(wrong)?, ty })
+    }
+}
+
+/// Parses `PATTERN=TYPE,..`, where a pattern is a regular expression that is looked for anywhere in a name.
+///
+/// # Errors
+/// The first that is none.
+pub fn parse_rules(text: &str) -> Result<Vec<Rule>, TypeError> {
+    text.split(',').map(str::trim).filter(|rule| !rule.is_empty()).map(Rule::parse).collect()
+}
+
+/// A type for all weights, and rules for some.
+#[derive(Clone, Debug)]
+pub struct Types {
+    /// What no rule is about.
+    pub default: WeightType,
+    /// Of several that are about a weight, the first counts.
+    pub rules: Vec<Rule>,
+}
+
+impl From<Encoding> for Types {
+    fn from(encoding: Encoding) -> Types {
+        Types { default: WeightType { encoding, codes: false }, rules: Vec::new() }
+    }
+}
+
+impl Types {
+    /// The type of a weight, if it multiplies; `None` as its role is of a weight that no network names. All of the timestep path stays f32,
+    /// since rounded timestep MLPs would shift the times themselves; so do, in whole numbers, the first and the last layer, which are
+    /// small and see or make every pixel.
+    pub fn of(&self, weight: &str, role: Option<Role>) -> WeightType {
+        if let Some(rule) = self.rules.iter().find(|rule| rule.matches(weight)) {
+            return rule.ty;
+        }
+        let region = role.map(|r| r.region);
+        let at_an_end = self.default.encoding.has_integers() && matches!(region, Some(Region::Input | Region::Output));
+        if region == Some(Region::Timestep) || at_an_end { WeightType::F32 } else { self.default }
+    }
+
+    /// What they are called together.
+    pub fn name(&self) -> String {
+        let rules = self.rules.iter().map(|rule| rule.text.as_str());
+        std::iter::once(self.default.name().as_str()).chain(rules).collect::<Vec<_>>().join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::role::{LayerKind, ParameterKind};
+
+    fn named(name: &str) -> WeightType {
+        WeightType::named(name).unwrap()
+    }
+
+    #[test]
+    fn types_by_name() {
+        for ty in WeightType::all() {
+            assert_eq!(WeightType::named(&ty.name()), Some(ty));
+        }
+        assert_eq!(named("w4a8"), WeightType { encoding: Encoding::I4, codes: true });
+        assert_eq!((named("q8_0"), named("Q4_K"), named("q5_1")), (named("i8"), named("i4"), named("i6")));
+        assert_eq!(WeightType::named("w16a8"), None);
+    }
+
+    #[test]
+    fn rules_are_looked_for_in_order() {
+        let types = Types { default: named("i8"), rules: parse_rules(r"^latent.*=i4, output_layer=f32,\.pwconv1=w8a8").unwrap() };
+        let role = |region| Some(Role { layer: LayerKind::Linear, part: ParameterKind::Weight, region });
+        assert_eq!(types.of("latent.0.pwconv1.weight", None), named("i4"));
+        assert_eq!(types.of("decoder.0.pwconv1.weight", None), named("w8a8"));
+        assert_eq!(types.of("output_layer.weight", role(Region::Trunk)), named("f32"));
+        assert_eq!(types.of("decoder.latent", role(Region::Trunk)), named("i8"));
+        assert_eq!(types.of("final_layer.conv.weight", role(Region::Output)), named("f32"));
+        assert_eq!(types.of("t_embedder_1.mlp.0.weight", role(Region::Timestep)), named("f32"));
+        assert_eq!(Types::from(Encoding::Bf16).of("final_layer.conv.weight", role(Region::Output)), named("bf16"));
+    }
+
+    #[test]
+    fn what_is_no_rule() {
+        let e = |text: &str| parse_rules(text).unwrap_err().to_string();
+        assert_eq!(e("a=i3"), "expected a type (f32, f16, bf16, i8, i6, i4, w8a8, w6a8, w4a8), found `i3`");
+        assert_eq!(e("i8"), "expected PATTERN=TYPE, such as latent.*=i4, found `i8`");
+        assert!(e("a(=i8").starts_with("expected a regular expression in the rule `a(=i8`: "), "{}", e("a(=i8"));
+    }
+}
