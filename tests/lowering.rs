@@ -20,8 +20,9 @@ use fcdm_ir::ops::{Op, Tanh};
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
 use fcdm_ir::vjp::backward;
-use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value};
+use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value, ValueData};
 use fcdm_models::fcdm::{Preset, Size, network};
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::kernels::{Algorithm, Kernel, Rearrange};
 
@@ -53,6 +54,16 @@ fn value(name: &str, i: usize) -> f64 {
 fn tensor(name: &str, ty: &Type) -> Tensor {
     let element = |i: usize| if ty.dtype == DType::I32 { (i % 3) as f64 } else { value(name, i) };
     Tensor::from_shape_vec(ty.shape.clone(), (0..ty.count()).map(element).collect()).unwrap()
+}
+
+/// The values of a weight as those that read it in the artifact have them.
+fn as_stored(data: &ValueData, values: Tensor) -> Tensor {
+    let Some(stored) = &data.stored else { return values };
+    let (encoding, m) = (Encoding::named(stored).unwrap(), fcdm_compiler::weights::matrix(values.shape()));
+    let floats: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+    let parts = encoding.encode(&floats, m).unwrap();
+    let decoded = encoding.decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
+    Tensor::from_shape_vec(values.shape(), decoded.into_iter().map(f64::from).collect()).unwrap()
 }
 
 struct Weights<'a>(&'a Function);
@@ -114,7 +125,7 @@ fn compare(f: &Function, what: &str, path: &std::path::Path, worst: &Cell<f64>) 
 
 fn compare_with(f: &Function, what: &str, path: &std::path::Path, winograd: Winograd, worst: &Cell<f64>) {
     let inputs: Vec<Tensor> = f.inputs().iter().map(|&v| tensor(&f.value(v).name, f.ty(v))).collect();
-    let find = |name: &str| f.weights().find(|(_, d)| d.name == name).map(|(_, d)| tensor(name, &d.ty));
+    let find = |name: &str| f.weights().find(|(_, d)| d.name == name).map(|(_, d)| as_stored(d, tensor(name, &d.ty)));
     let want = evaluate(f, &inputs, &mut |n| find(n)).unwrap_or_else(|e| panic!("@{} {what}: {e}", f.name()));
     let mut ex = loaded::executor(path, vec![EntryPoint::new(f.clone(), 1)], None, &Weights(f), winograd, 2);
     let floats: Vec<Vec<f32>> = inputs.iter().map(|t| t.iter().map(|&v| v as f32).collect()).collect();

@@ -7,7 +7,7 @@ use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_runtime::encoding::Encoding;
-use fcdm_runtime::plan::{self, Form, Plan};
+use fcdm_runtime::plan::{self, Element, Form, Plan};
 use thiserror::Error;
 
 use crate::checker::{CheckErrors, check};
@@ -122,6 +122,7 @@ pub fn assemble_some(
 fn stored_otherwise<'a>(weights: impl Iterator<Item = &'a WeightUse>) -> BTreeMap<String, Encoding> {
     let encoded = |usage: &WeightUse| match usage.form {
         Form::Encoded(encoding) if encoding != Encoding::F32 => Some((usage.weight.clone(), encoding)),
+        Form::Dense(Element::F16) => Some((usage.weight.clone(), Encoding::F16)),
         Form::Encoded(_) | Form::Dense(_) => None,
     };
     weights.filter_map(encoded).collect()

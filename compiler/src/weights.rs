@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use fcdm_ir::Type;
-use fcdm_runtime::encoding::{Encoding, Matrix, Overflow};
+use fcdm_runtime::encoding::{Encoding, Matrix, Overflow, no_more_than};
 use fcdm_runtime::kernels::Rearrange;
 use fcdm_runtime::plan::{ALIGN, Element, Form, PANEL};
 
@@ -193,6 +193,11 @@ impl WeightUse {
     pub fn encode(&self, values: Vec<f32>, part: usize) -> Result<Vec<u8>, WeightError> {
         let values = self.order.arrange(values, self.ty.shape.first().copied().unwrap_or(1));
         match self.form {
+            Form::Dense(Element::F16) => {
+                let overflow = |overflow| WeightError::Overflow { weight: self.weight.clone(), encoding: Encoding::F16, overflow };
+                no_more_than(&values, half::f16::MAX.to_f32()).map_err(overflow)?;
+                Ok(values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect())
+            }
             Form::Dense(_) => {
                 let mut bytes = vec![0; values.len() * size_of::<f32>()];
                 bytes.chunks_exact_mut(size_of::<f32>()).zip(values).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));

@@ -20,6 +20,6 @@ pub mod types;
 pub mod verify;
 pub mod vjp;
 
-pub use function::{Builder, Def, Function, Inst, Module, Value};
+pub use function::{Builder, Def, Function, Inst, Module, Value, ValueData};
 pub use ops::{Cost, Op};
 pub use types::{DType, Type, TypeError};

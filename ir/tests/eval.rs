@@ -129,6 +129,18 @@ fn layer_norm_has_biased_variance() {
 }
 
 #[test]
+fn rows_are_rounded_to_codes_of_their_own_range() {
+    // Ranges -1 .. 50, whose zero is code 5; 0 .. 3, which has 0 in it; one of zeros; one that is not finite.
+    let nan = f64::NAN;
+    let x = tensor(&[5, 3], &[-1.0, 50.0, 0.11, 3.0, 3.0, 1.0, 0.0, 0.0, 0.0, 1.0, nan, 2.0, -2.0, -1.0, 0.0]);
+    let y = run(QuantiseRows {}, &[x]);
+    let want = [-1.0, 50.0, 0.2, 3.0, 3.0, 1.0, 0.0, 0.0, 0.0, nan, nan, nan, -2.0, -1.0 - 1.0 / 255.0, 0.0];
+    for (y, want) in y.iter().zip(want) {
+        assert!((y - want).abs() < 1e-12 || y.is_nan() && want.is_nan(), "{y} {want}");
+    }
+}
+
+#[test]
 fn grn_divides_by_the_mean_norm() {
     // Norms over the two pixels: 5 and 0; mean 2.5; N = 2, 0.
     let x = tensor(&[1, 1, 2, 2], &[3.0, 0.0, 4.0, 0.0]);

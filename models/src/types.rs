@@ -6,7 +6,7 @@ use fcdm_runtime::encoding::Encoding;
 use regex_lite::Regex;
 use thiserror::Error;
 
-use crate::role::{Region, Role};
+use crate::role::{LayerKind, Region, Role};
 
 /// How the weights of a product are stored, and whether its other factor is rounded to codes as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,16 +123,21 @@ impl From<Encoding> for Types {
 }
 
 impl Types {
-    /// The type of a weight, if it multiplies; `None` as its role is of a weight that no network names. All of the timestep path stays f32,
-    /// since rounded timestep MLPs would shift the times themselves; so do, in whole numbers, the first and the last layer, which are
-    /// small and see or make every pixel.
+    /// The type of a weight; `None` as its role is of a weight that no network names. With a default of whole numbers the first and the
+    /// last layer, which are small and see or make every pixel, stay f32, and depthwise taps, of which there are few, f16; so do timestep
+    /// MLPs, which make the times that the network sees, and are f32 with any other default.
     pub fn of(&self, weight: &str, role: Option<Role>) -> WeightType {
         if let Some(rule) = self.rules.iter().find(|rule| rule.matches(weight)) {
             return rule.ty;
         }
-        let region = role.map(|r| r.region);
-        let at_an_end = self.default.encoding.has_integers() && matches!(region, Some(Region::Input | Region::Output));
-        if region == Some(Region::Timestep) || at_an_end { WeightType::F32 } else { self.default }
+        let Some(role) = role else { return self.default };
+        let integers = self.default.encoding.has_integers();
+        match (role.region, role.layer) {
+            (Region::Timestep, _) | (_, LayerKind::Depthwise) if integers => WeightType { encoding: Encoding::F16, codes: false },
+            (Region::Input | Region::Output, _) if integers => WeightType::F32,
+            (Region::Timestep, _) => WeightType::F32,
+            _ => self.default,
+        }
     }
 
     /// What they are called together.
@@ -146,7 +151,7 @@ impl Types {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::role::{LayerKind, ParameterKind};
+    use crate::role::ParameterKind;
 
     fn named(name: &str) -> WeightType {
         WeightType::named(name).unwrap()
@@ -171,7 +176,10 @@ mod tests {
         assert_eq!(types.of("output_layer.weight", role(Region::Trunk)), named("f32"));
         assert_eq!(types.of("decoder.latent", role(Region::Trunk)), named("i8"));
         assert_eq!(types.of("final_layer.conv.weight", role(Region::Output)), named("f32"));
-        assert_eq!(types.of("t_embedder_1.mlp.0.weight", role(Region::Timestep)), named("f32"));
+        assert_eq!(types.of("t_embedder_1.mlp.0.weight", role(Region::Timestep)), named("f16"));
+        assert_eq!(Types::from(Encoding::F16).of("t_embedder_1.mlp.0.weight", role(Region::Timestep)), named("f32"));
+        let depthwise = Role { layer: LayerKind::Depthwise, part: ParameterKind::Weight, region: Region::Trunk };
+        assert_eq!(types.of("encoder.0.dwconv.weight", Some(depthwise)), named("f16"));
         assert_eq!(Types::from(Encoding::Bf16).of("final_layer.conv.weight", role(Region::Output)), named("bf16"));
     }
 

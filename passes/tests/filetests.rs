@@ -4,6 +4,8 @@
 //! ; test pass=NAME                 several: pass=a,b
 //! ; fires=yes                      every function changes; `no`: none does
 //! ; idempotent=no REASON           only where a second run may change the output
+//! ; types=NAME=TYPE,..             what the passes are told of weights
+//! ; rounds=yes                     values may change by what codes round
 //! module
 //! ; ---
 //! module as the pass must print it
@@ -18,11 +20,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use evaluation::assert_same_values;
+use evaluation::{Changes, assert_values};
 use fcdm_ir::Module;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
-use fcdm_passes::PASSES;
+use fcdm_passes::{PASSES, Settings};
 
 const SEPARATOR: &str = "; ---\n";
 
@@ -34,6 +36,8 @@ struct FileTest {
     passes: Vec<String>,
     fires: bool,
     idempotent: bool,
+    types: Vec<(String, String)>,
+    rounds: bool,
     input: String,
     expected: String,
 }
@@ -65,10 +69,13 @@ fn read(path: &Path) -> FileTest {
         assert!(reason.len() > "no ".len() && reason.starts_with("no "), "{}: `idempotent=no` needs a reason", path.display());
         false
     });
+    let pair = |rule: &str| rule.split_once('=').map(|(name, ty)| (name.to_owned(), ty.to_owned())).unwrap();
+    let types = flag("types").map_or(Vec::new(), |rules| rules.split(',').map(pair).collect());
+    let rounds = flag("rounds").is_some_and(|v| v == "yes");
     let passes = flag("test pass").unwrap_or_else(|| panic!("{}: no `; test pass=NAME`", path.display()));
     let (input, expected) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
     let passes = passes.split(',').map(str::to_owned).collect();
-    FileTest { path: path.to_owned(), passes, fires, idempotent, input: input.to_owned(), expected: expected.to_owned() }
+    FileTest { path: path.to_owned(), passes, fires, idempotent, types, rounds, input: input.to_owned(), expected: expected.to_owned() }
 }
 
 fn filetests() -> Vec<FileTest> {
@@ -87,9 +94,11 @@ fn verified(what: &str, m: &Module) {
 }
 
 fn apply(test: &FileTest, m: &Module) -> Module {
+    let types = |weight: &str| test.types.iter().find(|(name, _)| name == weight).map(|(_, ty)| ty.clone());
+    let settings = Settings { types: &types, ..Settings::default() };
     test.passes.iter().fold(m.clone(), |m, name| {
         let pass = fcdm_passes::find(name).unwrap_or_else(|| panic!("{}: there is no pass `{name}`", test.path.display()));
-        let next = pass.apply(&m);
+        let next = pass.apply(&m, &settings);
         verified(&format!("{}: the module after `{name}`", test.path.display()), &next);
         next
     })
@@ -149,7 +158,7 @@ fn check(test: &FileTest, bless: bool) {
     for (side, m) in [("input", &before), ("output", &after)] {
         round_trip(&format!("{what}, {side}"), m);
     }
-    assert_same_values(&what, &before, &after);
+    assert_values(&what, &before, &after, if test.rounds { Changes::Rounded } else { Changes::Nothing });
     if test.idempotent {
         let again = apply(test, &after);
         assert!(again == after, "{what}: a second run changes\n{}", diff(&after.to_string(), &again.to_string()));

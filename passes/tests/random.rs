@@ -16,7 +16,7 @@ use fcdm_ir::ops::*;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
 use fcdm_ir::{Builder, DType, Function, Module, Op, Type, Value};
-use fcdm_passes::{OPTIMISED, PASSES, run};
+use fcdm_passes::{OPTIMISED, PASSES, Settings, run};
 use proptest::prelude::*;
 
 /// Channels of the images; everything else follows from it.
@@ -294,10 +294,10 @@ proptest! {
     fn every_pass_keeps_the_values(Shown(m) in modules()) {
         assert_valid("input", &m);
         for pass in PASSES {
-            let after = pass.apply(&m);
+            let after = pass.apply(&m, &Settings::default());
             assert_valid(pass.name, &after);
             assert_same_values(pass.name, &m, &after);
-            let again = pass.apply(&after);
+            let again = pass.apply(&after, &Settings::default());
             assert!(again == after, "{}: a second run changes\n{after}into\n{again}", pass.name);
         }
     }
@@ -305,7 +305,7 @@ proptest! {
     /// The order and the company of the rows do not matter to a condition: a schedule is one batch of any size.
     #[test]
     fn a_hoisted_condition_keeps_rows_apart(Shown(m) in modules()) {
-        let after = fcdm_passes::find("hoist_condition").unwrap().apply(&m);
+        let after = fcdm_passes::find("hoist_condition").unwrap().apply(&m, &Settings::default());
         let Some(condition) = after.function("condition").filter(|f| f.ty(f.inputs()[0]).shape == [2]) else { return Ok(()) };
         let (one, swapped, other) = (with_rows(condition, &[1, 2]), with_rows(condition, &[2, 1]), with_rows(condition, &[1, 3]));
         for (i, result) in one.iter().enumerate() {
@@ -331,11 +331,11 @@ fn random_functions_make_every_pass_fire() {
     for _ in 0..400 {
         let Shown(m) = modules().new_tree(&mut runner).unwrap().current();
         for (count, pass) in fired.iter_mut().zip(PASSES) {
-            *count += usize::from(pass.apply(&m) != m);
+            *count += usize::from(pass.apply(&m, &Settings::default()) != m);
         }
-        let grn_taken_apart = fcdm_passes::find("fold_grn_bias").unwrap().apply(&m);
+        let grn_taken_apart = fcdm_passes::find("fold_grn_bias").unwrap().apply(&m, &Settings::default());
         for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name.ends_with("sumsq") || p.name.ends_with("gated_add")) {
-            *count += usize::from(pass.apply(&grn_taken_apart) != grn_taken_apart);
+            *count += usize::from(pass.apply(&grn_taken_apart, &Settings::default()) != grn_taken_apart);
         }
     }
     for (count, pass) in fired.iter().zip(PASSES) {

@@ -22,7 +22,7 @@ fn check(lines: &str, hoisted: bool) {
     );
     let (m, _) = parse_module("rows", &text).unwrap_or_else(|e| panic!("{e}"));
     verify_module(&m).unwrap_or_else(|e| panic!("{lines}: {e:?}"));
-    let after = fcdm_passes::find("hoist_condition").unwrap().apply(&m);
+    let after = fcdm_passes::find("hoist_condition").unwrap().apply(&m, &fcdm_passes::Settings::default());
     verify_module(&after).unwrap_or_else(|e| panic!("{lines}: {e:?}"));
     assert_eq!(after.function("condition").is_some(), hoisted, "{lines}");
     assert_same_values(lines, &m, &after);

@@ -58,7 +58,7 @@ fn an_exported_fcdm_has_the_plan_of_its_checkpoint() {
         let import = Import::open_onnx(&golden().join(format!("{name}.onnx")), Some([8, 12]), true).unwrap_or_else(|e| panic!("{e}"));
         let (onnx, size) = import.onnx().unwrap();
         assert_eq!(size, [8, 12]);
-        let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2]).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = onnx.conditioned(CONDITION_ROWS, &[1, 2], &fcdm_passes::Settings::default()).unwrap_or_else(|e| panic!("{e}"));
         let compiled = compiled.expect("an FCDM splits into condition and denoiser");
         let derived = compiled.derived();
         let ours = assemble(compiled.entries, derived.as_ref(), &Target::CPU).unwrap();

@@ -93,9 +93,9 @@ impl Lowering<'_> {
             Op::FusedConv2d(o) => self.conv(inst, o),
             Op::ConvTranspose2d(o) => self.kernel(inst, ConvTranspose2d { stride: o.stride, pad: four(&o.pad) }),
             Op::Conv2dWeightGrad(o) => self.kernel(inst, Conv2dWeightGrad { stride: o.stride, pad: four(&o.pad) }),
-            Op::DwConv2d(o) => self.kernel(inst, DwConv2d { pad: o.pad }),
+            Op::DwConv2d(o) => self.depthwise(inst, DwConv2d { pad: o.pad }),
             Op::DwConv2dWeightGrad(o) => self.kernel(inst, DwConv2dWeightGrad { pad: o.pad }),
-            Op::DwConvNormModulate(o) => self.kernel(inst, DwConvNormModulate { pad: o.pad, eps: o.eps as f32 }),
+            Op::DwConvNormModulate(o) => self.depthwise(inst, DwConvNormModulate { pad: o.pad, eps: o.eps as f32 }),
 
             Op::AvgPool2d(o) => self.avg_pool(inst, o.size),
             Op::UpsampleNearest(o) => self.upsample(inst, o.factor),
@@ -110,7 +110,7 @@ impl Lowering<'_> {
             Op::Flip(o) => self.flip(inst, &o.axes)?,
 
             Op::TimestepEmbedding(_) => self.kernel(inst, TimestepEmbedding {}),
-            Op::Embedding(_) => self.kernel(inst, Embedding {}),
+            Op::Embedding(_) => self.embedding(inst),
             Op::OneHot(_) => self.kernel(inst, OneHot {}),
         }
         Ok(())
@@ -149,6 +149,18 @@ impl Lowering<'_> {
         };
         let inputs: Vec<View> = operands.iter().enumerate().map(|o| view(self, o)).collect();
         self.call(inst, Product { left, ..product }, inputs);
+    }
+
+    /// Taps may be stored as halves.
+    fn depthwise(&mut self, inst: &Inst, kernel: impl Into<Kernel>) {
+        let view = |l: &mut Self, (i, &v): (usize, &Value)| if i == 1 { l.halves(v) } else { l.view(v) };
+        let inputs: Vec<View> = inst.operands.iter().enumerate().map(|o| view(self, o)).collect();
+        self.call(inst, kernel, inputs);
+    }
+
+    fn embedding(&mut self, inst: &Inst) {
+        let inputs = vec![self.matrix(inst.operands[0], Rearrange::Keep), self.view(inst.operands[1])];
+        self.call(inst, Embedding {}, inputs);
     }
 
     /// The matrix of a product without window. Where two inputs are codes, which have ranges of their own, it is parted as they are.

@@ -293,6 +293,15 @@ impl Lowering<'_> {
         y
     }
 
+    /// A value that a kernel reads densely, as f32 or as its weight says.
+    fn halves(&mut self, v: Value) -> View {
+        if self.encoding(v) != Encoding::F16 {
+            return self.view(v);
+        }
+        let form = Form::Dense(Element::F16);
+        View { buffer: self.weight(v, form, Order::Given), form, shape: self.f.ty(v).shape.clone() }
+    }
+
     /// A value `[O, ..]` with its rows in an order. One that is known only at run time is copied to it.
     fn ordered(&mut self, v: Value, order: Order) -> View {
         let Order::Shuffled { factor } = order else { return self.view(v) };

@@ -145,6 +145,11 @@ fn check_step(entry: &Entry, step: &Step, weights: &Weights<'_>) -> Result<(), F
 fn check_form(name: &str, kind: Kind, operand: &Operand) -> Result<(), Fault> {
     match kind {
         Kind::F32 => ensure(operand.form == Form::F32, format!("f32 for {name}"), operand.form),
+        Kind::Floats => {
+            ensure(matches!(operand.form, Form::Dense(Element::F32 | Element::F16)), format!("f32 or f16 for {name}"), operand.form)?;
+            // Of ports there are none of f16, and nothing computes it.
+            ensure(operand.form == Form::F32 || matches!(operand.at, Place::Weight(_)), "f16 of the artifact", &operand.at)
+        }
         Kind::Matrix => ensure(matches!(operand.form, Form::Encoded(_)), format!("an encoded matrix for {name}"), operand.form),
         Kind::Labels(_) => {
             ensure(operand.form == Form::I32, format!("i32 for {name}"), operand.form)?;

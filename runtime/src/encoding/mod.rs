@@ -308,7 +308,10 @@ impl Parts {
 }
 
 /// Fails for a finite value of a greater magnitude.
-fn no_more_than(values: &[f32], most: f32) -> Result<(), Overflow> {
+///
+/// # Errors
+/// The first.
+pub fn no_more_than(values: &[f32], most: f32) -> Result<(), Overflow> {
     match values.iter().find(|v| v.is_finite() && v.abs() > most) {
         Some(&value) => Err(Overflow { value, most }),
         None => Ok(()),

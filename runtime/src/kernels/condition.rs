@@ -4,17 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Args, KernelDef, Kind, Needs, Signature, Task, Worker};
 use crate::check::Fault;
-use crate::check::rule::{ensure, rank, shape};
+use crate::check::rule::{ensure, matrix, rank, shape};
 use crate::cost::{Cost, size};
-use crate::plan::Operand;
-use crate::simd::Isa;
+use crate::encoding::{At, Encoding, EncodingDef, Matrix, Parts, encodings, of_encoding};
+use crate::plan::{Form, Operand, PANEL};
+use crate::simd::{Isa, Simd, variants};
 
 /// `t [N] -> [N,dim]`: `cos(t f)`, then `sin(t f)`, `f_i = exp(-ln(10000) i / half)`, `half = dim / 2`.
 /// Exponent, f and t f are f32 by definition; cosine and sine of that product are computed in f64 and rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimestepEmbedding {}
 
-/// `table [R,W], labels [N] i32 -> [N,W]`. A label outside the table is the caller's error, refused before `run`.
+/// `table [R,W], labels [N] i32 -> [N,W]`. The table is a matrix `[R, 1, W]` in an encoding. A label outside of it is the caller's error,
+/// refused before `run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Embedding {}
 
@@ -44,11 +46,12 @@ impl KernelDef for TimestepEmbedding {
 
 impl KernelDef for Embedding {
     fn signature(&self) -> Signature {
-        Signature::of(&["table", "labels"], &["y"]).with("labels", Kind::Labels(|x, _| x[0].shape[0]))
+        Signature::of(&["table", "labels"], &["y"]).with("table", Kind::Matrix).with("labels", Kind::Labels(|x, _| x[0].shape[0]))
     }
 
     fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
-        let ([_, width], [n]) = (rank("embedding.1", "table", &x[0])?, rank("embedding.2", "labels", &x[1])?);
+        let ([rows, _, width], [n]) = (rank("embedding.1", "table", &x[0])?, rank("embedding.2", "labels", &x[1])?);
+        matrix("embedding.1", &x[0], Matrix { rows, taps: 1, channels: width })?;
         shape("embedding.3", "y", &y[0], &[n, width])
     }
 
@@ -57,8 +60,9 @@ impl KernelDef for Embedding {
         Cost { macs: 0, bytes: size(&y[0]).saturating_mul(2).saturating_add(size(&x[1])) }
     }
 
-    fn task(&self, x: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
-        Box::new(Lookup { rows: y[0].shape[0], table: x[0].shape[0], width: y[0].shape[1] })
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let (Form::Encoded(encoding), Some(table)) = (x[0].form, x[0].matrix()) else { unreachable!("checked: the table is encoded") };
+        Box::new(Lookup { rows: y[0].shape[0], encoding, table, run: row_of(isa) })
     }
 }
 
@@ -88,8 +92,30 @@ struct Angles {
 
 struct Lookup {
     rows: usize,
-    table: usize,
-    width: usize,
+    encoding: Encoding,
+    table: Matrix,
+    run: RowOf,
+}
+
+variants! {
+    /// A row of a matrix with one tap.
+    ///
+    /// # Safety
+    /// - The parts are those of the matrix, which has that row; `out` is as long as a row.
+    unsafe fn row_of(parts: &Parts, row: usize, out: &mut [f32]) as RowOf = row_of_body
+}
+
+#[inline(always)]
+unsafe fn row_of_body<S: Simd>(s: S, parts: &Parts, row: usize, out: &mut [f32]) {
+    let (panel, lane) = (row / PANEL, row % PANEL);
+    let (first, lane) = (lane / S::LANES * S::LANES, lane % S::LANES);
+    let mut lanes = [0.0; PANEL];
+    for (channel, out) in out.iter_mut().enumerate() {
+        let at = At { panel, tap: 0, channel };
+        // SAFETY: the caller's contract; no vector is longer than a panel.
+        unsafe { s.store(lanes.as_mut_ptr(), encodings! { of_encoding { (parts.encoding) E => E::lanes(s, parts, at, first); } }) };
+        *out = lanes[lane];
+    }
 }
 
 struct Hot {
@@ -140,11 +166,11 @@ impl Task for Lookup {
 
     unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
         // SAFETY: the task's contract.
-        let (table, y) = unsafe { (args.input(0, self.table * self.width), args.labels(1, self.rows)) };
+        let y = unsafe { args.labels(1, self.rows) };
+        let (table, width) = (Parts { encoding: self.encoding, matrix: self.table, addresses: args.inputs[0] }, self.table.channels);
         for n in worker.units(self.rows) {
-            let row = y[n] as usize * self.width;
-            // SAFETY: the task's contract; row n is this thread's.
-            unsafe { args.output_range(0, n * self.width..(n + 1) * self.width) }.copy_from_slice(&table[row..row + self.width]);
+            // SAFETY: the task's contract; labels are rows of the table; row n is this thread's.
+            unsafe { (self.run)(&table, y[n] as usize, args.output_range(0, n * width..(n + 1) * width)) };
         }
     }
 }
@@ -168,7 +194,7 @@ impl Task for Hot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, run_all, step, values};
+    use super::super::testing::{close, run_all, step, step_with, stored, values};
     use super::*;
 
     #[test]
@@ -195,12 +221,14 @@ mod tests {
 
     #[test]
     fn rows_of_the_table() {
-        let table = values(5 * 3, 1);
-        let s = step(Embedding {}, &[&[5, 3], &[4]], &[&[4, 3]]);
-        run_all(&s, &[&table, &labels(&[4, 0, 2, 2])], |y, _| {
-            let want: Vec<f32> = [4, 0, 2, 2].iter().flat_map(|&r| table[r * 3..r * 3 + 3].to_vec()).collect();
-            assert_eq!(y[0], want);
-        });
+        for &encoding in Encoding::ALL {
+            let (table, stored) = stored(encoding, &values(35 * 7, 1), [35, 1, 7]);
+            let s = step_with(Embedding {}, &[&[35, 1, 7], &[4]], &[&[4, 7]], encoding);
+            run_all(&s, &[&stored, &labels(&[34, 0, 19, 19])], |y, what| {
+                let want: Vec<f64> = [34, 0, 19, 19].iter().flat_map(|&r| table[r * 7..r * 7 + 7].to_vec()).collect();
+                assert_eq!(y[0].iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), want, "{encoding:?} {what}");
+            });
+        }
         let s = step(OneHot {}, &[&[2]], &[&[2, 3]]);
         run_all(&s, &[&labels(&[2, 0])], |y, _| assert_eq!(y[0], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
     }

@@ -54,6 +54,8 @@ pub struct Input {
 pub enum Kind {
     /// Row-major f32.
     F32,
+    /// Row-major f32 or f16.
+    Floats,
     /// A matrix in an encoding.
     Matrix,
     /// Row-major i32, an input of the entry. The function tells, from the step's operands, what labels must be below.

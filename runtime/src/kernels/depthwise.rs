@@ -10,11 +10,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::norm::{Affine, NormaliseRow, normalise_row};
-use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use super::{Args, KernelDef, Kind, Needs, Signature, Task, Worker};
 use crate::check::Fault;
 use crate::check::rule::{convolved, epsilon, like, rank, shape};
 use crate::cost::Cost;
-use crate::plan::Operand;
+use crate::plan::{Element, Form, Operand};
 use crate::simd::{Isa, Simd, variants};
 
 /// `x [N,H,W,C], w [KH,KW,C], b [C]? -> y [N,OH,OW,C]`, stride 1.
@@ -35,7 +35,7 @@ pub struct DwConvNormModulate {
 
 impl KernelDef for DwConv2d {
     fn signature(&self) -> Signature {
-        Signature::of(&["x", "w", "b?"], &["y"])
+        Signature::of(&["x", "w", "b?"], &["y"]).with("w", Kind::Floats)
     }
 
     fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
@@ -54,7 +54,7 @@ impl KernelDef for DwConv2d {
 
 impl KernelDef for DwConvNormModulate {
     fn signature(&self) -> Signature {
-        Signature::of(&["x", "w", "b", "shift", "scale"], &["y"])
+        Signature::of(&["x", "w", "b", "shift", "scale"], &["y"]).with("w", Kind::Floats)
     }
 
     fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
@@ -104,6 +104,8 @@ struct Depthwise {
     channels: usize,
     out: [usize; 2],
     kernel: [usize; 2],
+    /// What the weights are widened by, if they are f16.
+    widen: Option<WidenRow>,
     pad: usize,
     /// Layer norm's epsilon, if it and modulation follow.
     norm: Option<(f32, NormaliseRow)>,
@@ -112,9 +114,10 @@ struct Depthwise {
 
 impl Depthwise {
     fn new(x: &[Operand], y: &[Operand], pad: usize, norm: Option<(f32, NormaliseRow)>, isa: Isa) -> Depthwise {
+        let widen = (x[1].form == Form::Dense(Element::F16)).then(|| widen_row(isa));
         let (x, w, y) = (&x[0].shape, &x[1].shape, &y[0].shape);
         let (out, kernel, run) = ([y[1], y[2]], [w[0], w[1]], convolve_strip(isa));
-        Depthwise { samples: x[0], height: x[1], width: x[2], channels: x[3], out, kernel, pad, norm, run }
+        Depthwise { samples: x[0], height: x[1], width: x[2], channels: x[3], out, kernel, widen, pad, norm, run }
     }
 }
 
@@ -147,7 +150,7 @@ impl Depthwise {
         let c = self.channels;
         let image = self.height * self.width * c;
         // SAFETY: the task's contract.
-        let (x, w, b) = unsafe { (args.input(0, self.samples * image), args.input(1, self.taps() * c), args.optional(2, c)) };
+        let (x, b) = unsafe { (args.input(0, self.samples * image), args.optional(2, c)) };
         let n = CHANNELS.min(c - part.channel);
         let (window, rest) = worker.own.split_at_mut(self.window());
         let (weights, bias) = rest.split_at_mut(self.taps() * CHANNELS);
@@ -160,7 +163,19 @@ impl Depthwise {
         let top = part.row.saturating_sub(self.pad).min(self.height);
         let bottom = (part.row + part.rows + self.kernel[0] - 1).saturating_sub(self.pad).clamp(top, self.height);
         fill(window, &x[part.sample * image..][top * self.width * c..bottom * self.width * c]);
-        fill(weights, w);
+        // SAFETY: the task's contract: as many weights, of whichever type.
+        unsafe {
+            match self.widen {
+                None => fill(weights, args.input(1, self.taps() * c)),
+                Some(widen) => {
+                    let w = std::slice::from_raw_parts(args.address(1).cast::<u16>(), self.taps() * c);
+                    for (cell, from) in weights.chunks_exact_mut(CHANNELS).zip(w.chunks_exact(c)) {
+                        cell[n..].fill(0.0);
+                        widen(&from[part.channel..part.channel + n], &mut cell[..n]);
+                    }
+                }
+            }
+        }
         bias[..CHANNELS].fill(0.0);
         fill(&mut bias[..CHANNELS], b);
         let first = (part.sample * self.out[0] + part.row) * self.out[1] * c + part.channel;
@@ -205,6 +220,26 @@ struct Strip {
     channels: usize,
     y: *mut f32,
     y_pixel: usize,
+}
+
+variants! {
+    /// Binary16 as f32.
+    ///
+    /// # Safety
+    /// - The slices are equally long.
+    unsafe fn widen_row(from: &[u16], to: &mut [f32]) as WidenRow = widen_row_body
+}
+
+#[inline(always)]
+unsafe fn widen_row_body<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {
+    let whole = to.len() / S::LANES * S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: elements i .. i + LANES of both.
+        unsafe { s.store(to.as_mut_ptr().add(i), s.load_f16(from.as_ptr().add(i))) };
+    }
+    for (to, from) in to[whole..].iter_mut().zip(&from[whole..]) {
+        *to = half::f16::from_bits(*from).to_f32();
+    }
 }
 
 variants! {
@@ -378,6 +413,21 @@ mod tests {
             let want = convolution(&x, shape, &weights, k, &vec![0.0; c], pad);
             let s = step(DwConv2d { pad }, &[&shape, &[k[0], k[1], c]], &[&y]);
             run_all(&s, &[&x, &weights], |y, what| close(&y[0], &want, 2e-6, what));
+        }
+    }
+
+    #[test]
+    fn weights_of_half_the_size() {
+        for c in [2, 8, 34, 70] {
+            let shape = [2, 5, 9, c];
+            let w: Vec<half::f16> = values(49 * c, 2).into_iter().map(half::f16::from_f32).collect();
+            let (x, weights, b) = (values(2 * 5 * 9 * c, 1), w.iter().map(|w| w.to_f32()).collect::<Vec<_>>(), values(c, 3));
+            let bits: Vec<u16> = w.iter().map(|w| w.to_bits()).collect();
+            let words: Vec<f32> = bits.chunks_exact(2).map(|w| f32::from_bits(u32::from(w[0]) | u32::from(w[1]) << 16)).collect();
+            let want = convolution(&x, shape, &weights, [7, 7], &b, 3);
+            let mut s = step(DwConv2d { pad: 3 }, &[&shape, &[7, 7, c], &[c]], &[&shape]);
+            s.inputs[1].form = Form::Dense(Element::F16);
+            run_all(&s, &[&x, &words, &b], |y, what| close(&y[0], &want, 2e-6, what));
         }
     }
 

@@ -20,7 +20,7 @@ pub fn step_with(kernel: impl Into<Kernel>, inputs: &[&[usize]], outputs: &[&[us
     let inputs = inputs.iter().enumerate().map(|(i, s)| Operand {
         at: Place::Input(i),
         form: match kinds.get(i).map(|input| input.kind) {
-            Some(Kind::F32) | None => Form::F32,
+            Some(Kind::F32 | Kind::Floats) | None => Form::F32,
             Some(Kind::Labels(_)) => Form::I32,
             Some(Kind::Matrix) => Form::Encoded(encoding),
         },
