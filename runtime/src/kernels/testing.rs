@@ -34,16 +34,21 @@ pub fn step_with(kernel: impl Into<Kernel>, inputs: &[&[usize]], outputs: &[&[us
     Step { label: "test".into(), inputs: inputs.collect(), outputs: outputs.collect(), kernel }
 }
 
-/// Numbers in -2 .. 2, the same for the same seed.
-pub fn values(count: usize, seed: u64) -> Vec<f32> {
+/// Random bits, the same for the same seed.
+pub fn random(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
+        state
+    }
+}
+
+/// Numbers in -2 .. 2, the same for the same seed.
+pub fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut next = random(seed);
+    (0..count).map(|_| (next() >> 40) as f32 / (1u64 << 22) as f32 - 2.0).collect()
 }
 
 /// A matrix of `o` rows as lines of f32. How its columns are parted into taps and channels does not matter.

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::bf16::{Bf16Products, Emulated};
-use super::{Scalar, Simd};
+use super::{FusedScalar, Scalar, Simd};
 
 /// Hands every implementation of [`Simd`] but [`Scalar`], fastest first, to a macro, behind what is given with its name.
 macro_rules! vectors {
@@ -29,7 +29,7 @@ pub(crate) use bf16_products;
 
 /// A set by its name, the name of its vectors and that of its products of bf16, fastest first.
 const SETS: &[(&str, &str, Option<&str>)] =
-    &[("avx512bf16", "avx512", Some("avx512bf16")), ("avx512", "avx512", None), ("avx2", "avx2", None), ("scalar", Scalar::NAME, None)];
+    &[("avx512bf16", "avx512", Some("avx512bf16")), ("avx512", "avx512", None), ("avx2", "avx2", None), ("scalar", <Scalar>::NAME, None)];
 
 /// A set of instructions that this CPU has; there is no other way to make one than to detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ macro_rules! detect {
 
 fn has_vectors(name: &str) -> bool {
     vectors! { detect { name } }
-    name == Scalar::NAME
+    name == <Scalar>::NAME
 }
 
 fn has_bf16(name: &str) -> bool {
@@ -91,7 +91,7 @@ impl Isa {
     };
 
     /// What every CPU has.
-    pub const SCALAR: Isa = Isa { name: Scalar::NAME, vectors: Scalar::NAME, bf16: None };
+    pub const SCALAR: Isa = Isa { name: <Scalar>::NAME, vectors: <Scalar>::NAME, bf16: None };
 
     /// The set of that name, if this CPU has it.
     pub fn named(name: &str) -> Option<Isa> {
@@ -147,6 +147,12 @@ impl Isa {
         Isa { bf16: self.bf16.or(Some(Emulated::<Scalar>::NAME)), ..self }
     }
 
+    /// The set as reproducible plans run on it: its multiply-adds round once, and it multiplies
+    /// no pairs of bf16.
+    pub fn reproducible(self) -> Isa {
+        Isa { vectors: if self.vectors == <Scalar>::NAME { FusedScalar::NAME } else { self.vectors }, bf16: None, ..self }
+    }
+
     /// Every set this CPU has, fastest first; for tests, which print those it lacks.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Isa> {
@@ -167,6 +173,17 @@ impl fmt::Display for Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reproducible_sets_keep_their_names_and_have_no_other_products() {
+        for isa in Isa::all() {
+            for isa in [isa, isa.with_bf16()] {
+                let reproducible = isa.reproducible();
+                assert_eq!((reproducible.name(), reproducible.bf16()), (isa.name(), None));
+                assert_eq!(reproducible.reproducible(), reproducible);
+            }
+        }
+    }
 
     #[test]
     fn requests() {

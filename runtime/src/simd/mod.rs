@@ -2,9 +2,9 @@
 //! that this CPU has the instructions: the only way to get one is to detect them. Therefore the arithmetic is safe to call;
 //! only memory access through pointers is not. Products beside those of f32 are traits of their own ([`bf16`]).
 //!
-//! Rounding: `fma` rounds once, save on the scalar implementation of a CPU without the instruction, where the sum is
-//! rounded to f64 before it is rounded to f32 (a difference in rare ties); `mla` may round product and sum there.
-//! `reduce_add` adds in an order fixed per implementation.
+//! Rounding: `fma` and `mla` round once, save on [`Scalar`] on a target without the instruction, where `fma` rounds the sum to
+//! f64 before it is rounded to f32 (a difference in rare ties), and `mla` product and sum. [`FusedScalar`] takes its place where
+//! bits are to be those of vectors.
 
 pub mod bf16;
 mod isa;
@@ -15,7 +15,7 @@ mod x86;
 
 pub use isa::{Isa, IsaError};
 pub(crate) use isa::{bf16_products, vectors};
-pub use scalar::Scalar;
+pub use scalar::{FusedScalar, Scalar};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Bf16};
 
@@ -80,7 +80,7 @@ pub trait Simd: Copy {
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `yes` where `m`, else `no`.
     fn select(self, m: Self::M, yes: Self::V, no: Self::V) -> Self::V;
-    /// Sum of the lanes.
+    /// Sum of the lanes, in an order fixed per implementation.
     fn reduce_add(self, a: Self::V) -> f32;
     /// Greatest lane; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
@@ -144,10 +144,11 @@ macro_rules! variants {
         $vis type $alias = unsafe fn($($ty),*) $(-> $ret)?;
         $(#[$doc])*
         $vis fn $name(isa: crate::simd::Isa) -> $alias {
-            // On a machine that has scalar code alone nothing below asks.
-            let _ = isa.vectors();
             crate::simd::vectors! { crate::simd::variant { isa vectors ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] } }
-            crate::simd::variant! { ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
+            if isa.vectors() == <crate::simd::FusedScalar as crate::simd::Simd>::NAME {
+                return crate::simd::variant! { FusedScalar ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] };
+            }
+            crate::simd::variant! { Scalar ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
         }
     };
 }
@@ -170,11 +171,11 @@ macro_rules! variant {
             return run;
         }
     };
-    (($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]) => {{
+    ($scalar:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]) => {{
         #[allow(clippy::too_many_arguments)]
         unsafe fn run($($arg: $ty),*) $(-> $ret)? {
             // SAFETY: the contract of the whole is the body's.
-            unsafe { crate::simd::tiled!($body, crate::simd::Scalar, [$($tile)?] [crate::simd::Scalar, 4, 8] ($($arg),*)) }
+            unsafe { crate::simd::tiled!($body, crate::simd::Scalar, [$($tile)?] [crate::simd::$scalar, 4, 8] ($($arg),*)) }
         }
         run
     }};
@@ -199,7 +200,7 @@ mod tests {
     const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
 
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 19];
+    type Lanes = [[f32; 16]; 20];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -228,6 +229,7 @@ mod tests {
                     s.low_bf16(a),
                     s.high_bf16(a),
                     s.load_f16(n.as_ptr().cast::<u16>().add(at)),
+                    s.mla(a, b, c),
                 ];
                 for (out, v) in out.iter_mut().zip(results) {
                     s.store(out.as_mut_ptr().add(at), v);
@@ -261,13 +263,14 @@ mod tests {
         let c = [1.0, 1.0, 1.0, 1.0, 0.0, 5.0, 6.0, 7.0, 8.0, 9.0, 1.0, -1.0 - 2.0 * e, 0.5, 2.0, 4.0, 1e-40];
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
-        for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 19];
+        for isa in Isa::all().into_iter().flat_map(|isa| [isa, isa.reproducible()]) {
+            let mut found = [[0.0; 16]; 20];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
                 methods(isa)(&a, &b, &c, &n, &mut found);
                 lanes(isa)()
             };
+            let fused = isa.vectors() == isa.reproducible().vectors();
             let own = |i: usize| &n[i / lanes * lanes..][..lanes];
             let want: Lanes = [
                 each(&|i| a[i] + b[i]),
@@ -289,6 +292,7 @@ mod tests {
                 each(&|i| f32::from_bits(a[i].to_bits() << 16)),
                 each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
                 each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
+                each(&|i| if fused { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] }),
             ];
             for (method, (found, want)) in found.iter().zip(&want).enumerate() {
                 for (i, (f, w)) in found.iter().zip(want).enumerate() {
