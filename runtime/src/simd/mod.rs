@@ -5,17 +5,22 @@
 //! Rounding: `fma` and `mla` round once, save on [`Scalar`] on a target without the instruction, where `fma` rounds the sum to
 //! f64 before it is rounded to f32 (a difference in rare ties), and `mla` product and sum. [`FusedScalar`] takes its place where
 //! bits are to be those of vectors.
+//!
+//! Reductions do not know the length of a vector. Element `i` of a row goes to lane `i % 32` of 32 (`VirtualLanes`), and lanes are
+//! brought together by halves: lane `i` takes in lane `i + 16`, then what is left lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
 
 pub mod bf16;
 mod isa;
 pub mod math;
 mod scalar;
+mod virtual_lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use isa::{Isa, IsaError};
 pub(crate) use isa::{bf16_products, vectors};
 pub use scalar::{FusedScalar, Scalar};
+pub(crate) use virtual_lanes::{VIRTUAL, VirtualLanes, sweep};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Bf16};
 
@@ -80,9 +85,9 @@ pub trait Simd: Copy {
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `yes` where `m`, else `no`.
     fn select(self, m: Self::M, yes: Self::V, no: Self::V) -> Self::V;
-    /// Sum of the lanes, in an order fixed per implementation.
+    /// Sum of the lanes: lane `i` and lane `i + LANES / 2` are added, of the sums again, until one is left.
     fn reduce_add(self, a: Self::V) -> f32;
-    /// Greatest lane; unspecified if one is NaN.
+    /// Greatest lane, in the same order; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 
     /// Of a table, the element with the index `(bits of x >> 22) % 8`: the exponent's two last bits and the
@@ -110,6 +115,24 @@ pub trait Simd: Copy {
     unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
         // SAFETY: the caller's contract.
         unsafe { if n == Self::LANES { self.load(p) } else { self.load_partial(p, n) } }
+    }
+
+    /// As [`Simd::load_n`], the other lanes being `fill`.
+    ///
+    /// # Safety
+    /// - As there.
+    #[inline(always)]
+    unsafe fn load_or(self, p: *const f32, n: usize, fill: f32) -> Self::V {
+        if n == Self::LANES {
+            // SAFETY: the caller's contract.
+            return unsafe { self.load(p) };
+        }
+        let mut lanes = [fill; 16];
+        // SAFETY: the caller's contract; no vector has more than 16 lanes, nor a part of one.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
     }
 
     /// Writes LANES elements or, at the end of a row, the fewer that are there.
