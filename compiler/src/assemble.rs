@@ -122,7 +122,7 @@ pub fn assemble_some(
     };
     let functions = derived.cloned().map(stated).into_iter().chain(kept.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
-    Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, weights, ir, derived: derived.cloned() })
+    Ok(Assembly { plan: Plan { version: plan::VERSION, reproducible: false, entries: placed }, weights, ir, derived: derived.cloned() })
 }
 
 /// The encodings of weights that are stored in another precision than their type's, by the weight's name.

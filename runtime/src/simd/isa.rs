@@ -147,7 +147,7 @@ impl Isa {
         Isa { bf16: self.bf16.or(Some(Emulated::<Scalar>::NAME)), ..self }
     }
 
-    /// The set as reproducible plans run on it: its multiply-adds round once, and it multiplies
+    /// The set as reproducible plans run on it ([`crate::plan::Plan::reproducible`]): its multiply-adds round once, and it multiplies
     /// no pairs of bf16.
     pub fn reproducible(self) -> Isa {
         Isa { vectors: if self.vectors == <Scalar>::NAME { FusedScalar::NAME } else { self.vectors }, bf16: None, ..self }
