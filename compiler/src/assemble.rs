@@ -115,7 +115,10 @@ pub fn assemble_some(
     };
     let functions = derived.cloned().map(stated).into_iter().chain(kept.into_iter().map(renamed)).collect();
     let ir = Module { functions }.to_string();
-    Ok(Assembly { plan: Plan { version: plan::VERSION, entries: placed }, weights, ir, derived: derived.cloned() })
+    // Whole numbers promise the same bytes everywhere, which is worth little if what surrounds them differs.
+    let reproducible = weights.values().any(|usage| matches!(usage.form, Form::Encoded(encoding) if encoding.has_integers()));
+    let plan = Plan { version: plan::VERSION, reproducible, entries: placed };
+    Ok(Assembly { plan, weights, ir, derived: derived.cloned() })
 }
 
 /// The encodings of weights that are stored in another precision than their type's, by the weight's name.

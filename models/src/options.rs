@@ -27,6 +27,8 @@ pub struct Options {
     pub class_names: Vec<String>,
     /// How weights of products and convolutions are stored and multiplied. Everything else is f32.
     pub types: Types,
+    /// Results of quantised networks may differ between CPUs in the last bits, where that is faster.
+    pub fast_math: bool,
     /// The decoder of the autoencoder.
     pub decoder: bool,
     /// Its encoder.
@@ -64,6 +66,7 @@ impl Options {
             winograd: Winograd::WhereFaster,
             class_names: Vec::new(),
             types: Types::from(Encoding::F32),
+            fast_math: false,
             decoder: true,
             encoder: false,
             max_memory: None,

@@ -74,7 +74,8 @@ impl std::fmt::Debug for Program {
 }
 
 impl Program {
-    /// Checks the plan against the weights, binds it to them, and chooses every kernel's body for the instruction set.
+    /// Checks the plan against the weights, binds it to them, and chooses every kernel's body for the instruction set, or if
+    /// the plan is reproducible for what that is then ([`Isa::reproducible`]).
     ///
     /// # Errors
     /// The first thing that is wrong, with entry and step.
@@ -82,11 +83,12 @@ impl Program {
         check_plan(&plan, &|name| weights.tensor(name).map(|(dtype, shape, _)| (dtype, shape)))?;
         let state = states(&plan);
         let places: HashMap<&str, usize> = state.iter().enumerate().map(|(i, port)| (port.name.as_str(), i)).collect();
+        let set = if plan.reproducible { isa.reproducible() } else { isa };
         let mut entries = Vec::new();
         for entry in &plan.entries {
             let state = entry.state.iter().map(|port| places[port.name.as_str()]).collect();
             let binder = Binder { weights: &*weights, entry, state };
-            entries.push(entry.steps.iter().map(|step| binder.step(step, isa)).collect::<Result<_, _>>()?);
+            entries.push(entry.steps.iter().map(|step| binder.step(step, set)).collect::<Result<_, _>>()?);
         }
         let limits = plan.entries.iter().map(label_limits).collect();
         Ok(Program { plan, isa, entries, limits, state, weights })
@@ -97,7 +99,7 @@ impl Program {
         Program::load(self.plan.clone(), Arc::clone(&self.weights), isa).expect("it was loaded before, for another set")
     }
 
-    /// The instruction set that it was loaded for.
+    /// The instruction set that it was loaded for, as it was asked for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
@@ -209,7 +211,7 @@ fn most(needs: impl Iterator<Item = Needs>) -> Needs {
 pub fn memory_of(entry: &Entry, threads: usize) -> (usize, usize) {
     let threads = Pool::size(threads);
     let needs = |isa: Isa| entry.steps.iter().map(move |s| task(s, isa).needs(if work(s) < WORTH_WAKING { 1 } else { threads }));
-    // Products that round rows to bf16 copy them, the others may widen weights.
+    // Products that round rows to bf16 copy them, the others may widen weights. A reproducible plan is one of the others.
     let needs = most(needs(Isa::SCALAR).chain(needs(Isa::SCALAR.with_bf16())));
     let scratch = scratch_bytes(needs, threads).and_then(|s| s.own.checked_add(s.shared));
     (entry.arena_bytes, scratch.unwrap_or(usize::MAX))

@@ -18,7 +18,7 @@ use crate::engine::{Device, Engine, LoadError};
 use crate::entry_points::{DenoiserEntries, EntryPoints, Section};
 use crate::executor::{ExecutorError, Input, WeightStore};
 use crate::memory::{Need, NoMemory, f32s};
-use crate::plan::{Element, Entry, Place, Plan};
+use crate::plan::{Element, Entry, Place};
 
 mod guided;
 
@@ -169,7 +169,7 @@ impl Network {
         let DenoiserEntries { places, condition, denoise, sources, widths } = found;
         let entries: Vec<Entry> = places.iter().map(|&i| artifact.plan().entries[i].clone()).collect();
         let condition_weights = weights_of(&entries, condition.entry);
-        let plan = Plan { version: artifact.plan().version, entries };
+        let plan = artifact.plan().with_entries(entries);
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.

@@ -12,7 +12,7 @@ use crate::entry_name::{DecoderKind, EntryName};
 use crate::kernels::Kernel;
 
 /// Version of the plan's format. A reader refuses every other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Output channels of one panel of a packed weight matrix, on every CPU.
 pub const PANEL: usize = 16;
@@ -25,6 +25,10 @@ pub const ALIGN: usize = 64;
 pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
+    /// Whether it gives the same bits on every instruction set, of whatever is a number. Pairs of bf16 are then multiplied as f32,
+    /// and scalar code takes its time to round multiply-adds once ([`crate::simd::Isa::reproducible`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reproducible: bool,
     /// The entry points; the pair of name and rows is unique.
     pub entries: Vec<Entry>,
 }
@@ -52,6 +56,11 @@ pub struct Entry {
 }
 
 impl Plan {
+    /// A plan like this one, of these entries.
+    pub fn with_entries(&self, entries: Vec<Entry>) -> Plan {
+        Plan { version: self.version, reproducible: self.reproducible, entries }
+    }
+
     /// The first entry point of that name.
     pub fn entry(&self, name: EntryName) -> Option<&Entry> {
         self.entries.iter().find(|e| e.is(name))
@@ -207,4 +216,20 @@ pub struct Step {
     pub inputs: Vec<Operand>,
     /// What it writes. Overlaps no other output, and no input but one whose place the kernel lets it take.
     pub outputs: Vec<Operand>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_say_that_they_are_reproducible_only_if_they_are() {
+        for (plan, text) in [
+            (Plan { version: 5, reproducible: false, entries: vec![] }, r#"{"version":5,"entries":[]}"#),
+            (Plan { version: 5, reproducible: true, entries: vec![] }, r#"{"version":5,"reproducible":true,"entries":[]}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&plan).expect("a plan is JSON"), text);
+            assert_eq!(serde_json::from_str::<Plan>(text).expect("it was a plan"), plan);
+        }
+    }
 }

@@ -45,6 +45,22 @@ fn right_and_the_same_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_reproducible_plan_gives_the_same_on_any_set_and_number_of_threads() {
+    let rows = 613;
+    let plan = Plan { reproducible: true, ..mlp(rows) };
+    let program = Arc::new(Program::load(plan, Arc::new(mlp_weights()), Isa::best()).unwrap());
+    let (x, labels) = (numbers(rows * 40, 7), (0..rows as i32).map(|i| i % 5).collect::<Vec<_>>());
+    let want = run(&program, 1, Isa::SCALAR, &x, &labels);
+    for isa in Isa::NAMES.iter().filter_map(|n| Isa::named(n)) {
+        assert_eq!(program.reloaded(isa).isa(), isa);
+        for threads in [1, 3] {
+            let found = run(&program, threads, isa, &x, &labels);
+            assert!(found.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa}, {threads} threads");
+        }
+    }
+}
+
+#[test]
 fn profiled_runs_give_the_same() {
     let program = Arc::new(Program::load(mlp(3), Arc::new(mlp_weights()), Isa::best()).unwrap());
     let mut executor = Executor::new(program, 2).unwrap();
@@ -112,7 +128,7 @@ fn state_is_kept_from_one_run_to_the_next() {
         arena_lower_bound: 0,
         steps: vec![step("s", Binary::Add.into(), vec![s.clone(), x], s.clone()), step("y", Unary::Neg.into(), vec![s], y)],
     };
-    let plan = Plan { version: VERSION, entries: vec![entry] };
+    let plan = Plan { version: VERSION, reproducible: false, entries: vec![entry] };
     let program = Arc::new(Program::load(plan, Arc::new(Store::default()), Isa::best()).unwrap());
     let mut executor = Executor::new(Arc::clone(&program), 2).unwrap();
     let mut y = [0.0; 3];

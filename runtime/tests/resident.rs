@@ -30,7 +30,7 @@ fn put(path: &Path) {
         width: 8,
         sampling: None,
     };
-    let plan = Plan { version: VERSION, entries: vec![] };
+    let plan = Plan { version: VERSION, reproducible: false, entries: vec![] };
     let contents = ArtifactContents::new(plan, Some(model));
     let tensor = |name: &str| TensorSource::bytes(name, Element::F32, vec![SIZE / 4], content(name));
     write(path, &contents, ["a", "b", "c", "d"].map(tensor).into(), &|| false, &mut |_, _| ()).unwrap();

@@ -93,7 +93,7 @@ impl Forged {
     }
 
     fn write(&self, to: &Path) {
-        let plan = Plan { version: VERSION, entries: self.entries.clone() };
+        let plan = Plan { version: VERSION, reproducible: false, entries: self.entries.clone() };
         let contents = ArtifactContents {
             autoencoder: self.autoencoder.clone(),
             license: self.license.clone(),
@@ -278,7 +278,7 @@ fn more_than_the_machine_has() {
         m.entries[1] = denoise(1, [1 << 14, 1 << 14, 4], 4);
     });
     let f = folder();
-    let plan = Plan { version: VERSION, entries: m.entries };
+    let plan = Plan { version: VERSION, reproducible: false, entries: m.entries };
     let contents = ArtifactContents { autoencoder: m.autoencoder, ..ArtifactContents::new(plan, m.model) };
     let refused = write(&f.path("m.fcdm"), &contents, vec![], &|| false, &mut |_, _| {}).unwrap_err().to_string();
     assert!(refused.contains("fcdm.autoencoder.factor: expected pictures of at most 16384 pixels aside, found 256"), "{refused}");

@@ -77,8 +77,11 @@ pub fn bench(c: &mut Criterion, group: &str, name: &str, kernel: impl Into<Kerne
         arena_lower_bound: 0,
         steps: vec![step],
     };
-    let program =
-        Program::load(Plan { version: VERSION, entries: vec![entry] }, Arc::new(store), Isa::from_env().expect("a set that this CPU has"));
+    let program = Program::load(
+        Plan { version: VERSION, reproducible: false, entries: vec![entry] },
+        Arc::new(store),
+        Isa::from_env().expect("a set that this CPU has"),
+    );
     let program = program.unwrap_or_else(|e| panic!("{group}/{name}: {e}"));
     let mut executor = Executor::new(Arc::new(program), threads()).expect("threads and memory for a benchmark");
     let inputs: Vec<Input<'_>> = values.iter().map(|v| Input::F32(v)).collect();

@@ -54,7 +54,7 @@ pub(super) fn contents() -> ArtifactContents {
         ir: Some("fn @denoise() {\n}\n".into()),
         provenance: Some(json!({"source": "ckpt.pt"})),
         license: Some("CC0".into()),
-        ..ArtifactContents::new(Plan { version: crate::plan::VERSION, entries: vec![entry] }, Some(model))
+        ..ArtifactContents::new(Plan { version: crate::plan::VERSION, reproducible: false, entries: vec![entry] }, Some(model))
     }
 }
 

@@ -132,7 +132,7 @@ fn justified(entry: &Entry, tensors: u64) -> Result<(), String> {
 
 /// A part of an artifact's plan, its steps checked: asking what running it takes relies on that.
 pub(crate) fn checked(artifact: &Artifact, entries: Vec<Entry>) -> Result<Plan, PlanError> {
-    let plan = Plan { version: artifact.plan().version, entries };
+    let plan = artifact.plan().with_entries(entries);
     check_plan(&plan, &|name| artifact.tensor(name).map(|(dtype, shape, _)| (dtype, shape)))?;
     Ok(plan)
 }

@@ -198,16 +198,16 @@ unsafe fn unary_body<S: Simd>(s: S, f: Unary, x: *const f32, y: *mut f32, count:
         Unary::Scale { by } => each!(s, y[count], |v of x| s.mul(v, s.splat(by))),
         Unary::Offset { by } => each!(s, y[count], |v of x| s.add(v, s.splat(by))),
         Unary::Exp => each!(s, y[count], |v of x| math::exp(s, v)),
-        // Only losses take logarithms: not worth a polynomial.
+        // Only losses take logarithms: not worth a polynomial. `libm`'s bits are the same on every machine, the system's are not.
         // SAFETY: the caller's contract.
-        Unary::Log => unsafe { each_alone(x, y, count, f64::ln) },
+        Unary::Log => unsafe { each_alone(x, y, count, libm::log) },
         Unary::Sqrt => each!(s, y[count], |v of x| s.sqrt(v)),
         Unary::Erf => each!(s, y[count], |v of x| math::erf(s, v)),
         Unary::Sigmoid => each!(s, y[count], |v of x| math::sigmoid(s, v)),
         Unary::Silu => each!(s, y[count], |v of x| math::silu(s, v)),
         Unary::Gelu => each!(s, y[count], |v of x| math::gelu(s, [v])[0]),
         Unary::Tanh => each!(s, y[count], |v of x| math::tanh(s, v)),
-        // Angles are few, and large ones need all of their digits reduced; `libm`'s bits are the same on every machine.
+        // Angles are few, and large ones need all of their digits reduced.
         // SAFETY: the caller's contract, as above and below.
         Unary::Cos => unsafe { each_alone(x, y, count, libm::cos) },
         // SAFETY: as above.

@@ -2,7 +2,7 @@
 //! `layer_norm: (x - mean) / sqrt(var + eps)`, biased variance; `modulate: x * (1 + scale) + shift`.
 //!
 //! The variance is of centred values, and the mean is corrected by what the centred values still add up to, so
-//! that a large mean costs no accuracy. Sums run in four vectors, added in a fixed order.
+//! that a large mean costs no accuracy. Sums run in virtual lanes, in the same order whatever the vectors.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::check::Fault;
 use crate::check::rule::{channelwise, epsilon, like, rows};
 use crate::cost::Cost;
 use crate::plan::Operand;
-use crate::simd::{Isa, Simd, math, variants};
+use crate::simd::{Isa, Simd, VirtualLanes, math, sweep, variants};
 
 /// `x -> y` over the last axis, no affine part.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,59 +161,31 @@ variants! {
     pub(super) unsafe fn softmax_row(x: *const f32, y: *mut f32, c: usize) as SoftmaxRow = softmax_row_body
 }
 
-/// Visits the row as full vectors in turns of four, then the tail: `$i` the index, `$n` the lanes that exist, `$j`
-/// the accumulator's number.
-macro_rules! sweep {
-    ($c:expr, |$i:ident, $n:ident, $j:ident| $body:expr) => {{
-        let mut $i = 0;
-        let mut turn = 0;
-        while $i < $c {
-            let $n = S::LANES.min($c - $i);
-            let $j = turn % 4;
-            $body;
-            $i += $n;
-            turn += 1;
-        }
-    }};
-}
-
-#[inline(always)]
-fn total<S: Simd>(s: S, v: [S::V; 4]) -> f32 {
-    s.reduce_add(s.add(s.add(v[0], v[1]), s.add(v[2], v[3])))
-}
-
 #[inline(always)]
 unsafe fn normalise_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize, eps: f32, affine: Option<Affine<'_>>) {
     // SAFETY: the sweeps visit elements i .. i + n of the c; the caller's contract.
     unsafe {
-        let mut sums = [s.splat(0.0); 4];
-        sweep!(c, |i, n, j| sums[j] = s.add(sums[j], s.load_n(x.add(i), n)));
-        let mean = s.splat(total(s, sums) / c as f32);
-        let (mut sums, mut squares) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
-        sweep!(c, |i, n, j| {
+        let mut sums = VirtualLanes::splat(s, 0.0);
+        sweep!(S, c, |i, n, v| sums.0[v] = s.add(sums.0[v], s.load_n(x.add(i), n)));
+        let average = sums.sum(s) / c as f32;
+        let mean = s.splat(average);
+        let (mut sums, mut squares) = (VirtualLanes::splat(s, 0.0), VirtualLanes::splat(s, 0.0));
+        sweep!(S, c, |i, n, v| {
             // Lanes beyond the row hold the mean itself, so that they are zero once centred.
-            let mut row = [0.0f32; 16];
-            let v = if n == S::LANES {
-                s.load(x.add(i))
-            } else {
-                s.store(row.as_mut_ptr(), mean);
-                std::ptr::copy_nonoverlapping(x.add(i), row.as_mut_ptr(), n);
-                s.load(row.as_ptr())
-            };
-            let d = s.sub(v, mean);
-            sums[j] = s.add(sums[j], d);
-            squares[j] = s.mla(d, d, squares[j]);
+            let d = s.sub(s.load_or(x.add(i), n, average), mean);
+            sums.0[v] = s.add(sums.0[v], d);
+            squares.0[v] = s.mla(d, d, squares.0[v]);
         });
-        let rest = f64::from(total(s, sums)) / c as f64;
-        let variance = f64::from(total(s, squares)) / c as f64 - rest * rest;
+        let rest = f64::from(sums.sum(s)) / c as f64;
+        let variance = f64::from(squares.sum(s)) / c as f64 - rest * rest;
         let factor = 1.0 / (variance + f64::from(eps)).sqrt();
         let (offset, factor) = (s.splat((-rest * factor) as f32), s.splat(factor as f32));
         match affine {
-            None => sweep!(c, |i, n, _j| {
+            None => sweep!(S, c, |i, n, _v| {
                 let d = s.sub(s.load_n(x.add(i), n), mean);
                 s.store_n(y.add(i), s.mla(d, factor, offset), n);
             }),
-            Some(affine) => sweep!(c, |i, n, _j| {
+            Some(affine) => sweep!(S, c, |i, n, _v| {
                 let d = s.sub(s.load_n(x.add(i), n), mean);
                 let scale = s.add(s.splat(1.0), s.load_n(affine.scale.as_ptr().add(i), n));
                 let v = s.mla(s.mla(d, factor, offset), scale, s.load_n(affine.shift.as_ptr().add(i), n));
@@ -227,29 +199,18 @@ unsafe fn normalise_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize
 unsafe fn softmax_row_body<S: Simd>(s: S, x: *const f32, y: *mut f32, c: usize) {
     // SAFETY: the sweeps visit elements i .. i + n of the c; the caller's contract.
     unsafe {
-        let mut greatest = s.splat(f32::NEG_INFINITY);
-        let mut tail = f32::NEG_INFINITY;
-        sweep!(c, |i, n, _j| {
-            if n == S::LANES {
-                greatest = s.max(greatest, s.load(x.add(i)));
-            } else {
-                tail = (i..i + n).fold(tail, |m, k| m.max(*x.add(k)));
-            }
-        });
-        let greatest = s.splat(s.reduce_max(greatest).max(tail));
-        let mut sums = [s.splat(0.0); 4];
-        let mut rest = 0.0f32;
-        sweep!(c, |i, n, j| {
+        let mut greatest = VirtualLanes::splat(s, f32::NEG_INFINITY);
+        sweep!(S, c, |i, n, v| greatest.0[v] = s.max(greatest.0[v], s.load_or(x.add(i), n, f32::NEG_INFINITY)));
+        let greatest = s.splat(greatest.max(s));
+        let mut sums = VirtualLanes::splat(s, 0.0);
+        sweep!(S, c, |i, n, v| {
             let e = math::exp(s, s.sub(s.load_n(x.add(i), n), greatest));
             s.store_n(y.add(i), e, n);
-            if n == S::LANES {
-                sums[j] = s.add(sums[j], e);
-            } else {
-                rest = (i..i + n).fold(rest, |sum, k| sum + *y.add(k));
-            }
+            // Read back at the end of a row, so that lanes beyond it are zero.
+            sums.0[v] = s.add(sums.0[v], if n == S::LANES { e } else { s.load_partial(y.add(i), n) });
         });
-        let sum = s.splat(total(s, sums) + rest);
-        sweep!(c, |i, n, _j| s.store_n(y.add(i), s.div(s.load_n(y.add(i), n), sum), n));
+        let sum = s.splat(sums.sum(s));
+        sweep!(S, c, |i, n, _v| s.store_n(y.add(i), s.div(s.load_n(y.add(i), n), sum), n));
     }
 }
 

@@ -34,16 +34,21 @@ pub fn step_with(kernel: impl Into<Kernel>, inputs: &[&[usize]], outputs: &[&[us
     Step { label: "test".into(), inputs: inputs.collect(), outputs: outputs.collect(), kernel }
 }
 
-/// Numbers in -2 .. 2, the same for the same seed.
-pub fn values(count: usize, seed: u64) -> Vec<f32> {
+/// Random bits, the same for the same seed.
+pub fn random(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
+        state
+    }
+}
+
+/// Numbers in -2 .. 2, the same for the same seed.
+pub fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut next = random(seed);
+    (0..count).map(|_| (next() >> 40) as f32 / (1u64 << 22) as f32 - 2.0).collect()
 }
 
 /// A matrix of `o` rows as lines of f32. How its columns are parted into taps and channels does not matter.
@@ -139,12 +144,28 @@ pub fn tiles_first(w: &[f32], o: usize, tiles: usize) -> Vec<f32> {
 }
 
 /// Runs the step on every variant with 1, 2 and 5 threads, compares the outputs of the numbers of threads bit
-/// by bit, and hands the outputs and a description to `check`. Outputs start as NaN and have canaries behind.
+/// by bit, and hands the outputs and a description to `check`. Outputs start as NaN and have canaries behind. Then
+/// as [`reproducible`].
 pub fn run_all(step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec<f32>], &str)) {
     run_on(&Isa::all(), step, inputs, check);
+    reproducible(step, inputs);
 }
 
-/// As [`run_all`], on those variants.
+/// Asserts that every set of this CPU gives the same bits where the plan is reproducible, of NaN but that they are NaN.
+pub fn reproducible(step: &Step, inputs: &[&[f32]]) {
+    let scalar = Isa::SCALAR.reproducible();
+    let want = run(step, inputs, scalar, 1);
+    for isa in Isa::all().into_iter().map(Isa::reproducible) {
+        for (found, want) in run(step, inputs, isa, 2).iter().zip(&want) {
+            for (i, (f, w)) in found.iter().zip(want).enumerate() {
+                let same = f.to_bits() == w.to_bits() || f.is_nan() && w.is_nan();
+                assert!(same, "{isa}, reproducible: {:?}: element {i}: {scalar} gives {w:e}, found {f:e}", step.kernel);
+            }
+        }
+    }
+}
+
+/// Runs the step on those variants, as [`run_all`] does.
 pub fn run_on(isas: &[Isa], step: &Step, inputs: &[&[f32]], check: impl Fn(&[Vec<f32>], &str)) {
     for &isa in isas {
         let outputs = run(step, inputs, isa, 1);

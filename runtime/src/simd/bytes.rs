@@ -45,13 +45,13 @@ pub const fn row_bytes<P: ByteProducts>(channels: usize) -> usize {
     channels.next_multiple_of(16) * P::LINES
 }
 
-impl ByteProducts for Scalar {
-    const NAME: &'static str = "scalar";
-    type Vectors = Scalar;
+impl<const FUSED: bool> ByteProducts for Scalar<FUSED> {
+    const NAME: &'static str = <Scalar<FUSED> as Simd>::NAME;
+    type Vectors = Scalar<FUSED>;
     const LINES: usize = 1;
 
     #[inline(always)]
-    fn vectors(self) -> Scalar {
+    fn vectors(self) -> Scalar<FUSED> {
         self
     }
 
@@ -92,16 +92,11 @@ macro_rules! byte_variants {
         $vis type $alias = unsafe fn($($ty),*) $(-> $ret)?;
         $(#[$doc])*
         $vis fn $name(isa: crate::simd::Isa) -> $alias {
-            let bytes = isa.bytes();
-            // As there.
-            let _ = bytes;
-            crate::simd::byte_products! { crate::simd::bytes::byte_variant { bytes ($($arg: $ty),*) [$($ret)?] $body } }
-            #[allow(clippy::too_many_arguments)]
-            unsafe fn scalar($($arg: $ty),*) $(-> $ret)? {
-                // SAFETY: the contract of the whole is the body's.
-                unsafe { $body::<crate::simd::Scalar, 4, 8>(crate::simd::Scalar, $($arg),*) }
+            crate::simd::byte_products! { crate::simd::bytes::byte_variant { isa ($($arg: $ty),*) [$($ret)?] $body } }
+            if isa.bytes() == <crate::simd::FusedScalar as crate::simd::bytes::ByteProducts>::NAME {
+                return crate::simd::variant! { FusedScalar ($($arg: $ty),*) [$($ret)?] $body [TILE] };
             }
-            scalar
+            crate::simd::variant! { Scalar ($($arg: $ty),*) [$($ret)?] $body [TILE] }
         }
     };
 }
@@ -109,9 +104,9 @@ pub(crate) use byte_variants;
 
 /// One variant of what [`byte_variants`] declares.
 macro_rules! byte_variant {
-    ($bytes:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident $set:ident ($arch:tt, $features:tt, [$rows:tt, $wide:tt])) => {
+    ($isa:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident $set:ident ($arch:tt, $features:tt, [$rows:tt, $wide:tt])) => {
         #[cfg(target_arch = $arch)]
-        if $bytes == <crate::simd::$set as crate::simd::bytes::ByteProducts>::NAME {
+        if $isa.bytes() == <crate::simd::$set as crate::simd::bytes::ByteProducts>::NAME {
             #[target_feature(enable = $features)]
             #[allow(clippy::too_many_arguments)]
             unsafe fn run($($arg: $ty),*) $(-> $ret)? {

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::bf16::{Bf16Products, Emulated};
 use super::bytes::ByteProducts;
-use super::{Scalar, Simd};
+use super::{FusedScalar, Scalar, Simd};
 
 /// Hands every implementation of [`Simd`] but [`Scalar`], fastest first, to a macro, behind what is given with its name.
 macro_rules! vectors {
@@ -38,6 +38,9 @@ macro_rules! byte_products {
 }
 pub(crate) use byte_products;
 
+/// The name of plain scalar code, as vectors and as products.
+const SCALAR: &str = <Scalar as Simd>::NAME;
+
 /// A set by its name, the names of its vectors, of its products of bf16 and of those of bytes, fastest first.
 const SETS: &[(&str, &str, Option<&str>, &str)] = &[
     ("avx512bf16", "avx512", Some("avx512bf16"), "avx512vnni"),
@@ -45,7 +48,7 @@ const SETS: &[(&str, &str, Option<&str>, &str)] = &[
     ("avx512", "avx512", None, "avx2"),
     ("avxvnni", "avx2", None, "avxvnni"),
     ("avx2", "avx2", None, "avx2"),
-    ("scalar", <Scalar as Simd>::NAME, None, <Scalar as Simd>::NAME),
+    ("scalar", SCALAR, None, SCALAR),
 ];
 
 /// A set of instructions that this CPU has; there is no other way to make one than to detect it.
@@ -88,7 +91,7 @@ macro_rules! detect {
 
 fn has_vectors(name: &str) -> bool {
     vectors! { detect { Simd name } }
-    name == <Scalar as Simd>::NAME
+    name == SCALAR
 }
 
 fn has_bf16(name: &str) -> bool {
@@ -98,7 +101,7 @@ fn has_bf16(name: &str) -> bool {
 
 fn has_bytes(name: &str) -> bool {
     byte_products! { detect { ByteProducts name } }
-    name == <Scalar as ByteProducts>::NAME
+    name == SCALAR
 }
 
 impl Isa {
@@ -114,8 +117,7 @@ impl Isa {
     };
 
     /// What every CPU has.
-    pub const SCALAR: Isa =
-        Isa { name: <Scalar as Simd>::NAME, vectors: <Scalar as Simd>::NAME, bf16: None, bytes: <Scalar as ByteProducts>::NAME };
+    pub const SCALAR: Isa = Isa { name: SCALAR, vectors: SCALAR, bf16: None, bytes: SCALAR };
 
     /// The set of that name, if this CPU has it.
     pub fn named(name: &str) -> Option<Isa> {
@@ -176,6 +178,13 @@ impl Isa {
         Isa { bf16: self.bf16.or(Some(Emulated::<Scalar>::NAME)), ..self }
     }
 
+    /// The set as reproducible plans run on it ([`crate::plan::Plan::reproducible`]): its multiply-adds round once, and it multiplies
+    /// no pairs of bf16.
+    pub fn reproducible(self) -> Isa {
+        let fused = |name| if name == SCALAR { <FusedScalar as Simd>::NAME } else { name };
+        Isa { vectors: fused(self.vectors), bf16: None, bytes: fused(self.bytes), ..self }
+    }
+
     /// Every set this CPU has, fastest first; for tests, which print those it lacks.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Isa> {
@@ -196,6 +205,17 @@ impl fmt::Display for Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reproducible_sets_keep_their_names_and_have_no_other_products() {
+        for isa in Isa::all() {
+            for isa in [isa, isa.with_bf16()] {
+                let reproducible = isa.reproducible();
+                assert_eq!((reproducible.name(), reproducible.bf16()), (isa.name(), None));
+                assert_eq!(reproducible.reproducible(), reproducible);
+            }
+        }
+    }
 
     #[test]
     fn requests() {

@@ -226,6 +226,14 @@ mod tests {
             println!("{name} {isa} on {from}..{to}: {worst:.2e} at {at}");
             assert!(worst <= bound, "{name} {isa}: {worst:e} at {at}, bound {bound:e}");
         }
+        let of = |isa: Isa| {
+            let mut y = vec![0.0; x.len()];
+            // SAFETY: slices of equal length.
+            unsafe { run(isa.reproducible())(&x, &mut y) };
+            y.iter().map(|y| y.to_bits()).collect::<Vec<_>>()
+        };
+        let want = of(Isa::SCALAR);
+        Isa::all().into_iter().for_each(|isa| assert!(of(isa) == want, "{name}, reproducible: {isa} gives other bits than scalar code"));
     }
 
     fn exact_gelu(x: f64) -> f64 {

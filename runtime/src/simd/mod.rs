@@ -3,21 +3,26 @@
 //! only memory access through pointers is not. Products beside those of f32 are traits of their own ([`bf16`],
 //! [`bytes`]). A lane may also hold other bits than an f32's: two bf16, four bytes; what passes them on does not change them.
 //!
-//! Rounding: `fma` rounds once, save on the scalar implementation of a CPU without the instruction, where the sum is
-//! rounded to f64 before it is rounded to f32 (a difference in rare ties); `mla` may round product and sum there.
-//! `reduce_add` adds in an order fixed per implementation.
+//! Rounding: `fma` and `mla` round once, save on [`Scalar`] on a target without the instruction, where `fma` rounds the sum to
+//! f64 before it is rounded to f32 (a difference in rare ties), and `mla` product and sum. [`FusedScalar`] takes its place where
+//! bits are to be those of vectors.
+//!
+//! Reductions do not know the length of a vector. Element `i` of a row goes to lane `i % 32` of 32 (`VirtualLanes`), and lanes are
+//! brought together by halves: lane `i` takes in lane `i + 16`, then what is left lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
 
 pub mod bf16;
 pub mod bytes;
 mod isa;
 pub mod math;
 mod scalar;
+mod virtual_lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use isa::{Isa, IsaError};
 pub(crate) use isa::{bf16_products, byte_products, vectors};
-pub use scalar::Scalar;
+pub use scalar::{FusedScalar, Scalar};
+pub(crate) use virtual_lanes::{VIRTUAL, VirtualLanes, sweep};
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
@@ -82,9 +87,9 @@ pub trait Simd: Copy {
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `yes` where `m`, else `no`.
     fn select(self, m: Self::M, yes: Self::V, no: Self::V) -> Self::V;
-    /// Sum of the lanes.
+    /// Sum of the lanes: lane `i` and lane `i + LANES / 2` are added, of the sums again, until one is left.
     fn reduce_add(self, a: Self::V) -> f32;
-    /// Greatest lane; unspecified if one is NaN.
+    /// Greatest lane, in the same order; unspecified if one is NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 
     /// Of a table, the element with the index `(bits of x >> 22) % 8`: the exponent's two last bits and the
@@ -134,6 +139,24 @@ pub trait Simd: Copy {
         unsafe { if n == Self::LANES { self.load(p) } else { self.load_partial(p, n) } }
     }
 
+    /// As [`Simd::load_n`], the other lanes being `fill`.
+    ///
+    /// # Safety
+    /// - As there.
+    #[inline(always)]
+    unsafe fn load_or(self, p: *const f32, n: usize, fill: f32) -> Self::V {
+        if n == Self::LANES {
+            // SAFETY: the caller's contract.
+            return unsafe { self.load(p) };
+        }
+        let mut lanes = [fill; 16];
+        // SAFETY: the caller's contract; no vector has more than 16 lanes, nor a part of one.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
+    }
+
     /// Writes LANES elements or, at the end of a row, the fewer that are there.
     ///
     /// # Safety
@@ -166,10 +189,11 @@ macro_rules! variants {
         $vis type $alias = unsafe fn($($ty),*) $(-> $ret)?;
         $(#[$doc])*
         $vis fn $name(isa: crate::simd::Isa) -> $alias {
-            // On a machine that has scalar code alone nothing below asks.
-            let _ = isa.vectors();
             crate::simd::vectors! { crate::simd::variant { isa vectors ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] } }
-            crate::simd::variant! { ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
+            if isa.vectors() == <crate::simd::FusedScalar as crate::simd::Simd>::NAME {
+                return crate::simd::variant! { FusedScalar ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] };
+            }
+            crate::simd::variant! { Scalar ($($arg: $ty),*) [$($ret)?] $body [$($tile)?] }
         }
     };
 }
@@ -192,11 +216,11 @@ macro_rules! variant {
             return run;
         }
     };
-    (($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]) => {{
+    ($scalar:ident ($($arg:ident: $ty:ty),*) [$($ret:ty)?] $body:ident [$($tile:ident)?]) => {{
         #[allow(clippy::too_many_arguments)]
         unsafe fn run($($arg: $ty),*) $(-> $ret)? {
             // SAFETY: the contract of the whole is the body's.
-            unsafe { crate::simd::tiled!($body, crate::simd::Scalar, [$($tile)?] [crate::simd::Scalar, 4, 8] ($($arg),*)) }
+            unsafe { crate::simd::tiled!($body, crate::simd::Scalar, [$($tile)?] [crate::simd::$scalar, 4, 8] ($($arg),*)) }
         }
         run
     }};
@@ -221,7 +245,7 @@ mod tests {
     const TABLE: [f32; 8] = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5];
 
     /// The result of each method for 16 elements; of the reductions, in every lane of the vector reduced.
-    type Lanes = [[f32; 16]; 29];
+    type Lanes = [[f32; 16]; 30];
 
     #[inline(always)]
     unsafe fn methods_body<S: Simd>(s: S, a: &[f32; 16], b: &[f32; 16], c: &[f32; 16], n: &[f32; 16], out: &mut Lanes) {
@@ -250,6 +274,7 @@ mod tests {
                     s.low_bf16(a),
                     s.high_bf16(a),
                     s.load_f16(n.as_ptr().cast::<u16>().add(at)),
+                    s.mla(a, b, c),
                     s.and_bits(a, 0x0f0f_0ff0),
                     s.or_bits(a, b),
                     s.shift_right(a, 5),
@@ -290,13 +315,14 @@ mod tests {
         let n: [f32; 16] = std::array::from_fn(|i| [-126.0, 127.0, 0.0, -1.0, 1.0, 23.0, -24.0, 100.0][i % 8]);
         let each = |f: &dyn Fn(usize) -> f32| -> [f32; 16] { std::array::from_fn(f) };
         let bits = |f: &dyn Fn(usize) -> u32| -> [f32; 16] { std::array::from_fn(|i| f32::from_bits(f(i))) };
-        for isa in Isa::all() {
-            let mut found = [[0.0; 16]; 29];
+        for isa in Isa::all().into_iter().flat_map(|isa| [isa, isa.reproducible()]) {
+            let mut found = [[0.0; 16]; 30];
             // SAFETY: slices of these sizes.
             let lanes = unsafe {
                 methods(isa)(&a, &b, &c, &n, &mut found);
                 lanes(isa)()
             };
+            let fused = isa.vectors() == isa.reproducible().vectors();
             let own = |i: usize| &n[i / lanes * lanes..][..lanes];
             let want: Lanes = [
                 each(&|i| a[i] + b[i]),
@@ -318,6 +344,7 @@ mod tests {
                 each(&|i| f32::from_bits(a[i].to_bits() << 16)),
                 each(&|i| f32::from_bits(a[i].to_bits() & 0xffff_0000)),
                 each(&|i| half::f16::from_bits((n[i / 2].to_bits() >> (i % 2 * 16)) as u16).to_f32()),
+                each(&|i| if fused { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] }),
                 bits(&|i| a[i].to_bits() & 0x0f0f_0ff0),
                 bits(&|i| a[i].to_bits() | b[i].to_bits()),
                 bits(&|i| a[i].to_bits() >> 5),

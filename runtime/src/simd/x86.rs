@@ -187,6 +187,16 @@ fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
+/// Lanes 8 to 15.
+///
+/// # Safety
+/// - This CPU has AVX-512F.
+#[inline(always)]
+unsafe fn upper(a: __m512) -> __m256 {
+    // SAFETY: the caller's contract.
+    unsafe { _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a))) }
+}
+
 impl Simd for Avx512 {
     const NAME: &'static str = "avx512";
     const LANES: usize = 16;
@@ -232,9 +242,9 @@ impl Simd for Avx512 {
             _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted))));
         lt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
         select(m: __mmask16, yes: __m512, no: __m512) -> __m512 = _mm512_mask_blend_ps(m, no, yes);
-        // Both expand to a fixed tree of shuffles, not to a sequence that depends on data.
-        reduce_add(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
-        reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+        // Not `_mm512_reduce_add_ps`, whose order nobody promises.
+        reduce_add(a: __m512) -> f32 = Avx2(()).reduce_add(_mm256_add_ps(_mm512_castps512_ps256(a), upper(a)));
+        reduce_max(a: __m512) -> f32 = Avx2(()).reduce_max(_mm256_max_ps(_mm512_castps512_ps256(a), upper(a)));
         low_bf16(pairs: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)));
         high_bf16(pairs: __m512) -> __m512 =
             _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(!0xffff)));

@@ -75,7 +75,7 @@ pub fn put(path: &Path) {
         width: 4,
         sampling: None,
     };
-    let plan = Plan { version: VERSION, entries: vec![condition(), denoise(2), denoise(5)] };
+    let plan = Plan { version: VERSION, reproducible: false, entries: vec![condition(), denoise(2), denoise(5)] };
     // Nine values and what fills up 64 bytes.
     let table = |seed: usize| (0..16).map(|i| ((i * 7 + seed) % 11) as f32 * 0.1 - 0.5).collect::<Vec<f32>>();
     let tensors = vec![TensorSource::f32("shift", vec![16], table(1)), TensorSource::f32("scale", vec![16], table(5))];

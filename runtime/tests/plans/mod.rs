@@ -103,6 +103,7 @@ pub fn mlp(rows: usize) -> Plan {
     let port = |name: &str, dtype: Element, shape: &[usize]| Port { name: name.into(), dtype, shape: shape.to_vec() };
     Plan {
         version: VERSION,
+        reproducible: false,
         entries: vec![Entry {
             name: "mlp".into(),
             rows,

@@ -2,7 +2,7 @@
 //! multiplied: on every variant, by its own instructions or, for pairs, by f32 in their place.
 
 use crate::encoding::Encoding;
-use crate::kernels::testing::{close, run_on, step_with, stored, values};
+use crate::kernels::testing::{close, reproducible, run_on, step_with, stored, values};
 use crate::kernels::{Left, Product, Window};
 use crate::plan::Step;
 use crate::simd::Isa;
@@ -23,6 +23,7 @@ fn check(s: &Step, inputs: &[&[f32]], encoding: Encoding, rounds: bool, want: im
         let pairs: Vec<Isa> = Isa::all().into_iter().map(Isa::with_bf16).collect();
         compare(if rounds { want(|x| half::bf16::from_f32(x).to_f64()) } else { want(f64::from) }, true, &pairs);
     }
+    reproducible(s, inputs);
 }
 
 /// The product, its rows being rounded where the CPU multiplies pairs.
