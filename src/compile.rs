@@ -94,6 +94,11 @@ pub struct Arguments {
     /// Patterns are regular expressions that are looked for in the names of the checkpoint (see `inspect`); the first that matches counts.
     #[arg(long, value_name = "RULES", visible_alias = "tensor-type-rules", help_heading = WEIGHTS)]
     type_rules: Option<String>,
+    /// Let quantised results differ between CPUs.
+    ///
+    /// Without it the same file, seed and options give the same bytes on every CPU if any weights are whole numbers.
+    #[arg(long, help_heading = WEIGHTS)]
+    fast_math: bool,
     /// The model was trained without label dropout.
     ///
     /// Then the last row of its class tables is an ordinary class, and there is no classifier-free guidance.
@@ -272,6 +277,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
         types: Types { default: a.quantize, rules },
+        fast_math: a.fast_math,
         decoder: true,
         encoder: a.encoder,
         max_memory: a.max_memory,

@@ -124,9 +124,10 @@ fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> 
 fn assembled(compiled: Compiled, options: &Options) -> Result<Assembly, CompileError> {
     let derived = compiled.derived();
     let mut fitting = autoencoder::Fitting::new(options);
-    let assembly =
+    let mut assembly =
         assemble_some(compiled.entries, derived.as_ref(), &options.target(), &mut |entry| fitting.fits(entry)).map_err(BuildError::from)?;
     fitting.finish()?;
+    assembly.plan.reproducible &= !options.fast_math;
     Ok(assembly)
 }
 
