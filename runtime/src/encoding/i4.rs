@@ -5,16 +5,13 @@
 //! A code's byte b of a row has channel `k + b` in its low half and `k + 4 + b` in its high one, k being a multiple of 8. The multipliers
 //! are a part of their own: a word of a row has those of eight groups, the first in the lowest bits.
 
-use super::integers::{self, best_scale, greatest, lanes, scaled, scales_and_sums, squared_error, widen};
+use super::integers::{self, Integers, Packed, Steps, best_scale, greatest, lanes, nearest, scaled, squared_error, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
 
 /// See [`super::Encoding::I4`].
 pub(crate) enum I4 {}
-
-/// The least and the greatest number.
-const RANGE: [f32; 2] = [-8.0, 7.0];
 
 /// What is added to a number.
 const OFFSET: i8 = 8;
@@ -47,7 +44,7 @@ fn place_of_multiplier(m: Matrix, row: usize, tap: usize, channel: usize) -> (us
 fn scales(row: &[f32], m: Matrix) -> (f32, Vec<f32>) {
     let groups = || row.chunks_exact(m.channels).flat_map(|tap| tap.chunks(GROUP));
     // Zeros have no scale of their own, and 0 as their multiplier.
-    let own: Vec<f32> = groups().map(|group| if greatest(group) == 0.0 { 0.0 } else { best_scale(group, RANGE) }).collect();
+    let own: Vec<f32> = groups().map(|group| if greatest(group) == 0.0 { 0.0 } else { best_scale(group, I4::RANGE) }).collect();
     let most = greatest(&own);
     if most == 0.0 || most.is_nan() {
         return (if most == 0.0 { 1.0 } else { f32::NAN }, vec![0.0; own.len()]);
@@ -60,10 +57,41 @@ fn scales(row: &[f32], m: Matrix) -> (f32, Vec<f32>) {
         // Of the two multiples next to the group's own scale, the better one.
         let below = (own / scale).floor().clamp(1.0, MOST);
         let above = (below + 1.0).min(MOST);
-        let error = |by: f32| squared_error(group, scale * by, RANGE);
+        let error = |by: f32| squared_error(group, scale * by, I4::RANGE);
         if error(above) < error(below) { above } else { below }
     };
     (scale, groups().zip(&own).map(multiplier).collect())
+}
+
+impl Integers for I4 {
+    const RANGE: [f32; 2] = [-8.0, 7.0];
+
+    fn steps(values: &[f32], m: Matrix) -> Steps {
+        let mut steps = Steps { scales: Vec::with_capacity(m.rows), multipliers: Vec::new(), group: GROUP };
+        for row in values.chunks_exact(m.columns().max(1)) {
+            let (scale, multipliers) = scales(row, m);
+            steps.scales.push(scale);
+            steps.multipliers.extend(multipliers.iter().map(|&by| by as u8));
+        }
+        steps
+    }
+
+    fn pack(numbers: &[i8], steps: &Steps, m: Matrix) -> Packed {
+        // Where there is no row or channel the number is 0 as well.
+        let mut codes = vec![0x88; m.panels() * m.taps * m.channels.div_ceil(8) * PANEL * 4];
+        for (i, &q) in numbers.iter().enumerate() {
+            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+            let (byte, shift) = place(m, row, tap, channel);
+            codes[byte] = codes[byte] & !(15 << shift) | ((q + OFFSET) as u8) << shift;
+        }
+        let mut words = vec![0u32; m.panels() * m.taps * m.channels.div_ceil(WORD) * PANEL];
+        let groups = m.channels.div_ceil(GROUP);
+        for (i, &by) in steps.multipliers.iter().enumerate() {
+            let (word, shift) = place_of_multiplier(m, i / groups / m.taps, i / groups % m.taps, i % groups * GROUP);
+            words[word] |= u32::from(by) << shift;
+        }
+        Packed { codes, further: Some(words.iter().flat_map(|w| w.to_le_bytes()).collect()) }
+    }
 }
 
 impl EncodingDef for I4 {
@@ -80,31 +108,7 @@ impl EncodingDef for I4 {
     }
 
     fn encode(values: &[f32], m: Matrix) -> Result<Vec<Vec<u8>>, Overflow> {
-        // Where there is no row or channel the number is 0 as well.
-        let mut codes = vec![0x88; m.panels() * m.taps * m.channels.div_ceil(8) * PANEL * 4];
-        let mut words = vec![0u32; m.panels() * m.taps * m.channels.div_ceil(WORD) * PANEL];
-        let (mut q, mut all) = (Vec::with_capacity(values.len()), Vec::with_capacity(m.rows));
-        for (row, values) in values.chunks_exact(m.columns().max(1)).enumerate() {
-            let (scale, multipliers) = scales(values, m);
-            all.push(scale);
-            let mut groups = multipliers.iter();
-            for (tap, values) in values.chunks_exact(m.channels).enumerate() {
-                for (group, values) in values.chunks(GROUP).enumerate() {
-                    let by = *groups.next().expect("a multiplier a group");
-                    let (word, shift) = place_of_multiplier(m, row, tap, group * GROUP);
-                    words[word] |= (by as u32) << shift;
-                    let rate = if by == 0.0 { 0.0 } else { 1.0 / (scale * by) };
-                    for (i, v) in values.iter().enumerate() {
-                        let number = (v * rate).round_ties_even().clamp(RANGE[0], RANGE[1]) as i8;
-                        q.push(number * by as i8);
-                        let (byte, shift) = place(m, row, tap, group * GROUP + i);
-                        codes[byte] = codes[byte] & !(15 << shift) | ((number + OFFSET) as u8) << shift;
-                    }
-                }
-            }
-        }
-        let [scales, sums] = scales_and_sums(m, &all, &q);
-        Ok(vec![codes, scales, sums, words.iter().flat_map(|w| w.to_le_bytes()).collect()])
+        Ok(nearest::<Self>(values, m))
     }
 
     fn decode(parts: &[&[u8]], m: Matrix) -> Vec<f32> {

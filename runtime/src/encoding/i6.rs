@@ -4,16 +4,13 @@
 //! A code's byte b of a row has channel `k + b` in its low half and `k + 4 + b` in its high one, k being a multiple of 8. A crumb's byte
 //! b has the channels `k + b`, `k + 4 + b`, `k + 8 + b` and `k + 12 + b`, from the lowest bits up, k being a multiple of 16.
 
-use super::integers::{self, lanes, rounded, scaled, scales_and_sums, widen};
+use super::integers::{self, Integers, Packed, Steps, lanes, nearest, row_steps, scaled, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
 
 /// See [`super::Encoding::I6`].
 pub(crate) enum I6 {}
-
-/// The greatest number.
-const MOST: f32 = 31.0;
 
 /// What is added to a number.
 const OFFSET: u8 = 32;
@@ -25,6 +22,29 @@ const CRUMBS: usize = 3;
 fn place(m: Matrix, of: usize, bits: usize, row: usize, tap: usize, channel: usize) -> (usize, usize) {
     let line = (row / PANEL * m.taps + tap) * m.channels.div_ceil(of) + channel / of;
     ((line * PANEL + row % PANEL) * 4 + channel % 4, channel % of / 4 * bits)
+}
+
+impl Integers for I6 {
+    const RANGE: [f32; 2] = [-31.0, 31.0];
+
+    fn steps(values: &[f32], m: Matrix) -> Steps {
+        row_steps(values, m, Self::RANGE)
+    }
+
+    fn pack(numbers: &[i8], _: &Steps, m: Matrix) -> Packed {
+        // Where there is no row or channel the number is 0 as well.
+        let zeros = |of: usize, byte: u8| vec![byte; m.panels() * m.taps * m.channels.div_ceil(of) * PANEL * 4];
+        let (mut codes, mut crumbs) = (zeros(8, 0), zeros(16, 0b1010_1010));
+        for (i, &q) in numbers.iter().enumerate() {
+            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+            let stored = (q + OFFSET as i8) as u8;
+            let (byte, shift) = place(m, 8, 4, row, tap, channel);
+            codes[byte] |= (stored & 15) << shift;
+            let (byte, shift) = place(m, 16, 2, row, tap, channel);
+            crumbs[byte] = crumbs[byte] & !(3 << shift) | (stored >> 4) << shift;
+        }
+        Packed { codes, further: Some(crumbs) }
+    }
 }
 
 impl EncodingDef for I6 {
@@ -41,20 +61,7 @@ impl EncodingDef for I6 {
     }
 
     fn encode(values: &[f32], m: Matrix) -> Result<Vec<Vec<u8>>, Overflow> {
-        let rows = rounded(values, m, MOST);
-        let [scales, sums] = scales_and_sums(m, &rows.scales, &rows.q);
-        // Where there is no row or channel the number is 0 as well.
-        let zeros = |of: usize, byte: u8| vec![byte; m.panels() * m.taps * m.channels.div_ceil(of) * PANEL * 4];
-        let (mut codes, mut crumbs) = (zeros(8, 0), zeros(16, 0b1010_1010));
-        for (i, &q) in rows.q.iter().enumerate() {
-            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
-            let stored = (q + OFFSET as i8) as u8;
-            let (byte, shift) = place(m, 8, 4, row, tap, channel);
-            codes[byte] |= (stored & 15) << shift;
-            let (byte, shift) = place(m, 16, 2, row, tap, channel);
-            crumbs[byte] = crumbs[byte] & !(3 << shift) | (stored >> 4) << shift;
-        }
-        Ok(vec![codes, scales, sums, crumbs])
+        Ok(nearest::<Self>(values, m))
     }
 
     fn decode(parts: &[&[u8]], m: Matrix) -> Vec<f32> {

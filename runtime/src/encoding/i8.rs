@@ -1,6 +1,6 @@
 //! Whole numbers of -127 to 127 times a scale a row.
 
-use super::integers::{self, lanes, quads_of_tap, rounded, scaled, scales_and_sums, widen};
+use super::integers::{self, Integers, Packed, Steps, lanes, nearest, quads_of_tap, row_steps, scaled, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
@@ -8,11 +8,25 @@ use crate::simd::Simd;
 /// See [`super::Encoding::I8`].
 pub(crate) enum I8 {}
 
-/// The greatest number.
-const MOST: f32 = 127.0;
-
 fn place(m: Matrix, row: usize, tap: usize, channel: usize) -> usize {
     (((row / PANEL * m.taps + tap) * quads_of_tap(m) + channel / 4) * PANEL + row % PANEL) * 4 + channel % 4
+}
+
+impl Integers for I8 {
+    const RANGE: [f32; 2] = [-127.0, 127.0];
+
+    fn steps(values: &[f32], m: Matrix) -> Steps {
+        row_steps(values, m, Self::RANGE)
+    }
+
+    fn pack(numbers: &[i8], _: &Steps, m: Matrix) -> Packed {
+        let mut codes = vec![0; m.panels() * m.taps * quads_of_tap(m) * PANEL * 4];
+        for (i, &q) in numbers.iter().enumerate() {
+            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+            codes[place(m, row, tap, channel)] = q as u8;
+        }
+        Packed { codes, further: None }
+    }
 }
 
 impl EncodingDef for I8 {
@@ -26,14 +40,7 @@ impl EncodingDef for I8 {
     }
 
     fn encode(values: &[f32], m: Matrix) -> Result<Vec<Vec<u8>>, Overflow> {
-        let rows = rounded(values, m, MOST);
-        let [scales, sums] = scales_and_sums(m, &rows.scales, &rows.q);
-        let mut codes = vec![0; m.panels() * m.taps * quads_of_tap(m) * PANEL * 4];
-        for (i, &q) in rows.q.iter().enumerate() {
-            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
-            codes[place(m, row, tap, channel)] = q as u8;
-        }
-        Ok(vec![codes, scales, sums])
+        Ok(nearest::<Self>(values, m))
     }
 
     fn decode(parts: &[&[u8]], m: Matrix) -> Vec<f32> {

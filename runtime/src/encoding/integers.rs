@@ -38,18 +38,87 @@ pub(super) fn quads_of_tap(m: Matrix) -> usize {
     m.channels.div_ceil(4)
 }
 
-/// Rows of whole numbers, as they are before an encoding packs them.
-pub(super) struct Rows {
-    /// `[rows, taps * channels]`.
-    pub q: Vec<i8>,
+/// The steps of a matrix's grid: what a whole number of a row, tap and channel is worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steps {
     /// A scale a row.
     pub scales: Vec<f32>,
+    /// What it is multiplied by, for every row, tap and group of so many channels; 1 if there are none.
+    pub multipliers: Vec<u8>,
+    /// Channels of a group.
+    pub group: usize,
 }
 
-/// The whole number nearest to `v`, of a magnitude up to `most`.
-#[inline(always)]
-pub(super) fn nearest(v: f32, most: f32) -> f32 {
-    v.round_ties_even().clamp(-most, most)
+impl Steps {
+    fn multiplier(&self, m: Matrix, row: usize, tap: usize, channel: usize) -> u8 {
+        if self.multipliers.is_empty() {
+            return 1;
+        }
+        self.multipliers[(row * m.taps + tap) * m.channels.div_ceil(self.group) + channel / self.group]
+    }
+
+    /// What a number is worth there.
+    pub fn at(&self, m: Matrix, row: usize, tap: usize, channel: usize) -> f32 {
+        self.scales[row] * f32::from(self.multiplier(m, row, tap, channel))
+    }
+
+    /// The numbers times their multipliers.
+    fn multiplied(&self, m: Matrix, numbers: &[i8]) -> Vec<i8> {
+        let at = |i: usize| (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+        let whole = |(i, &q): (usize, &i8)| {
+            let (row, tap, channel) = at(i);
+            q * self.multiplier(m, row, tap, channel) as i8
+        };
+        numbers.iter().enumerate().map(whole).collect()
+    }
+}
+
+/// An encoding of whole numbers, by what its grid is and how it packs.
+pub(super) trait Integers {
+    /// The least and the greatest number.
+    const RANGE: [f32; 2];
+
+    /// Steps of the least squared error.
+    fn steps(values: &[f32], m: Matrix) -> Steps;
+
+    /// The bytes of every part but scales and sums, in their places; `numbers` are `[rows, taps * channels]`.
+    fn pack(numbers: &[i8], steps: &Steps, m: Matrix) -> Packed;
+}
+
+/// Bytes of the codes, and of a further part if there is one.
+pub(super) struct Packed {
+    pub codes: Vec<u8>,
+    pub further: Option<Vec<u8>>,
+}
+
+/// Every part of numbers on a grid.
+pub(super) fn packed<I: Integers>(numbers: &[i8], steps: &Steps, m: Matrix) -> Vec<Vec<u8>> {
+    let Packed { codes, further } = I::pack(numbers, steps, m);
+    let [scales, sums] = scales_and_sums(m, &steps.scales, &steps.multiplied(m, numbers));
+    [codes, scales, sums].into_iter().chain(further).collect()
+}
+
+/// Every part of the numbers nearest to values.
+pub(super) fn nearest<I: Integers>(values: &[f32], m: Matrix) -> Vec<Vec<u8>> {
+    let steps = I::steps(values, m);
+    let mut numbers = Vec::with_capacity(values.len());
+    for (row, values) in values.chunks_exact(m.columns().max(1)).enumerate() {
+        for (tap, values) in values.chunks_exact(m.channels).enumerate() {
+            for (group, values) in values.chunks(steps.group).enumerate() {
+                let step = steps.at(m, row, tap, group * steps.group);
+                // NaN becomes 0, in a row whose scale is NaN; so does all of a group without steps.
+                let rate = if step > 0.0 { 1.0 / step } else { 0.0 };
+                numbers.extend(values.iter().map(|v| (v * rate).round_ties_even().clamp(I::RANGE[0], I::RANGE[1]) as i8));
+            }
+        }
+    }
+    packed::<I>(&numbers, &steps, m)
+}
+
+/// Steps of a scale a row alone.
+pub(super) fn row_steps(values: &[f32], m: Matrix, range: [f32; 2]) -> Steps {
+    let scales = values.chunks_exact(m.columns().max(1)).map(|row| best_scale(row, range)).collect();
+    Steps { scales, multipliers: Vec::new(), group: m.channels.max(1) }
 }
 
 /// Sum of the squared errors of rounding to multiples of `scale` up to `most` of them.
@@ -90,19 +159,6 @@ pub(super) fn best_scale(values: &[f32], range: [f32; 2]) -> f32 {
             errors.into_iter().reduce(|best, other| if other.1 < best.1 { other } else { best }).map_or(1.0, |(scale, _)| scale)
         }
     }
-}
-
-/// Rounds every row to numbers up to `most` either way.
-pub(super) fn rounded(values: &[f32], m: Matrix, most: f32) -> Rows {
-    let mut rows = Rows { q: Vec::with_capacity(values.len()), scales: Vec::with_capacity(m.rows) };
-    for row in values.chunks_exact(m.columns().max(1)) {
-        let scale = best_scale(row, [-most, most]);
-        let rate = if scale.is_nan() { 0.0 } else { 1.0 / scale };
-        // NaN becomes 0, in a row whose scale is NaN.
-        rows.q.extend(row.iter().map(|v| nearest(v * rate, most) as i8));
-        rows.scales.push(scale);
-    }
-    rows
 }
 
 /// The parts of scales and sums, the numbers being `[rows, taps * channels]`.
@@ -196,10 +252,12 @@ mod tests {
     fn rows_of_zeros_and_of_the_smallest_numbers() {
         let m = Matrix { rows: 4, taps: 1, channels: 3 };
         let values = [0.0, 0.0, 0.0, 1e-30, -5e-31, 0.0, 1e-45, 0.0, 0.0, f32::NAN, 1.0, 2.0];
-        let rows = rounded(&values, m, 127.0);
-        assert_eq!((rows.scales[0], &rows.q[..3]), (1.0, &[0, 0, 0][..]));
-        assert_eq!((rows.q[3], rows.q[5], rows.q[6]), (127, 0, 0));
-        assert!((f32::from(rows.q[4]) + 63.5).abs() <= 0.5);
-        assert!(rows.scales[1].is_normal() && rows.scales[2].is_normal() && rows.scales[3].is_nan());
+        let parts = crate::encoding::Encoding::I8.encode(&values, m).expect("any value has a number");
+        let decoded = crate::encoding::Encoding::I8.decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
+        let scales = row_steps(&values, m, [-127.0, 127.0]).scales;
+        assert!(scales[0] == 1.0 && scales[1].is_normal() && scales[2].is_normal() && scales[3].is_nan(), "{scales:?}");
+        assert_eq!(decoded[..3], [0.0; 3]);
+        assert!((decoded[3] - 1e-30).abs() < 1e-36 && (decoded[4] + 5e-31).abs() < 4e-33 && decoded[5..9] == [0.0; 4], "{decoded:?}");
+        assert!(decoded[9..].iter().all(|v| v.is_nan()));
     }
 }

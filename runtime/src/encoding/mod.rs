@@ -23,6 +23,8 @@ pub(crate) use f32::F32;
 pub(crate) use i4::I4;
 pub(crate) use i6::I6;
 pub(crate) use i8::I8;
+use integers::Integers;
+pub use integers::Steps;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Element, PANEL};
@@ -221,6 +223,27 @@ macro_rules! of_encoding {
 }
 pub(crate) use of_encoding;
 
+/// An expression in which a type stands for the encoding of whole numbers that a value names, and another one for all others.
+macro_rules! integer_encodings {
+    ($encoding:expr, $I:ident => $body:expr, else $other:expr) => {
+        match $encoding {
+            Encoding::I8 => {
+                type $I = I8;
+                $body
+            }
+            Encoding::I6 => {
+                type $I = I6;
+                $body
+            }
+            Encoding::I4 => {
+                type $I = I4;
+                $body
+            }
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => $other,
+        }
+    };
+}
+
 impl Encoding {
     /// The encoding of that name.
     pub fn named(name: &str) -> Option<Encoding> {
@@ -255,6 +278,31 @@ impl Encoding {
     /// Whether products read its lines as f32; else they are widened.
     pub(crate) fn has_lines_of_f32(self) -> bool {
         encodings! { of_encoding { (self) E => E::LINES_OF_F32; } }
+    }
+
+    /// The grid of whole numbers that is nearest to values; `None` if the encoding is of floats.
+    ///
+    /// # Panics
+    /// If there are not as many values.
+    pub fn steps(self, values: &[f32], m: Matrix) -> Option<Steps> {
+        assert_eq!(values.len(), m.rows * m.columns(), "values of {m:?}");
+        integer_encodings! { self, I => Some(I::steps(values, m)), else None }
+    }
+
+    /// The least and the greatest whole number; `None` if the encoding is of floats.
+    pub fn range(self) -> Option<[f32; 2]> {
+        integer_encodings! { self, I => Some(I::RANGE), else None }
+    }
+
+    /// The bytes of each part of whole numbers `[rows, taps, channels]` on a grid; `None` if the encoding is of floats.
+    ///
+    /// # Panics
+    /// If there are not as many numbers, or some are out of range.
+    pub fn pack(self, numbers: &[i8], steps: &Steps, m: Matrix) -> Option<Vec<Vec<u8>>> {
+        assert_eq!(numbers.len(), m.rows * m.columns(), "numbers of {m:?}");
+        let [least, most] = self.range()?;
+        assert!(numbers.iter().all(|&q| (least..=most).contains(&f32::from(q))), "numbers in range");
+        integer_encodings! { self, I => Some(integers::packed::<I>(numbers, steps, m)), else None }
     }
 
     /// Whether values are whole numbers times a scale: what codes can be multiplied by ([`crate::kernels::Left::U8`]).
