@@ -1,6 +1,7 @@
 //! What a person wants to know of an artifact before using it, a line each: what it makes, of which classes, what it takes. How it does
 //! that is told by `--verbose`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fcdm_models::fcdm::Preset;
@@ -8,7 +9,8 @@ use fcdm_runtime::artifact::{Artifact, ModelInfo, Prediction, keys};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::entry_name::{DecoderKind, EntryName};
 use fcdm_runtime::generate::{Choice, Description, Generator, Order, Setup};
-use fcdm_runtime::plan::{Form, Place};
+use fcdm_runtime::kernels::{Kernel, Left};
+use fcdm_runtime::plan::{Element, Form, Operand, Place};
 use fcdm_runtime::sampler::Guidance;
 use serde_json::Value;
 
@@ -41,6 +43,9 @@ pub fn print(artifact: &Arc<Artifact>) {
         sayln!("autoencoder: {}, {} channels at 1/{}{encoder}", inline(&a.family), a.latent_channels, a.factor);
     }
     sayln!("precision: {}", precision(artifact));
+    if let Some(line) = whole_numbers(artifact) {
+        sayln!("{line}");
+    }
     if let Some(model) = artifact.model() {
         sayln!("{}", fitted(&classes(model)));
         if let Some(sampling) = sampling(model) {
@@ -112,6 +117,47 @@ pub fn precision(artifact: &Artifact) -> String {
     let used = |e: &&Encoding| **e != Encoding::default() && forms.contains(&Form::Encoded(**e));
     let names: Vec<&str> = Encoding::ALL.iter().filter(used).map(|e| e.name()).collect();
     if names.is_empty() { Encoding::default().name().to_owned() } else { names.join(" and ") }
+}
+
+/// Bytes of weights by what they are stored as, and which products are of whole numbers, if any are.
+pub fn bytes_by_type(artifact: &Artifact) -> BTreeMap<&'static str, u64> {
+    let steps = artifact.plan().entries.iter().flat_map(|e| &e.steps);
+    let weights: BTreeMap<_, &Operand> = steps
+        .flat_map(|s| &s.inputs)
+        .filter_map(|o| if let Place::Weight(name) = &o.at { Some(((name.as_str(), o.form), o)) } else { None })
+        .collect();
+    let mut bytes = BTreeMap::new();
+    for ((_, form), operand) in weights {
+        let name = match form {
+            Form::Encoded(encoding) => encoding.name(),
+            Form::Dense(Element::F16) => Encoding::F16.name(),
+            Form::Dense(_) => Encoding::F32.name(),
+        };
+        *bytes.entry(name).or_default() += operand.bytes() as u64;
+    }
+    bytes
+}
+
+/// `weights: i8 30.8 MB, f16 2.5 MB, f32 392 kB; 45 of 52 products of an image in whole numbers; the same bytes on every CPU`.
+fn whole_numbers(artifact: &Artifact) -> Option<String> {
+    let bytes = bytes_by_type(artifact);
+    Encoding::ALL.iter().find(|e| e.has_integers() && bytes.contains_key(e.name()))?;
+    let mut types: Vec<(&str, u64)> = bytes.into_iter().collect();
+    types.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+    let types: Vec<String> = types.iter().map(|(name, bytes)| format!("{name} {}", size(*bytes))).collect();
+    let mut line = format!("weights: {}", types.join(", "));
+    let products = || {
+        let denoise = artifact.plan().entry(EntryName::Denoise).into_iter().flat_map(|e| &e.steps);
+        denoise.filter_map(|s| if let Kernel::Product(product) = &s.kernel { Some(product) } else { None })
+    };
+    let codes = products().filter(|p| p.left == Left::U8).count();
+    if codes > 0 {
+        line += &format!("; {codes} of {} products in whole numbers", products().count());
+    }
+    if artifact.plan().reproducible {
+        line += "; the same bytes on every CPU";
+    }
+    Some(line)
 }
 
 /// As much of a line as a terminal shows; all of it with `--verbose`.

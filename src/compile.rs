@@ -9,6 +9,7 @@ use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::kind::is_onnx;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_models::autoencoder::{self, Autoencoder};
+use fcdm_models::calibrate::Calibration;
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
 use fcdm_models::size;
@@ -94,6 +95,12 @@ pub struct Arguments {
     /// Patterns are regular expressions that are looked for in the names of the checkpoint (see `inspect`); the first that matches counts.
     #[arg(long, value_name = "RULES", visible_alias = "tensor-type-rules", help_heading = WEIGHTS)]
     type_rules: Option<String>,
+    /// Round weights for what they multiply.
+    ///
+    /// The model generates some pictures of its own, and weights of whole numbers are rounded for what their layers see then (GPTQ). No
+    /// data is needed; a small model takes seconds, FCDM-S minutes.
+    #[arg(long, help_heading = WEIGHTS)]
+    calibrate: bool,
     /// Let quantised results differ between CPUs.
     ///
     /// Without it the same file, seed and options give the same bytes on every CPU if any weights are whole numbers.
@@ -277,6 +284,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
         types: Types { default: a.quantize, rules },
+        calibration: a.calibrate.then(Calibration::default),
         fast_math: a.fast_math,
         decoder: true,
         encoder: a.encoder,

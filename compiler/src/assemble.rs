@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::checker::{CheckErrors, check};
 use crate::lower::{Kept, LowerError, lower};
+use crate::prepared::Prepared;
 use crate::schedule::schedule;
 use crate::target::Target;
 use crate::weights::{Order, Stored, WeightError, WeightSource, WeightUse, pieces};
@@ -66,6 +67,8 @@ pub struct Assembly {
     pub weights: BTreeMap<String, WeightUse>,
     /// The functions as text: `@weights`, then every entry as `@name.rows`.
     pub ir: String,
+    /// Tensors that are not made of their weights alone.
+    pub prepared: Prepared,
     derived: Option<Function>,
 }
 
@@ -118,7 +121,7 @@ pub fn assemble_some(
     // Whole numbers promise the same bytes everywhere, which is worth little if what surrounds them differs.
     let reproducible = weights.values().any(|usage| matches!(usage.form, Form::Encoded(encoding) if encoding.has_integers()));
     let plan = Plan { version: plan::VERSION, reproducible, entries: placed };
-    Ok(Assembly { plan, weights, ir, derived: derived.cloned() })
+    Ok(Assembly { plan, weights, ir, prepared: Prepared::default(), derived: derived.cloned() })
 }
 
 /// The encodings of weights that are stored in another precision than their type's, by the weight's name.
@@ -177,15 +180,19 @@ impl Assembly {
         source: &dyn WeightSource,
         take: &mut dyn FnMut(Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        if let Some(bytes) = self.prepared.part(&usage.key(), part) {
+            return take(bytes.to_vec());
+        }
+        let added = |values: Vec<f32>| self.prepared.added(&usage.weight, values);
         if let Some((f, v)) = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?))) {
             let mut b = Builder::new("one");
             let result = Copier::new(f).copy(&mut b, v);
             let values = evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?;
-            return take(usage.encode(values, part)?);
+            return take(usage.encode(added(values), part)?);
         }
         let pieces = usage.pieces();
         if let [_] = pieces[..] {
-            return take(usage.encode(source.load(&usage.weight)?, part)?);
+            return take(usage.encode(added(source.load(&usage.weight)?), part)?);
         }
         if usage.order != Order::Given {
             // A panel takes rows from all over the weight, which is therefore read whole.

@@ -20,6 +20,8 @@ pub mod in_memory;
 pub mod kind;
 pub mod lower;
 pub mod onnx;
+pub mod prepared;
+pub mod rounding;
 pub mod schedule;
 pub mod target;
 pub mod weights;

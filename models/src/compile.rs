@@ -20,11 +20,12 @@ use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
 use crate::autoencoder::entries as autoencoder;
+use crate::calibrate::calibrate;
 use crate::fcdm::{self, Config};
 use crate::import::{ImportError, Survey};
 pub use crate::options::Options;
 use crate::options::{AfterPass, OptionError, WeightTypes};
-use crate::types::WeightType;
+use crate::types::{Rule, WeightType};
 pub use description::passes_json;
 use description::{provenance, report};
 pub use networks::Networks;
@@ -139,6 +140,21 @@ pub enum Destination<'a> {
     Open(&'a str, &'a mut dyn Output),
 }
 
+/// Whether every rule is about some weight.
+fn check_rules(compiled: &Compiled, options: &Options) -> Result<(), OptionError> {
+    let functions = || compiled.entries.iter().map(|e| &e.function).chain(&compiled.weights);
+    let about_one = |rule: &Rule| functions().any(|f| f.weights().any(|(_, data)| rule.matches(&data.name)));
+    match options.types.rules.iter().find(|rule| !about_one(rule)) {
+        Some(rule) => Err(OptionError(format!("type-rules: expected patterns of weights' names (see inspect), found `{}`", rule.text))),
+        None => Ok(()),
+    }
+}
+
+/// The tensors of an artifact by name.
+fn tensors_of(assembly: &Assembly) -> BTreeMap<String, (Stored, &WeightUse)> {
+    assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect()
+}
+
 /// Compiles networks and writes the artifact, whole or not at all.
 ///
 /// # Errors
@@ -159,11 +175,11 @@ pub fn compile_to(
 ) -> Result<Summary, CompileError> {
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
+    check_rules(&compiled, options)?;
     let passes = compiled.report.take().unwrap_or_default();
-    let assembly = assembled(compiled, options)?;
+    let mut assembly = assembled(compiled, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
-    let tensors: BTreeMap<String, (Stored, &WeightUse)> =
-        assembly.tensors().map(|(stored, usage)| (stored.name.clone(), (stored, usage))).collect();
+    let tensors = tensors_of(&assembly);
     let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.as_slice()));
     check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
     let model = networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options));
@@ -172,6 +188,9 @@ pub fn compile_to(
     entry_points::check(&assembly.plan, model.as_ref(), info.as_ref(), weight_bytes).map_err(OptionError)?;
     let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
+    if let (Some(import), Some(calibration)) = (networks.fcdm, options.calibration) {
+        assembly.prepared = calibrate(import, &assembly, options, calibration, observer)?;
+    }
     let contents = ArtifactContents {
         plan: assembly.plan.clone(),
         model,
@@ -181,7 +200,7 @@ pub fn compile_to(
         report: Some(report(networks, options, &passes)),
         license: options.license.clone(),
     };
-    let checksum = write_tensors(to, &contents, &assembly, tensors.into_values(), &networks.sources(), observer)?;
+    let checksum = write_tensors(to, &contents, &assembly, tensors_of(&assembly).into_values(), &networks.sources(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
 }

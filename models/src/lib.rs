@@ -4,6 +4,7 @@
 
 pub mod autoencoder;
 pub mod bundled;
+pub mod calibrate;
 pub mod compile;
 pub mod fcdm;
 mod graph_roles;

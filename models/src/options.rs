@@ -8,6 +8,7 @@ use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
 use thiserror::Error;
 
+use crate::calibrate::Calibration;
 use crate::types::Types;
 
 /// What to compile for.
@@ -27,6 +28,8 @@ pub struct Options {
     pub class_names: Vec<String>,
     /// How weights of products and convolutions are stored and multiplied. Everything else is f32.
     pub types: Types,
+    /// How much of its own trajectories the denoiser's weights are rounded for, if they are.
+    pub calibration: Option<Calibration>,
     /// Results of quantised networks may differ between CPUs in the last bits, where that is faster.
     pub fast_math: bool,
     /// The decoder of the autoencoder.
@@ -66,6 +69,7 @@ impl Options {
             winograd: Winograd::WhereFaster,
             class_names: Vec::new(),
             types: Types::from(Encoding::F32),
+            calibration: None,
             fast_math: false,
             decoder: true,
             encoder: false,

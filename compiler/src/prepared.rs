@@ -1,0 +1,50 @@
+//! Tensors that are made beforehand, by more than their own values: whole numbers that were rounded for the inputs of a product, and what
+//! their shortfall adds to biases.
+
+use std::collections::HashMap;
+
+/// What takes the place of tensors, or is added to them, when an artifact is written.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    parts: HashMap<String, Vec<Vec<u8>>>,
+    added: HashMap<String, Vec<f32>>,
+}
+
+impl Prepared {
+    /// The bytes of all parts of a use of a weight, by its key ([`crate::weights::WeightUse::key`]).
+    pub fn parts(&mut self, key: String, parts: Vec<Vec<u8>>) {
+        self.parts.insert(key, parts);
+    }
+
+    /// Adds to the values of a weight. What was to be added before is added as well.
+    ///
+    /// # Panics
+    /// If that is of another length.
+    pub fn add(&mut self, weight: &str, values: Vec<f32>) {
+        match self.added.get_mut(weight) {
+            Some(known) => {
+                assert_eq!(known.len(), values.len(), "values of {weight}");
+                known.iter_mut().zip(values).for_each(|(known, value)| *known += value);
+            }
+            None => drop(self.added.insert(weight.to_owned(), values)),
+        }
+    }
+
+    /// Whether nothing is prepared.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.added.is_empty()
+    }
+
+    /// The bytes of a part.
+    pub(crate) fn part(&self, key: &str, part: usize) -> Option<&[u8]> {
+        self.parts.get(key)?.get(part).map(Vec::as_slice)
+    }
+
+    /// Values of a weight with what is added to them.
+    pub(crate) fn added(&self, weight: &str, mut values: Vec<f32>) -> Vec<f32> {
+        if let Some(added) = self.added.get(weight) {
+            values.iter_mut().zip(added).for_each(|(value, added)| *value += added);
+        }
+        values
+    }
+}

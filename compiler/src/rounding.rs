@@ -1,0 +1,305 @@
+//! Rounding of weights that minimises the error of what a product computes, not that of the weights themselves: GPTQ (arXiv 2210.17323)
+//! in the form of LDLQ (arXiv 2307.13304).
+//!
+//! A row w multiplies inputs x. With q in its place the squared error over all inputs is `(w - q) H (w - q)^T`, `H = sum x x^T`. With `H = L
+//! L^T`, L lower triangular, it is `|e L|^2`, `e = w - q`, whose element j is `e_j L_jj + sum over k > j of e_k L_kj`: column by column,
+//! the last first, q_j is what is nearest to `w_j + sum over k > j of e_k L_kj / L_jj`, so that each column makes up for the errors of
+//! those before it. A convolution's columns are its taps times its channels, all of which go into one H.
+
+use std::ops::Range;
+
+use fcdm_runtime::encoding::{Encoding, Matrix, Steps};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayBase, ArrayView2, ArrayViewMut2, Axis, Ix2, RawData, Slice};
+
+/// What is added to the diagonal, of its mean: inputs that were not seen are not free to be anything.
+const DAMPING: f32 = 0.01;
+
+/// Columns that are rounded before the others hear of their errors.
+const BLOCK: usize = 64;
+
+/// Rows of a matrix that are rounded together.
+const ROWS: usize = 128;
+
+/// What is known of the inputs of a product: sums over rows that were seen.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// `sum x x^T`, `[K, K]`.
+    products: Array2<f32>,
+    /// `sum x`.
+    sums: Vec<f64>,
+    rows: usize,
+}
+
+impl Inputs {
+    /// Of inputs of so many elements, none of which were seen.
+    pub fn new(columns: usize) -> Inputs {
+        Inputs { products: Array2::zeros((columns, columns)), sums: vec![0.0; columns], rows: 0 }
+    }
+
+    /// Bytes of those of so many columns.
+    pub fn bytes(columns: usize) -> usize {
+        4 * columns * columns + 8 * columns
+    }
+
+    /// Elements of an input.
+    pub fn columns(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// How many inputs were seen.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Takes in rows `[n, K]`.
+    ///
+    /// # Panics
+    /// If these are no whole rows.
+    pub fn see(&mut self, rows: &[f32]) {
+        let k = self.columns();
+        assert!(rows.len().is_multiple_of(k), "whole rows");
+        let x = ArrayView2::from_shape((rows.len() / k, k), rows).expect("whole rows");
+        general_mat_mul(1.0, &x.t(), &x, 1.0, &mut self.products);
+        for row in x.rows() {
+            self.sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+        self.rows += x.nrows();
+    }
+
+    /// Whether every sum is a number.
+    pub fn is_finite(&self) -> bool {
+        self.products.iter().all(|v| v.is_finite())
+    }
+
+    /// The mean input.
+    pub fn mean(&self) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum / self.rows.max(1) as f64).collect()
+    }
+
+    /// What rounding needs of it: the columns of L, each over its element on the diagonal.
+    pub fn feedback(self) -> Feedback {
+        let mut h = self.products;
+        let k = h.nrows();
+        let mean = (0..k).map(|i| f64::from(h[[i, i]])).sum::<f64>() / k.max(1) as f64;
+        // Of inputs that were all zero nothing is known.
+        let damping = if mean > 0.0 { DAMPING * mean as f32 } else { 1.0 };
+        (0..k).for_each(|i| h[[i, i]] += damping);
+        factorise(&mut h);
+        for j in 0..k {
+            let rate = 1.0 / h[[j, j]];
+            part(h.view_mut(), j..k, j..j + 1).mapv_inplace(|v| v * rate);
+        }
+        Feedback(h)
+    }
+}
+
+/// Some rows and columns of a view.
+fn part<S: RawData<Elem = f32>>(mut a: ArrayBase<S, Ix2>, rows: Range<usize>, columns: Range<usize>) -> ArrayBase<S, Ix2> {
+    a.slice_axis_inplace(Axis(0), Slice::from(rows));
+    a.slice_axis_inplace(Axis(1), Slice::from(columns));
+    a
+}
+
+/// The lower triangle of a positive definite matrix becomes its factor L (Cholesky), block by block; what is above the diagonal stays.
+fn factorise(h: &mut Array2<f32>) {
+    let n = h.nrows();
+    for first in (0..n).step_by(BLOCK) {
+        let end = (first + BLOCK).min(n);
+        let (done, mut rest) = h.view_mut().split_at(Axis(1), first);
+        // What the columns before take away, of all rows from here on.
+        let below = part(done.view(), first..n, 0..first);
+        let mut block = part(rest.view_mut(), first..n, 0..end - first);
+        general_mat_mul(-1.0, &below, &part(done.view(), first..end, 0..first).t(), 1.0, &mut block);
+        factorise_columns(block);
+    }
+}
+
+/// The same of some columns, from the diagonal down, of which nothing is to be taken away any more but by each other.
+fn factorise_columns(mut block: ArrayViewMut2<'_, f32>) {
+    for j in 0..block.ncols() {
+        let taken: f32 = (0..j).map(|i| block[[j, i]] * block[[j, i]]).sum();
+        // Rounding may leave less than nothing of a column that those before make up almost all of.
+        let diagonal = (block[[j, j]] - taken).max(f32::MIN_POSITIVE).sqrt();
+        block[[j, j]] = diagonal;
+        for r in j + 1..block.nrows() {
+            let taken: f32 = (0..j).map(|i| block[[r, i]] * block[[j, i]]).sum();
+            block[[r, j]] = (block[[r, j]] - taken) / diagonal;
+        }
+    }
+}
+
+/// How the error of a column is made up for by those before it: `L_kj / L_jj`, k > j.
+#[derive(Clone, Debug)]
+pub struct Feedback(Array2<f32>);
+
+/// A matrix of whole numbers.
+#[derive(Clone, Debug)]
+pub struct Rounded {
+    /// `[rows, taps, channels]`.
+    pub numbers: Vec<i8>,
+    /// What they are worth.
+    pub steps: Steps,
+    /// What was rounded away, `values - numbers * steps`.
+    pub errors: Vec<f32>,
+}
+
+impl Rounded {
+    /// What a row's product is short of on average, for inputs of that mean: what belongs into its bias.
+    pub fn shortfall(&self, mean: &[f64]) -> Vec<f64> {
+        self.errors.chunks_exact(mean.len().max(1)).map(|row| row.iter().zip(mean).map(|(&e, m)| f64::from(e) * m).sum()).collect()
+    }
+}
+
+/// Rounds values `[rows, taps, channels]` to an encoding's whole numbers.
+///
+/// # Panics
+/// If the encoding is of floats, or the inputs had another number of elements.
+pub fn round(values: &[f32], m: Matrix, encoding: Encoding, feedback: &Feedback, threads: usize) -> Rounded {
+    let (steps, range) = encoding.steps(values, m).zip(encoding.range()).expect("an encoding of whole numbers");
+    let k = m.columns();
+    assert_eq!(feedback.0.nrows(), k, "columns of {m:?}");
+    let (mut numbers, mut errors) = (vec![0i8; values.len()], vec![0.0f32; values.len()]);
+    let each = m.rows.div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        for (part, (numbers, errors)) in numbers.chunks_mut(each * k).zip(errors.chunks_mut(each * k)).enumerate() {
+            let (steps, values) = (&steps, &values[part * each * k..]);
+            scope.spawn(move || {
+                for (chunk, (numbers, errors)) in numbers.chunks_mut(ROWS * k).zip(errors.chunks_mut(ROWS * k)).enumerate() {
+                    let first = part * each + chunk * ROWS;
+                    let values = &values[chunk * ROWS * k..][..numbers.len()];
+                    round_rows(values, first, m, steps, range, feedback, numbers, errors);
+                }
+            });
+        }
+    });
+    Rounded { numbers, steps, errors }
+}
+
+/// Rows from `first` on.
+#[allow(clippy::too_many_arguments)]
+fn round_rows(
+    values: &[f32],
+    first: usize,
+    m: Matrix,
+    steps: &Steps,
+    [least, most]: [f32; 2],
+    feedback: &Feedback,
+    numbers: &mut [i8],
+    errors: &mut [f32],
+) {
+    let (k, l) = (m.columns(), &feedback.0);
+    let rows = values.len() / k;
+    let mut wanted = Array2::<f32>::zeros((rows, BLOCK));
+    for start in (0..k).step_by(BLOCK).rev() {
+        let end = (start + BLOCK).min(k);
+        let mut wanted = part(wanted.view_mut(), 0..rows, 0..end - start);
+        for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
+            wanted.iter_mut().zip(&values[r * k + start..r * k + end]).for_each(|(to, &from)| *to = from);
+        }
+        let known = ArrayView2::from_shape((rows, k), &*errors).expect("whole rows");
+        general_mat_mul(1.0, &part(known, 0..rows, end..k), &part(l.view(), end..k, start..end), 1.0, &mut wanted);
+        for r in 0..rows {
+            for column in (start..end).rev() {
+                let step = steps.at(m, first + r, column / m.channels, column % m.channels);
+                // Without steps there is 0 alone; NaN becomes 0, in a row whose scale is NaN.
+                let number = if step > 0.0 { (wanted[[r, column - start]] / step).round_ties_even().clamp(least, most) } else { 0.0 };
+                let error = values[r * k + column] - number * step;
+                numbers[r * k + column] = number as i8;
+                errors[r * k + column] = if error.is_finite() { error } else { 0.0 };
+                for before in start..column {
+                    wanted[[r, before - start]] += errors[r * k + column] * l[[column, before]];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers in -1 .. 1, the same every time.
+    fn noise(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Inputs whose elements go together: each is a mixture of a few.
+    fn mixtures(rows: usize, k: usize) -> Vec<f32> {
+        let (few, mix) = (8, noise(8 * k, 7));
+        let sources = noise(rows * few, 8);
+        let own = noise(rows * k, 9);
+        let at = |i: usize| (0..few).map(|f| sources[i / k * few + f] * mix[f * k + i % k]).sum::<f32>() + 0.1 * own[i];
+        (0..rows * k).map(at).collect()
+    }
+
+    #[test]
+    fn factors_multiply_to_what_they_are_of() {
+        for n in [1, 5, 64, 65, 150] {
+            let x = Array2::from_shape_vec((2 * n, n), noise(2 * n * n, 3)).expect("as many");
+            let mut h = x.t().dot(&x);
+            (0..n).for_each(|i| h[[i, i]] += 0.1);
+            let mut l = h.clone();
+            factorise(&mut l);
+            for i in 0..n {
+                for j in 0..=i {
+                    let product: f64 = (0..=j).map(|t| f64::from(l[[i, t]]) * f64::from(l[[j, t]])).sum();
+                    let want = f64::from(h[[i, j]]);
+                    assert!((product - want).abs() < 1e-4 * n as f64, "{n}: {i} {j}: {product} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_nearer_than_by_the_nearest_numbers() {
+        let m = Matrix { rows: 20, taps: 3, channels: 50 };
+        let k = m.columns();
+        let (values, x) = (noise(m.rows * k, 1), mixtures(600, k));
+        let mut inputs = Inputs::new(k);
+        x.chunks(100 * k).for_each(|rows| inputs.see(rows));
+        assert_eq!((inputs.rows(), inputs.columns()), (600, k));
+        let mean = inputs.mean();
+        let feedback = inputs.feedback();
+        for (encoding, better) in [(Encoding::I8, 2.0), (Encoding::I6, 2.0), (Encoding::I4, 2.0)] {
+            let plain = encoding.encode(&values, m).expect("any value has a number");
+            let plain = encoding.decode(&plain.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
+            let rounded = round(&values, m, encoding, &feedback, 2);
+            let parts = encoding.pack(&rounded.numbers, &rounded.steps, m).expect("whole numbers");
+            let decoded = encoding.decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
+            for ((v, d), e) in values.iter().zip(&decoded).zip(&rounded.errors) {
+                assert!((v - d - e).abs() < 1e-5, "{encoding:?}: errors are what is missing");
+            }
+            let error = |q: &[f32]| -> f64 {
+                let row = |(w, q): (&[f32], &[f32])| -> f64 {
+                    let of = |x: &[f32]| x.iter().zip(w.iter().zip(q)).map(|(x, (w, q))| f64::from(x * (w - q))).sum::<f64>();
+                    x.chunks_exact(k).map(|x| of(x).powi(2)).sum()
+                };
+                values.chunks_exact(k).zip(q.chunks_exact(k)).map(row).sum()
+            };
+            let (by_feedback, by_nearest) = (error(&decoded), error(&plain));
+            assert!(by_feedback * better < by_nearest, "{encoding:?}: {by_feedback:.3e} {by_nearest:.3e}");
+            // As many threads as one likes give the same.
+            assert_eq!(round(&values, m, encoding, &feedback, 1).numbers, rounded.numbers);
+            assert_eq!(rounded.shortfall(&mean).len(), m.rows);
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_zero_leave_the_nearest_numbers() {
+        let m = Matrix { rows: 3, taps: 1, channels: 40 };
+        let values = noise(120, 1);
+        let mut inputs = Inputs::new(40);
+        inputs.see(&[0.0; 80]);
+        let rounded = round(&values, m, Encoding::I8, &inputs.feedback(), 1);
+        let parts = Encoding::I8.pack(&rounded.numbers, &rounded.steps, m).expect("whole numbers");
+        assert_eq!(parts, Encoding::I8.encode(&values, m).expect("any value has a number"));
+    }
+}
