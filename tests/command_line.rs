@@ -30,6 +30,8 @@ mod outputs;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
+#[path = "command_line/quantised.rs"]
+mod quantised;
 #[path = "command_line/surface.rs"]
 mod surface;
 #[path = "command_line/terminal.rs"]

@@ -67,6 +67,30 @@ impl Inputs {
         self.rows += x.nrows();
     }
 
+    /// As [`Inputs::see`], an error counting by the size of the row's product with a weight `[O, K]`: by the mean of its squares.
+    ///
+    /// # Panics
+    /// If these are no whole rows.
+    pub fn see_relative(&mut self, rows: &[f32], weight: &[f32]) {
+        let k = self.columns();
+        assert!(rows.len().is_multiple_of(k) && weight.len().is_multiple_of(k), "whole rows");
+        let x = ArrayView2::from_shape((rows.len() / k, k), rows).expect("whole rows");
+        let w = ArrayView2::from_shape((weight.len() / k, k), weight).expect("whole rows");
+        let y = x.dot(&w.t());
+        let mut scaled = x.to_owned();
+        for (mut row, y) in scaled.rows_mut().into_iter().zip(y.rows()) {
+            let size = (y.iter().map(|v| v * v).sum::<f32>() / y.len().max(1) as f32).sqrt();
+            // A row without a product is one without inputs.
+            let rate = if size > 0.0 { 1.0 / size } else { 0.0 };
+            row.mapv_inplace(|v| v * rate);
+        }
+        general_mat_mul(1.0, &scaled.t(), &scaled, 1.0, &mut self.products);
+        for row in x.rows() {
+            self.sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+        self.rows += x.nrows();
+    }
+
     /// Whether every sum is a number.
     pub fn is_finite(&self) -> bool {
         self.products.iter().all(|v| v.is_finite())

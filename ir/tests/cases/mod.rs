@@ -186,8 +186,15 @@ pub fn cases() -> Vec<Case> {
             operands: vec![Type::f32([3, 2]), labels.clone()],
             values: vec![Values::Signed, Values::Labels(3)],
             without_gradient: vec![1],
+            straight_through: false,
         },
-        Case { op: OneHot { depth: 3 }.into(), operands: vec![labels], values: vec![Values::Labels(3)], without_gradient: vec![0] },
+        Case {
+            op: OneHot { depth: 3 }.into(),
+            operands: vec![labels],
+            values: vec![Values::Labels(3)],
+            without_gradient: vec![0],
+            straight_through: false,
+        },
     ];
     for case in &mut all {
         if matches!(case.op, Op::GrnScale(_)) {

@@ -7,6 +7,7 @@ use fcdm_compiler::compiled::BuildError;
 use fcdm_compiler::in_memory::InMemory;
 use fcdm_compiler::rounding::Inputs;
 use fcdm_compiler::target::Target;
+use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::Conv2d;
 use fcdm_ir::{Builder, Def, Function, Module, Op, Value};
@@ -43,6 +44,9 @@ pub(super) struct Product {
     pub bias: Option<String>,
     /// What it multiplies.
     x: Value,
+    /// Whether errors count by how large the row's product is: of images that nothing has normalised, which are large where there is much
+    /// to see and small elsewhere, and where each is added to what is as large.
+    relative: bool,
     window: Option<Window>,
     columns: usize,
 }
@@ -104,7 +108,8 @@ impl<'a> Observed<'a> {
     ) -> Result<Vec<Inputs>, CompileError> {
         let mut engine = self.engine(group)?;
         let (count, state) = (states.t.len(), states.x.len() / states.t.len().max(1));
-        let mut seen: Vec<Seen> = group.iter().map(|p| Seen::new(p, rows.div_ceil(count.max(1)))).collect();
+        let seen = |p: &Product| Seen::new(p, rows.div_ceil(count.max(1)), self.import);
+        let mut seen: Vec<Seen> = group.iter().map(seen).collect::<Result<_, _>>().map_err(BuildError::from)?;
         let shapes: Vec<Vec<usize>> = engine.entries()[0].outputs.iter().map(|port| port.shape.clone()).collect();
         let mut outputs: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
         for first in (0..count).step_by(BATCH) {
@@ -174,20 +179,34 @@ fn product(f: &Function, inst: &fcdm_ir::Inst) -> Option<Product> {
         let kernel = [w.ty.shape[1], w.ty.shape[2]];
         Window { kernel, stride: conv.stride, top: conv.pad[0], left: conv.pad[1], out: [y[1], y[2]] }
     });
-    Some(Product { weight: w.name.clone(), bias, x, window, columns: w.ty.shape[1..].iter().product() })
+    let joined = f.def_inst(x).is_some_and(|inst| matches!(inst.op, Op::Concat(_)));
+    let relative = window.is_some() || joined;
+    Some(Product { weight: w.name.clone(), bias, x, relative, window, columns: w.ty.shape[1..].iter().product() })
 }
 
 /// What is seen of a product's inputs.
 struct Seen {
     inputs: Inputs,
+    /// The weight's values, if errors are relative.
+    weight: Option<Vec<f32>>,
     /// Rows of every state.
     each: usize,
     rows: Vec<f32>,
 }
 
 impl Seen {
-    fn new(product: &Product, each: usize) -> Seen {
-        Seen { inputs: Inputs::new(product.columns), each, rows: Vec::new() }
+    fn new(product: &Product, each: usize, source: &dyn WeightSource) -> Result<Seen, WeightError> {
+        let weight = product.relative.then(|| source.load(&product.weight)).transpose()?;
+        Ok(Seen { inputs: Inputs::new(product.columns), weight, each, rows: Vec::new() })
+    }
+
+    /// Takes in the rows that are gathered.
+    fn flush(&mut self) {
+        match &self.weight {
+            Some(weight) => self.inputs.see_relative(&self.rows, weight),
+            None => self.inputs.see(&self.rows),
+        }
+        self.rows.clear();
     }
 
     /// Rows of a batch of inputs of that shape, whose first state is number `first`.
@@ -204,8 +223,7 @@ impl Seen {
         }
         debug_assert!(samples > 0);
         if self.rows.len() >= CHUNK * product.columns {
-            self.inputs.see(&self.rows);
-            self.rows.clear();
+            self.flush();
         }
     }
 
@@ -228,7 +246,7 @@ impl Seen {
     }
 
     fn finish(mut self) -> Inputs {
-        self.inputs.see(&self.rows);
+        self.flush();
         self.inputs
     }
 }

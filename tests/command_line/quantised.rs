@@ -1,0 +1,120 @@
+//! `compile --quantize`: sizes, rules, what is refused, the same bytes of every instruction set, and what calibration gains.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value as Json;
+
+use crate::process::{Folder, finish, tensor};
+
+const CHECKPOINT: &str = "GOLDEN/eps8/0000003.pt --size 16x8 --batch 1";
+
+fn compile(f: &Folder, options: &str, to: &str) -> String {
+    f.ok(&format!("compile {CHECKPOINT} {options} -o {to}.fcdm"))
+}
+
+/// Latents of three pictures.
+fn latents(f: &Folder, model: &str, isa: Option<&str>, threads: usize) -> Vec<f32> {
+    let line = format!("generate {model}.fcdm -c 1,2,3 --steps 4 -t {threads} -o o --force --save-latents {model}.safetensors");
+    let mut command = f.command(&line);
+    if let Some(isa) = isa {
+        command.env("FCDM_ISA", isa);
+    }
+    let ran = finish(&line, command);
+    assert_eq!(ran.code, Some(0), "{line}: {}", ran.err);
+    tensor(&f.bytes(&format!("{model}.safetensors")), "latents").1
+}
+
+/// Signal to noise, in decibels.
+fn snr(of: &[f32], to: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let signal: f64 = of.iter().map(|&v| square(f64::from(v))).sum();
+    let noise: f64 = of.iter().zip(to).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    10.0 * (signal / noise).log10()
+}
+
+#[test]
+fn fewer_bits_make_smaller_files_that_say_so() {
+    let f = Folder::new();
+    for ty in ["f32", "f16", "i8", "i6", "i4", "w8a8", "q8_0"] {
+        let text = compile(&f, &format!("--quantize {ty}"), ty);
+        assert_eq!(text.contains("; the same bytes on every CPU"), !ty.starts_with('f'), "{text}");
+        assert_eq!(text.contains(" products in whole numbers"), ty == "w8a8", "{text}");
+        // What the tensors' shapes say is what was written.
+        let json: Json = f.json(&format!("inspect {ty}.fcdm --json"));
+        let (weights, file) = (json["weight_bytes"].as_u64().unwrap(), json["file_bytes"].as_u64().unwrap());
+        assert_eq!(file, f.bytes(&format!("{ty}.fcdm")).len() as u64);
+        assert!(weights < file && json["precision"].as_str().unwrap().contains(if ty.starts_with('f') { ty } else { "i" }), "{json}");
+    }
+    let size = |ty: &str| f.bytes(&format!("{ty}.fcdm")).len();
+    let falling = ["f32", "f16", "i8", "i6", "i4"];
+    assert!(falling.windows(2).all(|pair| size(pair[0]) > size(pair[1])), "{:?}", falling.map(size));
+    assert!(f.bytes("q8_0.fcdm") == f.bytes("i8.fcdm"), "stable-diffusion.cpp's name for it");
+}
+
+#[test]
+fn rules_are_of_names_and_the_first_counts() {
+    let f = Folder::new();
+    let by_type = |options: &str| {
+        compile(&f, options, "a");
+        f.ok("inspect a.fcdm --ir")
+    };
+    let ir = by_type(r"--quantize i8 --type-rules latent.*pwconv1=i4,latent.*=f16,^output_layer=f32");
+    let stored = |name: &str| {
+        let line = ir.lines().find(|l| l.starts_with(&format!("weight @{name} "))).unwrap_or_else(|| panic!("no {name}"));
+        line.rsplit_once(" as ").map_or("f32", |(_, ty)| ty).to_owned()
+    };
+    assert_eq!(stored("latent.0.pwconv1.weight"), "i4");
+    assert_eq!(stored("latent.0.pwconv2.weight"), "f16");
+    assert_eq!(stored("output_layer.weight"), "f32");
+    assert_eq!(stored("encoder_level_1.0.pwconv1.weight"), "i8");
+    assert_eq!(stored("encoder_level_1.0.dwconv.weight"), "f16");
+    assert_eq!(stored("t_embedder_1.mlp.0.weight"), "f16");
+    assert_eq!(stored("x_embedder.weight"), "f32");
+    // No bias is ever stored in fewer bits.
+    assert!(!ir.lines().any(|l| l.starts_with("weight @") && l.contains(".bias") && l.contains(" as ")), "{ir}");
+}
+
+#[test]
+fn what_is_no_type_or_rule() {
+    let f = Folder::new();
+    let refused = |options: &str| f.misused(&format!("compile {CHECKPOINT} {options} -o a.fcdm"));
+    assert!(refused("--quantize int3").contains("expected a type (f32, f16, bf16, i8, i6, i4, w8a8, w6a8, w4a8), found `int3`"));
+    assert!(refused("--type-rules latent=i3").contains("type-rules: expected a type (f32, "));
+    assert!(refused("--type-rules latent").contains("type-rules: expected PATTERN=TYPE, such as latent.*=i4, found `latent`"));
+    assert!(refused("--type-rules (=i4").contains("expected a regular expression in the rule `(=i4`: "));
+    let nothing = refused("--type-rules latent=i4,nowhere=i4");
+    assert!(nothing.contains("type-rules: expected patterns of weights' names (see inspect), found `nowhere=i4`"), "{nothing}");
+    assert!(f.files().is_empty());
+}
+
+/// Whatever multiplies.
+#[test]
+fn the_same_bytes_of_every_instruction_set() {
+    let f = Folder::new();
+    for ty in ["i8", "w8a8", "w4a8"] {
+        compile(&f, &format!("--quantize {ty}"), ty);
+        let best = latents(&f, ty, None, 2);
+        assert!(best.iter().all(|v| v.is_finite()));
+        for isa in fcdm_runtime::simd::Isa::NAMES.iter().filter(|isa| fcdm_runtime::simd::Isa::named(isa).is_some()) {
+            let other = latents(&f, ty, Some(isa), 3);
+            assert!(best.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{ty}: {isa} differs");
+        }
+    }
+}
+
+/// Calibration takes the checkpoint and nothing else, and makes the same file again.
+#[test]
+fn calibrated_weights_are_nearer() {
+    let f = Folder::new();
+    compile(&f, "--quantize f32", "f32");
+    let floats = latents(&f, "f32", None, 2);
+    for (ty, gain) in [("i8", 2.0), ("w8a8", 1.0), ("i4", 2.0)] {
+        compile(&f, &format!("--quantize {ty}"), "plain");
+        compile(&f, &format!("--quantize {ty} --calibrate"), "calibrated");
+        let [plain, calibrated] = ["plain", "calibrated"].map(|model| snr(&floats, &latents(&f, model, None, 2)));
+        println!("{ty}: {plain:.1} dB, calibrated {calibrated:.1} dB");
+        assert!(calibrated > plain + gain, "{ty}: {plain:.1} dB, calibrated {calibrated:.1} dB");
+        assert_eq!(f.bytes("plain.fcdm").len(), f.bytes("calibrated.fcdm").len());
+    }
+    compile(&f, "--quantize i4 --calibrate", "again");
+    assert!(f.bytes("again.fcdm") == f.bytes("calibrated.fcdm"), "the same weights and options make the same file");
+}
