@@ -84,16 +84,16 @@ pub struct Arguments {
     /// Names are those that `inspect` shows; `ema` is any running average, `model` what is none.
     #[arg(long, value_name = "NAME", help_heading = MODEL)]
     weights: Option<String>,
-    /// Weights as f32, f16, bf16, i8, i6 or i4; w8a8, w6a8, w4a8.
+    /// Weights' type, such as i8 or w8a8.
     ///
-    /// Of products and convolutions; the timestep path, and of whole numbers the first and last layer, stay f32. With w8a8 and its like
-    /// images are multiplied in whole numbers of 8 bits as well, which is faster.
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = weight_type, visible_alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
+    /// One of f32, f16, bf16, i8, i6, i4; w8a8, w6a8, w4a8. Of whole numbers the first and the last layer stay f32, timestep MLPs and
+    /// depthwise convolutions f16. With w8a8 and its like images are multiplied in whole numbers of 8 bits as well, which is faster.
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = weight_type, alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
     quantize: WeightType,
     /// Other types for some weights, as PATTERN=TYPE,..
     ///
     /// Patterns are regular expressions that are looked for in the names of the checkpoint (see `inspect`); the first that matches counts.
-    #[arg(long, value_name = "RULES", visible_alias = "tensor-type-rules", help_heading = WEIGHTS)]
+    #[arg(long, value_name = "RULES", alias = "tensor-type-rules", help_heading = WEIGHTS)]
     type_rules: Option<String>,
     /// Round weights for what they multiply.
     ///

@@ -198,7 +198,6 @@ mod tests {
     use fcdm_ir::vjp::backward;
     use fcdm_ir::{Builder, Function, Module, Type};
     use fcdm_passes::{OPTIMISED, run};
-    use fcdm_runtime::encoding::Encoding;
     use fcdm_runtime::kernels::Copy;
     use fcdm_runtime::plan::Form;
 

@@ -179,7 +179,7 @@ fn the_plain_pipeline_only_splits() {
     let (m, report) = quietly(PLAIN, network());
     assert!(m.functions.iter().all(|f| f.insts().iter().all(|i| !i.op.is_fused())), "{m}");
     assert_eq!(m.functions.iter().map(|f| f.insts().len()).sum::<usize>(), network().functions[0].insts().len());
-    assert_eq!(report.runs.iter().map(|r| r.fired).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(report.runs.iter().map(|r| r.fired).collect::<Vec<_>>(), [false, false, false, true]);
     assert_same_values("plain", &network(), &m);
 }
 
@@ -188,8 +188,11 @@ fn every_pass_of_the_optimised_pipeline_finds_its_pattern_or_says_that_it_did_no
     let (m, report) = quietly(OPTIMISED, network());
     let fired: Vec<&str> = report.runs.iter().filter(|r| r.fired).map(|r| r.pass).collect();
     let of_autoencoders = ["fuse_upsample_conv", "fuse_residual", "fuse_activation", "fuse_attention"];
-    let idle = [&["simplify", "eliminate_dead_code"], &of_autoencoders[..]].concat();
-    assert_eq!(fired, OPTIMISED.iter().copied().filter(|p| !idle.contains(p)).collect::<Vec<_>>());
+    // Nothing is asked to be stored in fewer bits.
+    let idle = [&["simplify", "quantise_weights", "quantise_rows", "eliminate_dead_code"], &of_autoencoders[..]].concat();
+    // What runs twice has found all there is the first time.
+    let first = OPTIMISED.iter().enumerate().filter(|(i, p)| !OPTIMISED[..*i].contains(p)).map(|(_, p)| *p);
+    assert_eq!(fired, first.filter(|p| !idle.contains(p)).collect::<Vec<_>>());
     for pair in report.runs.windows(2) {
         assert_eq!(pair[0].after, pair[1].before);
     }

@@ -328,10 +328,15 @@ fn random_functions_make_every_pass_fire() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut fired = vec![0; PASSES.len()];
+    let asked = Settings { types: &|_| Some("w8a8".to_owned()), ..Settings::default() };
     for _ in 0..400 {
         let Shown(m) = modules().new_tree(&mut runner).unwrap().current();
         for (count, pass) in fired.iter_mut().zip(PASSES) {
-            *count += usize::from(pass.apply(&m, &Settings::default()) != m);
+            *count += usize::from(pass.apply(&m, &asked) != m);
+        }
+        let stored = fcdm_passes::find("quantise_weights").unwrap().apply(&m, &asked);
+        for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "quantise_rows") {
+            *count += usize::from(pass.apply(&stored, &asked) != stored);
         }
         let grn_taken_apart = fcdm_passes::find("fold_grn_bias").unwrap().apply(&m, &Settings::default());
         for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name.ends_with("sumsq") || p.name.ends_with("gated_add")) {

@@ -104,7 +104,7 @@ fn weights_that_lie_are_refused() {
     let e = Program::load(mlp(3), Arc::new(crooked), Isa::best()).unwrap_err();
     assert!(e.to_string().ends_with("found another alignment"), "{e}");
     let e = Program::load(mlp(3), Arc::new(Store::default()), Isa::best()).unwrap_err();
-    assert!(e.to_string().contains("expected a tensor of the artifact, found `table`"), "{e}");
+    assert!(e.to_string().contains("expected a tensor of the artifact, found `table.panels`"), "{e}");
 }
 
 /// `s = s + x`, and `y = -s` of what is there then: in place of the state, which is kept from run to run.

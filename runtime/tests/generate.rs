@@ -110,7 +110,7 @@ fn damaged_weights_make_no_picture() {
     let mut generator = Generator::new(artifact, &Setup::default()).unwrap().verifying(verification, || false);
     let (order, jobs) = (order(&generator), five(&generator));
     let message = generator.pictures(&order, &jobs, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(message.contains("tensor `shift`: expected bytes with checksum "), "{message}");
+    assert!(message.contains("tensor `shift.panels`: expected bytes with checksum "), "{message}");
 }
 
 /// The short way, and what it says when it cannot be gone.

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use fcdm_runtime::artifact::{Artifact, ArtifactContents, ModelInfo, Prediction, TensorSource, write};
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::kernels::{Embedding, Modulate};
 use fcdm_runtime::plan::{Element, Entry, Form, Operand, Place, Plan, Port, Step, VERSION};
 
@@ -24,7 +25,10 @@ fn condition() -> Entry {
     let look_up = |i: usize, name: &str| Step {
         label: name.into(),
         kernel: Embedding {}.into(),
-        inputs: vec![operand(Place::Weight(name.into()), Element::F32, &[3, 3]), operand(Place::Input(1), Element::I32, &[PAIRS])],
+        inputs: vec![
+            Operand { at: Place::Weight(name.into()), form: Form::Encoded(Encoding::F32), shape: vec![3, 1, 3] },
+            operand(Place::Input(1), Element::I32, &[PAIRS]),
+        ],
         outputs: vec![operand(Place::Output(i), Element::F32, &[PAIRS, 3])],
     };
     Entry {
@@ -76,9 +80,12 @@ pub fn put(path: &Path) {
         sampling: None,
     };
     let plan = Plan { version: VERSION, reproducible: false, entries: vec![condition(), denoise(2), denoise(5)] };
-    // Nine values and what fills up 64 bytes.
-    let table = |seed: usize| (0..16).map(|i| ((i * 7 + seed) % 11) as f32 * 0.1 - 0.5).collect::<Vec<f32>>();
-    let tensors = vec![TensorSource::f32("shift", vec![16], table(1)), TensorSource::f32("scale", vec![16], table(5))];
+    // Three rows of three values, as a panel has them.
+    let value = |seed: usize, i: usize| ((i * 7 + seed) % 11) as f32 * 0.1 - 0.5;
+    let element = |seed: usize, i: usize| if i % 16 < 3 { value(seed, i % 16 * 3 + i / 16) } else { 0.0 };
+    let table = |seed: usize| (0..48).map(|i| element(seed, i)).collect::<Vec<f32>>();
+    let panels = |name: &str, seed: usize| TensorSource::f32(name, vec![1, 3, 16], table(seed));
+    let tensors = vec![panels("shift.panels", 1), panels("scale.panels", 5)];
     write(path, &ArtifactContents::new(plan, Some(model)), tensors, &|| false, &mut |_, _| ()).unwrap();
 }
 

@@ -62,7 +62,7 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
 
 pub fn mlp_weights() -> Store {
     let mut store = Store::default();
-    store.insert("table", &[5, 40], &numbers(200, 2));
+    store.insert_matrix("table", [5, 1, 40], &numbers(200, 2));
     store.insert_matrix("w1", [48, 1, 40], &numbers(48 * 40, 3));
     store.insert("b1", &[48], &numbers(48, 4));
     store.insert_matrix("w2", [40, 1, 48], &numbers(40 * 48, 5));
@@ -93,7 +93,7 @@ pub fn mlp(rows: usize) -> Plan {
     };
     let (narrow, hidden) = ([rows, 40], [rows, 48]);
     let steps = vec![
-        step("e", Embedding {}.into(), vec![weight("table", &[5, 40]), labels], arena(0, &narrow)),
+        step("e", Embedding {}.into(), vec![matrix("table", [5, 1, 40]), labels], arena(0, &narrow)),
         step("s", Kernel::Binary(Binary::Add), vec![x.clone(), arena(0, &narrow)], arena(1, &narrow)),
         step("h1", Product::linear().into(), vec![arena(1, &narrow), matrix("w1", [48, 1, 40]), weight("b1", &[48])], arena(0, &hidden)),
         step("h2", Kernel::Unary(Unary::Silu), vec![arena(0, &hidden)], arena(2, &hidden)),
