@@ -86,8 +86,9 @@ pub struct Arguments {
     weights: Option<String>,
     /// Weights' type, such as i8 or w8a8.
     ///
-    /// One of f32, f16, bf16, i8, i6, i4; w8a8, w6a8, w4a8. Of whole numbers the first and the last layer stay f32, timestep MLPs and
-    /// depthwise convolutions f16. With w8a8 and its like images are multiplied in whole numbers of 8 bits as well, which is faster.
+    /// One of f32, f16, bf16, i8, i6, i4; w8a8, w6a8, w4a8. Of whole numbers the first and the last layer stay f32, timestep MLPs,
+    /// depthwise convolutions and what joins skip connections f16. With w8a8 and its like images are multiplied in whole numbers of 8 bits
+    /// as well, which is faster.
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = weight_type, alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
     quantize: WeightType,
     /// Other types for some weights, as PATTERN=TYPE,..

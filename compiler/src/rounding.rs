@@ -21,20 +21,21 @@ const BLOCK: usize = 64;
 /// Rows of a matrix that are rounded together.
 const ROWS: usize = 128;
 
-/// What is known of the inputs of a product: sums over rows that were seen.
+/// What is known of the inputs of a product: sums over rows that were seen, by their weights.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// `sum x x^T`, `[K, K]`.
     products: Array2<f32>,
     /// `sum x`.
     sums: Vec<f64>,
-    rows: usize,
+    /// Of how much, by the weights that rows have.
+    weight: f64,
 }
 
 impl Inputs {
     /// Of inputs of so many elements, none of which were seen.
     pub fn new(columns: usize) -> Inputs {
-        Inputs { products: Array2::zeros((columns, columns)), sums: vec![0.0; columns], rows: 0 }
+        Inputs { products: Array2::zeros((columns, columns)), sums: vec![0.0; columns], weight: 0.0 }
     }
 
     /// Bytes of those of so many columns.
@@ -47,48 +48,20 @@ impl Inputs {
         self.sums.len()
     }
 
-    /// How many inputs were seen.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Takes in rows `[n, K]`.
+    /// Takes in rows `[n, K]`, whose errors count so much each.
     ///
     /// # Panics
-    /// If these are no whole rows.
-    pub fn see(&mut self, rows: &[f32]) {
+    /// If these are no whole rows, or other than there are weights.
+    pub fn see(&mut self, rows: &[f32], weights: &[f32]) {
         let k = self.columns();
-        assert!(rows.len().is_multiple_of(k), "whole rows");
-        let x = ArrayView2::from_shape((rows.len() / k, k), rows).expect("whole rows");
+        assert_eq!(rows.len(), k * weights.len(), "as many rows as weights");
+        let mut x = Array2::from_shape_vec((weights.len(), k), rows.to_vec()).expect("whole rows");
+        for (mut row, &weight) in x.rows_mut().into_iter().zip(weights) {
+            self.sums.iter_mut().zip(&row).for_each(|(sum, &v)| *sum += f64::from(v * weight));
+            self.weight += f64::from(weight);
+            row.mapv_inplace(|v| v * weight.sqrt());
+        }
         general_mat_mul(1.0, &x.t(), &x, 1.0, &mut self.products);
-        for row in x.rows() {
-            self.sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-        }
-        self.rows += x.nrows();
-    }
-
-    /// As [`Inputs::see`], an error counting by the size of the row's product with a weight `[O, K]`: by the mean of its squares.
-    ///
-    /// # Panics
-    /// If these are no whole rows.
-    pub fn see_relative(&mut self, rows: &[f32], weight: &[f32]) {
-        let k = self.columns();
-        assert!(rows.len().is_multiple_of(k) && weight.len().is_multiple_of(k), "whole rows");
-        let x = ArrayView2::from_shape((rows.len() / k, k), rows).expect("whole rows");
-        let w = ArrayView2::from_shape((weight.len() / k, k), weight).expect("whole rows");
-        let y = x.dot(&w.t());
-        let mut scaled = x.to_owned();
-        for (mut row, y) in scaled.rows_mut().into_iter().zip(y.rows()) {
-            let size = (y.iter().map(|v| v * v).sum::<f32>() / y.len().max(1) as f32).sqrt();
-            // A row without a product is one without inputs.
-            let rate = if size > 0.0 { 1.0 / size } else { 0.0 };
-            row.mapv_inplace(|v| v * rate);
-        }
-        general_mat_mul(1.0, &scaled.t(), &scaled, 1.0, &mut self.products);
-        for row in x.rows() {
-            self.sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-        }
-        self.rows += x.nrows();
     }
 
     /// Whether every sum is a number.
@@ -98,7 +71,7 @@ impl Inputs {
 
     /// The mean input.
     pub fn mean(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum / self.rows.max(1) as f64).collect()
+        self.sums.iter().map(|sum| if self.weight > 0.0 { sum / self.weight } else { 0.0 }).collect()
     }
 
     /// What rounding needs of it: the columns of L, each over its element on the diagonal.
@@ -288,9 +261,11 @@ mod tests {
         let k = m.columns();
         let (values, x) = (noise(m.rows * k, 1), mixtures(600, k));
         let mut inputs = Inputs::new(k);
-        x.chunks(100 * k).for_each(|rows| inputs.see(rows));
-        assert_eq!((inputs.rows(), inputs.columns()), (600, k));
+        x.chunks(100 * k).for_each(|rows| inputs.see(rows, &[0.5; 100]));
+        assert_eq!(inputs.columns(), k);
         let mean = inputs.mean();
+        let column = x.iter().step_by(k).map(|&v| f64::from(v)).sum::<f64>() / 600.0;
+        assert!((mean[0] - column).abs() < 1e-6);
         let feedback = inputs.feedback();
         for (encoding, better) in [(Encoding::I8, 2.0), (Encoding::I6, 2.0), (Encoding::I4, 2.0)] {
             let plain = encoding.encode(&values, m).expect("any value has a number");
@@ -321,7 +296,7 @@ mod tests {
         let m = Matrix { rows: 3, taps: 1, channels: 40 };
         let values = noise(120, 1);
         let mut inputs = Inputs::new(40);
-        inputs.see(&[0.0; 80]);
+        inputs.see(&[0.0; 80], &[1.0; 2]);
         let rounded = round(&values, m, Encoding::I8, &inputs.feedback(), 1);
         let parts = Encoding::I8.pack(&rounded.numbers, &rounded.steps, m).expect("whole numbers");
         assert_eq!(parts, Encoding::I8.encode(&values, m).expect("any value has a number"));

@@ -14,6 +14,7 @@ use fcdm_ir::{Builder, Def, Function, Module, Op, Value};
 use fcdm_runtime::engine::{Cpu, Device, Engine};
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::threads;
+use ndarray::{Array2, ArrayView2};
 
 use super::states::States;
 use crate::compile::CompileError;
@@ -44,11 +45,21 @@ pub(super) struct Product {
     pub bias: Option<String>,
     /// What it multiplies.
     x: Value,
-    /// Whether errors count by how large the row's product is: of images that nothing has normalised, which are large where there is much
-    /// to see and small elsewhere, and where each is added to what is as large.
-    relative: bool,
+    /// What errors of a row are compared with.
+    compared: Compared,
     window: Option<Window>,
     columns: usize,
+}
+
+/// What the errors of a row are compared with: what follows is normalised pixel by pixel, and pixels differ in size.
+#[derive(Clone, Copy, Debug)]
+enum Compared {
+    /// Nothing: every row counts alike.
+    Nothing,
+    /// The product itself: what is not added to anything. Its deviation from the mean, where only that is used.
+    Product { deviation: bool },
+    /// What the product is added to by a gate: residual and gate.
+    Residual(Value, Value),
 }
 
 /// A convolution's window.
@@ -110,6 +121,17 @@ impl<'a> Observed<'a> {
         let (count, state) = (states.t.len(), states.x.len() / states.t.len().max(1));
         let seen = |p: &Product| Seen::new(p, rows.div_ceil(count.max(1)), self.import);
         let mut seen: Vec<Seen> = group.iter().map(seen).collect::<Result<_, _>>().map_err(BuildError::from)?;
+        // Behind the inputs come what some are compared with, two for each.
+        let mut next = group.len();
+        let around: Vec<Option<[usize; 2]>> = group
+            .iter()
+            .map(|p| {
+                around(p).map(|_| {
+                    next += 2;
+                    [next - 2, next - 1]
+                })
+            })
+            .collect();
         let shapes: Vec<Vec<usize>> = engine.entries()[0].outputs.iter().map(|port| port.shape.clone()).collect();
         let mut outputs: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
         for first in (0..count).step_by(BATCH) {
@@ -130,14 +152,15 @@ impl<'a> Observed<'a> {
                 .collect();
             let mut slots: Vec<&mut [f32]> = outputs.iter_mut().map(|v| &mut v[..]).collect();
             engine.run(0, &given, &mut slots);
-            let threads = threads::available();
-            let each = group.len().div_ceil(threads).max(1);
+            let counts: Vec<f32> = (0..BATCH).map(|i| states.weight[index(i)]).collect();
+            let each = group.len().div_ceil(threads::available()).max(1);
             std::thread::scope(|scope| {
-                let parts = group.chunks(each).zip(seen.chunks_mut(each)).zip(outputs.chunks(each)).zip(shapes.chunks(each));
-                for (((products, seen), outputs), shapes) in parts {
+                for (part, seen) in seen.chunks_mut(each).enumerate() {
+                    let (outputs, shapes, around, counts) = (&outputs, &shapes, &around, &counts);
                     scope.spawn(move || {
-                        for (((product, seen), output), shape) in products.iter().zip(seen).zip(outputs).zip(shapes) {
-                            seen.take(product, output, shape, first);
+                        for (i, seen) in (part * each..).zip(seen) {
+                            let around = around[i].map(|at| at.map(|at| &outputs[at][..]));
+                            seen.take(&group[i], &outputs[i], &shapes[i], around, first, counts);
                         }
                     });
                 }
@@ -154,7 +177,9 @@ impl<'a> Observed<'a> {
         let f = &self.function;
         let mut b = Builder::new("observe");
         let mut copier = Copier::with_inputs(f, &mut b);
-        let results = group.iter().enumerate().map(|(i, p)| (format!("x{i}"), copier.copy(&mut b, p.x))).collect();
+        let mut wanted: Vec<Value> = group.iter().map(|p| p.x).collect();
+        wanted.extend(group.iter().flat_map(around).flatten());
+        let results = wanted.iter().enumerate().map(|(i, &v)| (format!("x{i}"), copier.copy(&mut b, v))).collect();
         let entry = EntryPoint::new(b.finish(results), BATCH);
         let assembly: Assembly = assemble(vec![entry], self.derived.as_ref(), &Target::CPU).map_err(BuildError::from)?;
         let weights = InMemory::new(&assembly, self.import).map_err(BuildError::from)?;
@@ -162,6 +187,18 @@ impl<'a> Observed<'a> {
         let device = Cpu::new(threads::available()).map_err(|e| wrong(&e))?;
         device.load(assembly.plan, Arc::new(weights)).map_err(|e| wrong(&e))
     }
+}
+
+/// What the errors of a product are compared with, if it is neither the product itself nor nothing.
+fn around(product: &Product) -> Option<[Value; 2]> {
+    if let Compared::Residual(residual, gate) = product.compared { Some([residual, gate]) } else { None }
+}
+
+/// The mean of squares, or of squared deviations from the mean; never 0.
+fn size(values: impl Iterator<Item = f32> + Clone, deviation: bool) -> f32 {
+    let count = values.clone().count().max(1) as f32;
+    let mean = if deviation { values.clone().sum::<f32>() / count } else { 0.0 };
+    values.map(|v| (v - mean) * (v - mean)).sum::<f32>() / count + 1e-6
 }
 
 /// The product that an instruction is, if its matrix is a weight.
@@ -180,15 +217,39 @@ fn product(f: &Function, inst: &fcdm_ir::Inst) -> Option<Product> {
         Window { kernel, stride: conv.stride, top: conv.pad[0], left: conv.pad[1], out: [y[1], y[2]] }
     });
     let joined = f.def_inst(x).is_some_and(|inst| matches!(inst.op, Op::Concat(_)));
-    let relative = window.is_some() || joined;
-    Some(Product { weight: w.name.clone(), bias, x, relative, window, columns: w.ty.shape[1..].iter().product() })
+    let users = |v: Value| f.insts().iter().filter(move |inst| inst.operands.contains(&v));
+    let deviation = users(inst.results[0]).any(|user| matches!(user.op, Op::LayerNorm(_)));
+    let compared = match gated(f, inst.results[0]) {
+        _ if window.is_some() || joined => Compared::Product { deviation },
+        Some((residual, gate)) => Compared::Residual(residual, gate),
+        None => Compared::Nothing,
+    };
+    Some(Product { weight: w.name.clone(), bias, x, compared, window, columns: w.ty.shape[1..].iter().product() })
+}
+
+/// The residual and the gate of the sum that a value goes into before anything else is joined, if there is one: of either product of a
+/// block.
+fn gated(f: &Function, v: Value) -> Option<(Value, Value)> {
+    let mut reached = vec![v];
+    for inst in f.insts() {
+        let Some(at) = inst.operands.iter().position(|o| reached.contains(o)) else { continue };
+        match inst.op {
+            Op::GatedAdd(_) => return (at == 1).then(|| (inst.operands[0], inst.operands[2])),
+            Op::Concat(_) | Op::Add(_) => return None,
+            _ => reached.extend(&inst.results),
+        }
+    }
+    None
 }
 
 /// What is seen of a product's inputs.
 struct Seen {
     inputs: Inputs,
-    /// The weight's values, if errors are relative.
-    weight: Option<Vec<f32>>,
+    /// Weight and bias, if the product itself is wanted.
+    product: Option<(Array2<f32>, Vec<f32>)>,
+    deviation: bool,
+    /// How much each of the rows that are gathered counts.
+    weights: Vec<f32>,
     /// Rows of every state.
     each: usize,
     rows: Vec<f32>,
@@ -196,21 +257,34 @@ struct Seen {
 
 impl Seen {
     fn new(product: &Product, each: usize, source: &dyn WeightSource) -> Result<Seen, WeightError> {
-        let weight = product.relative.then(|| source.load(&product.weight)).transpose()?;
-        Ok(Seen { inputs: Inputs::new(product.columns), weight, each, rows: Vec::new() })
+        let (mut values, mut deviation) = (None, false);
+        if let Compared::Product { deviation: own } = product.compared {
+            let weight = source.load(&product.weight)?;
+            let rows = weight.len() / product.columns;
+            let bias = product.bias.as_ref().map_or_else(|| Ok(vec![0.0; rows]), |bias| source.load(bias))?;
+            values = Some((Array2::from_shape_vec((rows, product.columns), weight).expect("whole rows"), bias));
+            deviation = own;
+        }
+        let inputs = Inputs::new(product.columns);
+        Ok(Seen { inputs, product: values, deviation, weights: Vec::new(), each, rows: Vec::new() })
     }
 
     /// Takes in the rows that are gathered.
     fn flush(&mut self) {
-        match &self.weight {
-            Some(weight) => self.inputs.see_relative(&self.rows, weight),
-            None => self.inputs.see(&self.rows),
+        if let Some((w, bias)) = &self.product {
+            let x = ArrayView2::from_shape((self.weights.len(), w.ncols()), &self.rows).expect("whole rows");
+            for (weight, y) in self.weights.iter_mut().zip(x.dot(&w.t()).rows()) {
+                *weight /= size(y.iter().zip(bias).map(|(y, b)| y + b), self.deviation);
+            }
         }
+        self.inputs.see(&self.rows, &self.weights);
         self.rows.clear();
+        self.weights.clear();
     }
 
-    /// Rows of a batch of inputs of that shape, whose first state is number `first`.
-    fn take(&mut self, product: &Product, x: &[f32], shape: &[usize], first: usize) {
+    /// Rows of a batch of inputs of that shape, whose first state is number `first`, and which count so much. `around` are the residual and
+    /// the gate of the block, where errors are compared with these.
+    fn take(&mut self, product: &Product, x: &[f32], shape: &[usize], around: Option<[&[f32]; 2]>, first: usize, counts: &[f32]) {
         let (samples, image) = (shape[0], x.len() / shape[0]);
         for (sample, x) in x.chunks_exact(image).enumerate() {
             let pixels = product.window.map_or(image / product.columns, |w| w.out[0] * w.out[1]);
@@ -218,10 +292,16 @@ impl Seen {
             // Evenly over the image, from another pixel on for every state.
             let offset = (first + sample).wrapping_mul(0x9e37_79b9) % pixels;
             for i in 0..each {
-                self.row(product, x, shape, (i * pixels / each + offset) % pixels);
+                let pixel = (i * pixels / each + offset) % pixels;
+                self.row(product, x, shape, pixel);
+                let compared = around.map_or(1.0, |[residual, gate]| {
+                    let channels = gate.len() / samples;
+                    let [gate, residual] = [&gate[sample * channels..], &residual[(sample * pixels + pixel) * channels..]];
+                    size(gate[..channels].iter().copied(), false) / size(residual[..channels].iter().copied(), false)
+                });
+                self.weights.push(counts[sample] * compared);
             }
         }
-        debug_assert!(samples > 0);
         if self.rows.len() >= CHUNK * product.columns {
             self.flush();
         }

@@ -27,6 +27,8 @@ pub(super) struct States {
     pub t: Vec<f32>,
     /// Rows of the class tables.
     pub y: Vec<i32>,
+    /// How much the output's error counts: as the square of what guidance multiplies it by.
+    pub weight: Vec<f32>,
 }
 
 /// Pictures that are made together.
@@ -78,7 +80,8 @@ pub(super) fn states(
         initial_state(&seeds, &mut state);
         let guided = Guided::new(&mut network, &Class::all(labels), guidance, 0, &times).map_err(|e| wrong(&e))?;
         let null = (guidance.scale != 1.0).then_some(model.num_classes as i32);
-        let mut watch = Watch { guided, labels, null, every: (times.len() / calibration.states).max(1), all: &mut all };
+        let weights = [guidance.scale.powi(2), (guidance.scale - 1.0).powi(2)].map(|w| w as f32);
+        let mut watch = Watch { guided, labels, null, weights, every: (times.len() / calibration.states).max(1), all: &mut all };
         let steps = sampler.steps();
         let (done, total) = ((batch * BATCH * steps) as u64, (trajectories * steps) as u64);
         let go_on = sampler.run(&mut state, &mut watch, &mut NoNoise, &mut |k, _| {
@@ -97,6 +100,8 @@ struct Watch<'a, 'b> {
     guided: Guided<'a>,
     labels: &'b [i32],
     null: Option<i32>,
+    /// Of either half.
+    weights: [f32; 2],
     every: usize,
     all: &'b mut States,
 }
@@ -105,10 +110,11 @@ impl Denoiser for Watch<'_, '_> {
     fn denoise(&mut self, x: &[f32], evaluation: usize, t: f64, out: &mut [f32]) {
         if evaluation.is_multiple_of(self.every) {
             let halves = [Some(None), self.null.map(Some)];
-            for half in halves.into_iter().flatten() {
+            for (half, weight) in halves.into_iter().zip(self.weights).filter_map(|(half, weight)| Some((half?, weight))) {
                 self.all.x.extend_from_slice(x);
                 self.all.t.extend(std::iter::repeat_n(t as f32, self.labels.len()));
                 self.all.y.extend(self.labels.iter().map(|&label| half.unwrap_or(label)));
+                self.all.weight.extend(std::iter::repeat_n(weight, self.labels.len()));
             }
         }
         self.guided.denoise(x, evaluation, t, out);
