@@ -101,7 +101,7 @@ fn has_bf16(name: &str) -> bool {
 
 fn has_bytes(name: &str) -> bool {
     byte_products! { detect { ByteProducts name } }
-    name == SCALAR
+    name == <Scalar as ByteProducts>::NAME
 }
 
 impl Isa {
