@@ -18,7 +18,7 @@ use crate::engine::{Device, Engine, LoadError};
 use crate::entry_points::{DenoiserEntries, EntryPoints, Section};
 use crate::executor::{ExecutorError, Input, WeightStore};
 use crate::memory::{Need, NoMemory, f32s};
-use crate::plan::{Element, Entry, Place};
+use crate::plan::{Element, Entry, Form, Operand, Place};
 
 mod guided;
 
@@ -104,7 +104,7 @@ pub struct Network {
     artifact: Arc<Artifact>,
     model: ModelInfo,
     condition: Section,
-    /// Names of the weights that no entry point but the condition uses.
+    /// Names of the tensors that no entry point but the condition uses.
     condition_weights: Vec<String>,
     /// By falling batch size.
     denoise: Vec<Section>,
@@ -168,9 +168,9 @@ impl Network {
         };
         let DenoiserEntries { places, condition, denoise, sources, widths } = found;
         let entries: Vec<Entry> = places.iter().map(|&i| artifact.plan().entries[i].clone()).collect();
-        let condition_weights = weights_of(&entries, condition.entry);
         let plan = artifact.plan().with_entries(entries);
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+        let condition_weights = weights_of(engine.entries(), condition.entry);
         let classes = model.num_classes + usize::from(model.null_class);
         // The labels are the condition's second input.
         if let Some(rows) = engine.label_limits(condition.entry)[1].filter(|&rows| rows < classes) {
@@ -337,12 +337,18 @@ fn repeat(from: &[f32], rows: usize, to: &mut [f32], wanted: usize) {
     }
 }
 
-/// Names of the weights that an entry uses and no other does.
+/// Names of the tensors that an entry of a plan, which was checked, uses and no other does.
 fn weights_of(plan: &[Entry], entry: usize) -> Vec<String> {
-    let used = |e: &Entry| -> BTreeSet<String> {
-        let inputs = e.steps.iter().flat_map(|s| &s.inputs);
-        inputs.filter_map(|o| if let Place::Weight(name) = &o.at { Some(name.clone()) } else { None }).collect()
-    };
+    let used = |e: &Entry| -> BTreeSet<String> { e.steps.iter().flat_map(|s| &s.inputs).flat_map(tensors_of).collect() };
     let others: BTreeSet<String> = plan.iter().enumerate().filter(|(i, _)| *i != entry).flat_map(|(_, e)| used(e)).collect();
     used(&plan[entry]).difference(&others).cloned().collect()
+}
+
+/// Names of the tensors that an operand is made of, if it is a weight: an encoded one has a tensor for each of its parts.
+fn tensors_of(operand: &Operand) -> Vec<String> {
+    let Place::Weight(name) = &operand.at else { return Vec::new() };
+    match (operand.form, operand.matrix()) {
+        (Form::Encoded(encoding), Some(matrix)) => encoding.parts(matrix).iter().map(|part| format!("{name}{}", part.suffix)).collect(),
+        _ => vec![name.clone()],
+    }
 }
