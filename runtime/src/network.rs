@@ -2,7 +2,8 @@
 //! denoiser at whatever batch sizes the artifact has.
 //!
 //! Entry points are `condition(t, y) -> one row of modulation per (t, y)` and `denoise(x, modulation) -> output`;
-//! the outputs of the one are, by name, the inputs of the other ([`crate::entry_points`]).
+//! the outputs of the one are, by name, the inputs of the other ([`crate::entry_points`]). Of a model that was specialised
+//! ([`crate::artifact::Specialisation`]) the first is `condition(row)`, which looks the results up.
 //!
 //! More than a quarter of an FCDM's weights are the condition's alone. It is evaluated once for a whole schedule; then
 //! their memory is handed back, and read again should it be evaluated again.
@@ -171,10 +172,18 @@ impl Network {
         let plan = artifact.plan().with_entries(entries);
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
         let condition_weights = weights_of(engine.entries(), condition.entry);
+        // Rows of a table are the condition's only input, labels are its second.
+        let limit = engine.label_limits(condition.entry).last().copied().flatten();
         let classes = model.num_classes + usize::from(model.null_class);
-        // The labels are the condition's second input.
-        if let Some(rows) = engine.label_limits(condition.entry)[1].filter(|&rows| rows < classes) {
-            return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
+        let wrong = match &model.specialisation {
+            Some(held) => limit.filter(|&rows| rows != held.rows()).map(|rows| {
+                let (times, classes) = (held.times.len(), held.classes.len());
+                format!("`condition`: expected {} rows for {times} times and {classes} classes, found {rows}", held.rows())
+            }),
+            None => limit.filter(|&rows| rows < classes).map(|rows| format!("`condition`: expected {classes} classes, found {rows}")),
+        };
+        if let Some(message) = wrong {
+            return Err(NetworkError::Entries { file, message });
         }
         let inputs = Vec::with_capacity(sources.len());
         let mut network =
@@ -240,22 +249,28 @@ impl Network {
     /// batch and not once per step. They are not kept in memory afterwards.
     ///
     /// # Panics
-    /// If the lengths differ or a label is not a row of the class tables.
+    /// If the lengths differ, a label is not a row of the class tables, or a model that was specialised does not hold a pair
+    /// ([`ModelInfo::check_times`], [`ModelInfo::check_labels`]).
     pub fn condition(&mut self, t: &[f32], y: &[i32]) -> Condition {
         assert_eq!(t.len(), y.len(), "a timestep for every label");
         let classes = self.model.num_classes + usize::from(self.model.null_class);
         assert!(y.iter().all(|&y| usize::try_from(y).is_ok_and(|y| y < classes)), "labels are rows of the class tables");
+        let held = self.model.specialisation.as_ref();
+        let row = |(&t, &y): (&f32, &i32)| held.map_or(y, |held| held.row(t, y).expect("the model was compiled for it") as i32);
+        let labels: Vec<i32> = t.iter().zip(y).map(row).collect();
+        let is_table = held.is_some();
         let Section { entry, rows } = self.condition;
         let padded = t.len().next_multiple_of(rows);
         let mut tables: Vec<Vec<f32>> = self.widths.iter().map(|w| vec![0.0; padded * w]).collect();
-        let (mut t_chunk, mut y_chunk) = (vec![0.0f32; rows], vec![0i32; rows]);
+        let (mut t_chunk, mut chunk) = (vec![0.0f32; rows], vec![0i32; rows]);
         for first in (0..t.len()).step_by(rows) {
             let count = rows.min(t.len() - first);
             t_chunk[..count].copy_from_slice(&t[first..first + count]);
-            y_chunk[..count].copy_from_slice(&y[first..first + count]);
+            chunk[..count].copy_from_slice(&labels[first..first + count]);
             let mut outputs: Vec<&mut [f32]> =
                 tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
-            self.engine.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
+            let inputs = [Input::F32(&t_chunk), Input::I32(&chunk)];
+            self.engine.run(entry, &inputs[usize::from(is_table)..], &mut outputs);
         }
         self.release_condition();
         for (table, w) in tables.iter_mut().zip(&self.widths) {
