@@ -9,8 +9,8 @@ const FLOW: &str = "compile GOLDEN/flow16/weights.safetensors --size 8x12";
 
 /// The states that a command generates.
 fn states(f: &Folder, line: &str) -> Vec<f32> {
-    f.ok(&format!("generate {line} -o o --force --save-latents o/l.safetensors"));
-    tensor(&f.bytes("o/l.safetensors"), "latents").1
+    f.ok(&format!("generate {line} -o o --force --save-latents l.safetensors"));
+    tensor(&f.bytes("l.safetensors"), "latents").1
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {
