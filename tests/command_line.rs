@@ -30,13 +30,10 @@ mod outputs;
 #[path = "command_line/pictures.rs"]
 mod pictures;
 mod process;
-<<<<<<< HEAD
 #[path = "command_line/quantised.rs"]
 mod quantised;
-=======
 #[path = "command_line/specialised.rs"]
 mod specialised;
->>>>>>> 03d7a53 (compile --steps --sampler --classes: the condition of a schedule and some classes as a table, where that is smaller than its weights)
 #[path = "command_line/surface.rs"]
 mod surface;
 #[path = "command_line/terminal.rs"]
