@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fcdm_models::fcdm::Preset;
-use fcdm_runtime::artifact::{Artifact, ModelInfo, Prediction, keys};
+use fcdm_runtime::artifact::{Artifact, ModelInfo, Prediction, Specialisation, keys};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::entry_name::{DecoderKind, EntryName};
 use fcdm_runtime::generate::{Choice, Description, Generator, Order, Setup};
@@ -48,6 +48,12 @@ pub fn print(artifact: &Arc<Artifact>) {
     }
     if let Some(model) = artifact.model() {
         sayln!("{}", fitted(&classes(model)));
+        if let Some(held) = &model.specialisation {
+            sayln!("{}", fitted(&specialised(held, model)));
+        }
+        if let Some(condition) = condition(artifact) {
+            sayln!("condition: {condition}");
+        }
         if let Some(sampling) = sampling(model) {
             sayln!("sampling: {sampling}");
         }
@@ -94,6 +100,30 @@ fn classes(model: &ModelInfo) -> String {
     let null = if model.null_class { " and the null class" } else { "" };
     let names = if model.class_names.is_empty() { String::new() } else { format!(": {}", say::list(&model.class_names)) };
     format!("classes: {}{null}{names}", model.num_classes)
+}
+
+/// `specialised: for 20 steps of ddim, classes dress, hat and none`.
+fn specialised(held: &Specialisation, model: &ModelInfo) -> String {
+    let mut names = held.class_names(model);
+    if model.null_class {
+        names.pop();
+    }
+    let null = match (model.null_class, names.len()) {
+        (false, _) => "",
+        (true, 0) => "none",
+        (true, _) => " and none",
+    };
+    format!("specialised: for {}, classes {}{null}", held.schedule(), say::list(&names))
+}
+
+/// What it takes as a table and as weights, if the compiler was asked to specialise it.
+fn condition(artifact: &Artifact) -> Option<String> {
+    let report: Value = serde_json::from_str(artifact.metadata(keys::REPORT)?).ok()?;
+    let condition = &report["condition"];
+    let number = |key: &str| condition[key].as_u64();
+    let (times, classes, table, weights) = (number("times")?, number("classes")?, number("table_bytes")?, number("weight_bytes")?);
+    let taken = if condition["table"] == true { "table taken" } else { "weights kept" };
+    Some(format!("{} as a table of {times} steps x {classes} classes, {} as weights; {taken}", size(table), size(weights)))
 }
 
 /// What `generate` does where nobody says otherwise.

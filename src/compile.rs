@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use fcdm_command::generate::Sampler;
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
 use fcdm_compiler::kind::is_onnx;
 use fcdm_compiler::winograd::Winograd;
@@ -12,15 +13,17 @@ use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::calibrate::Calibration;
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
+use fcdm_models::options::Specialise;
 use fcdm_models::size;
 use fcdm_models::types::{TypeError, Types, WeightType, parse_rules};
 use fcdm_runtime::artifact::{Artifact, Sampling};
+use fcdm_runtime::generate::Choice;
 use serde_json::json;
 
 use crate::about;
 use crate::failure::Failure;
 use crate::failure::mistaken::{Wanted, explained, opened};
-use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, WEIGHTS, examples};
+use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, SPECIALISE, WEIGHTS, examples};
 use crate::inspect::{self, entries_json};
 use crate::progress::{self, Watcher};
 use crate::say::{self, sayln};
@@ -29,6 +32,7 @@ const EXAMPLES: &str = examples!(
     "fcdm compile checkpoint.pt --vae sd-vae-ft-ema -o model.fcdm",
     "fcdm compile checkpoint.pt --vae sd-vae-ft-ema --quantize w8a8",
     "fcdm compile model.onnx --vae decoder.onnx --class-names names.txt",
+    "fcdm compile checkpoint.pt --steps 20 --classes 0-9 -o small.fcdm",
     "fcdm compile --vae taesd --encoder --size 32x32 -o taesd.fcdm",
 );
 
@@ -107,6 +111,23 @@ pub struct Arguments {
     /// Without it the same file, seed and options give the same bytes on every CPU if any weights are whole numbers.
     #[arg(long, help_heading = WEIGHTS)]
     fast_math: bool,
+    /// Only these classes, with --steps: 3,dress or all.
+    ///
+    /// Numbers, ranges and names as `generate --class-labels` takes them; the null class is always among them. What timesteps and classes
+    /// come to is then a table in the place of more than a quarter of the weights, where it is smaller; `generate` refuses all else. The
+    /// table is made of weights in f32, and stored in f16 unless all weights are f32.
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',', requires = "steps", alias = "class-labels", help_heading = SPECIALISE)]
+    classes: Vec<String>,
+    /// Only these steps: 20, or ddim20 and the like.
+    ///
+    /// As `generate --steps` takes them. Other samplers and steps do as well if they ask the network at no other times.
+    #[arg(long, value_name = "STEPS", requires = "classes", help_heading = SPECIALISE)]
+    steps: Option<String>,
+    /// The sampler of these steps [default: ddim or euler].
+    ///
+    /// As `generate --sampler` takes it; of sde with its options' defaults.
+    #[arg(long, value_enum, value_name = "NAME", requires = "steps", hide_possible_values = true, help_heading = SPECIALISE)]
+    sampler: Option<Sampler>,
     /// The model was trained without label dropout.
     ///
     /// Then the last row of its class tables is an ordinary class, and there is no classifier-free guidance.
@@ -259,8 +280,13 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     batches.dedup();
     let rules = a.type_rules.as_deref().map_or(Ok(Vec::new()), parse_rules).map_err(|e| Failure::usage(format!("type-rules: {e}")))?;
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
-    for (option, given) in [("class-names", a.class_names.is_some()), ("sampling", a.sampling.is_some()), ("weights", a.weights.is_some())]
-    {
+    let of_checkpoints = [
+        ("class-names", a.class_names.is_some()),
+        ("sampling", a.sampling.is_some()),
+        ("weights", a.weights.is_some()),
+        ("steps", a.steps.is_some()),
+    ];
+    for (option, given) in of_checkpoints {
         if given && import.is_none() {
             return Err(Failure::usage(format!("{option}: expected a checkpoint, found an autoencoder alone")));
         }
@@ -291,6 +317,10 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         encoder: a.encoder,
         max_memory: a.max_memory,
         sampling: a.sampling,
+        specialise: a.steps.clone().map(|steps| Specialise {
+            sampler: Choice { kind: a.sampler.map(Into::into), steps: Some(steps), ..Choice::default() },
+            classes: a.classes.clone(),
+        }),
         license: a.license.clone(),
         source: a
             .record_source
@@ -355,6 +385,9 @@ fn print_json(output: &std::path::Path, s: &Summary) {
         "entries": entries_json(&s.plan),
         "passes": passes_json(&s.passes),
     });
+    if let Some(condition) = &s.condition {
+        summary["condition"] = condition.to_json();
+    }
     for (name, survey) in &s.surveys {
         summary[*name] = json!(format!("{:016x}", survey.fingerprint));
     }

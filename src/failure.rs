@@ -112,7 +112,7 @@ impl From<CompileError> for Failure {
             CompileError::Build(e) => return e.into(),
             CompileError::Option(_) => USAGE,
             CompileError::Cancelled => crate::signals::code(),
-            CompileError::Write(_) => 1,
+            CompileError::Load(_) | CompileError::Write(_) => 1,
         };
         Failure::new(code, e)
     }

@@ -69,6 +69,8 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let model = network.model().clone();
     let image = [model.in_channels, model.height, model.width];
     let Inputs { rows, x, t, y } = opened(&a.inputs, Wanted::Tensors, inputs(&a.inputs, &model))?;
+    model.check_labels(y.iter().copied())?;
+    model.check_times(t.iter().copied(), |t| ("t", t.to_string()))?;
     Need::of(format!("{rows} rows"))
         .held("denoiser", network.held_bytes())
         .with("images", f32s(&[rows, network.state_len()]))

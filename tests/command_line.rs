@@ -32,6 +32,8 @@ mod pictures;
 mod process;
 #[path = "command_line/quantised.rs"]
 mod quantised;
+#[path = "command_line/specialised.rs"]
+mod specialised;
 #[path = "command_line/surface.rs"]
 mod surface;
 #[path = "command_line/terminal.rs"]

@@ -73,7 +73,9 @@ pub fn load(artifact: &Arc<Artifact>) {
         .map(Cost::of)
         .fold(0u64, |n, c| n.saturating_add(c.macs).saturating_add(c.bytes));
     if work <= WORK {
-        let condition = network.condition(&[0.0], &[0]);
+        let held = network.model().specialisation.as_ref().map(|held| (held.times[0], held.classes[0] as i32));
+        let (t, y) = held.unwrap_or((0.0, 0));
+        let condition = network.condition(&[t], &[y]);
         let (x, mut y) = (vec![0.0; network.state_len()], vec![0.0; network.output_len()]);
         network.denoise(&x, &condition, 0, &mut y);
     }

@@ -2,6 +2,7 @@
 
 mod description;
 mod networks;
+mod specialise;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -9,11 +10,12 @@ use std::path::Path;
 
 use fcdm_compiler::assemble::{Assembly, assemble_some};
 use fcdm_compiler::compiled::{BuildError, Compiled};
-use fcdm_compiler::weights::{Stored, WeightUse};
+use fcdm_compiler::weights::{Stored, WeightSource, WeightUse};
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, Report};
 use fcdm_runtime::artifact::{ArtifactContents, Output, WriteError};
 use fcdm_runtime::check::check_plan;
+use fcdm_runtime::engine::LoadError;
 use fcdm_runtime::entry_name::DecoderKind;
 use fcdm_runtime::entry_points;
 use fcdm_runtime::plan::Plan;
@@ -29,6 +31,7 @@ use crate::types::{Rule, WeightType};
 pub use description::passes_json;
 use description::{provenance, report};
 pub use networks::Networks;
+pub use specialise::Condition;
 use tensors::write_tensors;
 
 /// Why there is no artifact.
@@ -43,6 +46,9 @@ pub enum CompileError {
     /// The networks do not become a plan with its tensors.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The condition's table cannot be made on this machine.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The file.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -60,6 +66,8 @@ pub struct Summary {
     pub surveys: Vec<(&'static str, Survey)>,
     /// The pipeline as it ran on the first denoiser, or else on the first function.
     pub passes: Report,
+    /// The condition, if it was to be specialised.
+    pub condition: Option<Condition>,
     /// Bytes of tensors.
     pub weight_bytes: u64,
     /// The plan.
@@ -70,7 +78,7 @@ pub struct Summary {
 
 /// Who watches a compilation.
 pub trait Observer {
-    /// `done` of `total` bytes of a phase (`reading`, `packing`) are behind us. False stops the compilation.
+    /// `done` of `total` bytes of a phase (`reading`, `specialising`, `packing`) are behind us. False stops the compilation.
     fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool;
     /// A pass has run.
     fn pass(&mut self, pass: &'static Pass, module: &Module);
@@ -140,9 +148,11 @@ pub enum Destination<'a> {
     Open(&'a str, &'a mut dyn Output),
 }
 
-/// Whether every rule is about some weight.
-fn check_rules(compiled: &Compiled, options: &Options) -> Result<(), OptionError> {
-    let functions = || compiled.entries.iter().map(|e| &e.function).chain(&compiled.weights);
+/// Whether every rule is about some weight, or a table that could be in the place of some.
+fn check_rules(compiled: &Compiled, condition: Option<&Condition>, options: &Options) -> Result<(), OptionError> {
+    let functions = || {
+        compiled.entries.iter().map(|e| &e.function).chain(&compiled.weights).chain(condition.into_iter().flat_map(Condition::functions))
+    };
     let about_one = |rule: &Rule| functions().any(|f| f.weights().any(|(_, data)| rule.matches(&data.name)));
     match options.types.rules.iter().find(|rule| !about_one(rule)) {
         Some(rule) => Err(OptionError(format!("type-rules: expected patterns of weights' names (see inspect), found `{}`", rule.text))),
@@ -175,14 +185,20 @@ pub fn compile_to(
 ) -> Result<Summary, CompileError> {
     check(networks, options)?;
     let mut compiled = functions(networks, options, &mut |p, m| observer.pass(p, m))?;
-    check_rules(&compiled, options)?;
     let passes = compiled.report.take().unwrap_or_default();
+    let mut model = networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options));
+    let specialised = |(asked, model)| Condition::new(asked, model, options, &mut compiled);
+    let condition = options.specialise.as_ref().zip(model.as_ref()).map(specialised).transpose()?;
+    let table = condition.as_ref().filter(|c| c.is_table());
+    if let (Some(model), Some(table)) = (&mut model, table) {
+        model.specialisation = Some(table.specialisation.clone());
+    }
+    check_rules(&compiled, condition.as_ref(), options)?;
     let mut assembly = assembled(compiled, options)?;
     // What no runtime would load is not written: an arena beyond all bounds, say.
     let tensors = tensors_of(&assembly);
     let stored = |name: &str| tensors.get(name).map(|(s, _)| (s.element, s.shape.as_slice()));
     check_plan(&assembly.plan, &stored).map_err(|e| OptionError(e.to_string()))?;
-    let model = networks.fcdm.map(|i| fcdm::entries::model_info(i.config(), options));
     let info = networks.autoencoder.map(|a| a.info());
     let weight_bytes = tensors.values().map(|(s, _)| s.bytes() as u64).sum();
     entry_points::check(&assembly.plan, model.as_ref(), info.as_ref(), weight_bytes).map_err(OptionError)?;
@@ -191,16 +207,19 @@ pub fn compile_to(
     if let (Some(import), Some(calibration)) = (networks.fcdm, options.calibration) {
         assembly.prepared = calibrate(import, &assembly, options, calibration, observer)?;
     }
+    let sources = networks.sources();
+    let table = table.map(|condition| condition.table(options, &sources, observer)).transpose()?;
+    let sources = sources.with(table.as_ref().map(|table| table as &dyn WeightSource));
     let contents = ArtifactContents {
         plan: assembly.plan.clone(),
         model,
         autoencoder: info,
         ir: Some(assembly.ir.clone()),
         provenance: Some(provenance(networks, options, &surveys)),
-        report: Some(report(networks, options, &passes)),
+        report: Some(report(networks, options, condition.as_ref(), &passes)),
         license: options.license.clone(),
     };
-    let checksum = write_tensors(to, &contents, &assembly, tensors_of(&assembly).into_values(), &networks.sources(), observer)?;
+    let checksum = write_tensors(to, &contents, &assembly, tensors_of(&assembly).into_values(), &sources, observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
-    Ok(Summary { config, surveys, passes, weight_bytes, plan: contents.plan, checksum })
+    Ok(Summary { config, surveys, passes, condition, weight_bytes, plan: contents.plan, checksum })
 }

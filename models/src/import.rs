@@ -233,6 +233,17 @@ impl WeightSource for Tensors {
 /// Several sources as one: the first that has a weight gives it.
 pub struct Sources<'a>(pub Vec<&'a dyn WeightSource>);
 
+impl<'a> Sources<'a> {
+    /// These and another one, if there is one.
+    pub fn with<'b>(self, other: Option<&'b dyn WeightSource>) -> Sources<'b>
+    where
+        'a: 'b,
+    {
+        let all = self.0.into_iter().map(|source| source as &'b dyn WeightSource);
+        Sources(all.chain(other).collect())
+    }
+}
+
 impl Sources<'_> {
     fn first<T>(&self, name: &str, get: impl Fn(&dyn WeightSource) -> Result<T, WeightError>) -> Result<T, WeightError> {
         let tried = self.0.iter().map(|&source| get(source)).find(|r| !matches!(r, Err(WeightError::Missing(_))));

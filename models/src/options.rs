@@ -6,6 +6,7 @@ use fcdm_ir::{Function, Module};
 use fcdm_passes::{OPTIMISED, PLAIN, Pass, PassError, Report, Settings};
 use fcdm_runtime::artifact::Sampling;
 use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::generate::Choice;
 use thiserror::Error;
 
 use crate::calibrate::Calibration;
@@ -40,11 +41,22 @@ pub struct Options {
     pub max_memory: Option<u64>,
     /// How to sample where nobody says otherwise, if it is to be recorded.
     pub sampling: Option<Sampling>,
+    /// A schedule and classes to compile for, if not for all.
+    pub specialise: Option<Specialise>,
     /// Licence of the weights, if it is to be recorded.
     pub license: Option<String>,
     /// Record the source's file name and the trainer's arguments. Without it the artifact depends on weights and
     /// options alone.
     pub source: Option<String>,
+}
+
+/// What a model is specialised to: see [`fcdm_runtime::artifact::Specialisation`].
+#[derive(Clone, Debug)]
+pub struct Specialise {
+    /// Sampler and steps.
+    pub sampler: Choice,
+    /// Classes as people call them, or `all`.
+    pub classes: Vec<String>,
 }
 
 /// An option that does not fit the networks: one line, with what was expected and found.
@@ -75,6 +87,7 @@ impl Options {
             encoder: false,
             max_memory: None,
             sampling: None,
+            specialise: None,
             license: None,
             source: None,
         }

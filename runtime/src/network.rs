@@ -2,7 +2,8 @@
 //! denoiser at whatever batch sizes the artifact has.
 //!
 //! Entry points are `condition(t, y) -> one row of modulation per (t, y)` and `denoise(x, modulation) -> output`;
-//! the outputs of the one are, by name, the inputs of the other ([`crate::entry_points`]).
+//! the outputs of the one are, by name, the inputs of the other ([`crate::entry_points`]). Of a model that was specialised
+//! ([`crate::artifact::Specialisation`]) the first is `condition(row)`, which looks the results up.
 //!
 //! More than a quarter of an FCDM's weights are the condition's alone. It is evaluated once for a whole schedule; then
 //! their memory is handed back, and read again should it be evaluated again.
@@ -18,7 +19,7 @@ use crate::engine::{Device, Engine, LoadError};
 use crate::entry_points::{DenoiserEntries, EntryPoints, Section};
 use crate::executor::{ExecutorError, Input, WeightStore};
 use crate::memory::{Need, NoMemory, f32s};
-use crate::plan::{Element, Entry, Place};
+use crate::plan::{Element, Entry, Form, Operand, Place};
 
 mod guided;
 
@@ -104,7 +105,7 @@ pub struct Network {
     artifact: Arc<Artifact>,
     model: ModelInfo,
     condition: Section,
-    /// Names of the weights that no entry point but the condition uses.
+    /// Names of the tensors that no entry point but the condition uses.
     condition_weights: Vec<String>,
     /// By falling batch size.
     denoise: Vec<Section>,
@@ -168,13 +169,21 @@ impl Network {
         };
         let DenoiserEntries { places, condition, denoise, sources, widths } = found;
         let entries: Vec<Entry> = places.iter().map(|&i| artifact.plan().entries[i].clone()).collect();
-        let condition_weights = weights_of(&entries, condition.entry);
         let plan = artifact.plan().with_entries(entries);
         let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+        let condition_weights = weights_of(engine.entries(), condition.entry);
+        // Rows of a table are the condition's only input, labels are its second.
+        let limit = engine.label_limits(condition.entry).last().copied().flatten();
         let classes = model.num_classes + usize::from(model.null_class);
-        // The labels are the condition's second input.
-        if let Some(rows) = engine.label_limits(condition.entry)[1].filter(|&rows| rows < classes) {
-            return Err(NetworkError::Entries { file, message: format!("`condition`: expected {classes} classes, found {rows}") });
+        let wrong = match &model.specialisation {
+            Some(held) => limit.filter(|&rows| rows != held.rows()).map(|rows| {
+                let (times, classes) = (held.times.len(), held.classes.len());
+                format!("`condition`: expected {} rows for {times} times and {classes} classes, found {rows}", held.rows())
+            }),
+            None => limit.filter(|&rows| rows < classes).map(|rows| format!("`condition`: expected {classes} classes, found {rows}")),
+        };
+        if let Some(message) = wrong {
+            return Err(NetworkError::Entries { file, message });
         }
         let inputs = Vec::with_capacity(sources.len());
         let mut network =
@@ -240,22 +249,28 @@ impl Network {
     /// batch and not once per step. They are not kept in memory afterwards.
     ///
     /// # Panics
-    /// If the lengths differ or a label is not a row of the class tables.
+    /// If the lengths differ, a label is not a row of the class tables, or a model that was specialised does not hold a pair
+    /// ([`ModelInfo::check_times`], [`ModelInfo::check_labels`]).
     pub fn condition(&mut self, t: &[f32], y: &[i32]) -> Condition {
         assert_eq!(t.len(), y.len(), "a timestep for every label");
         let classes = self.model.num_classes + usize::from(self.model.null_class);
         assert!(y.iter().all(|&y| usize::try_from(y).is_ok_and(|y| y < classes)), "labels are rows of the class tables");
+        let held = self.model.specialisation.as_ref();
+        let row = |(&t, &y): (&f32, &i32)| held.map_or(y, |held| held.row(t, y).expect("the model was compiled for it") as i32);
+        let labels: Vec<i32> = t.iter().zip(y).map(row).collect();
+        let is_table = held.is_some();
         let Section { entry, rows } = self.condition;
         let padded = t.len().next_multiple_of(rows);
         let mut tables: Vec<Vec<f32>> = self.widths.iter().map(|w| vec![0.0; padded * w]).collect();
-        let (mut t_chunk, mut y_chunk) = (vec![0.0f32; rows], vec![0i32; rows]);
+        let (mut t_chunk, mut chunk) = (vec![0.0f32; rows], vec![0i32; rows]);
         for first in (0..t.len()).step_by(rows) {
             let count = rows.min(t.len() - first);
             t_chunk[..count].copy_from_slice(&t[first..first + count]);
-            y_chunk[..count].copy_from_slice(&y[first..first + count]);
+            chunk[..count].copy_from_slice(&labels[first..first + count]);
             let mut outputs: Vec<&mut [f32]> =
                 tables.iter_mut().zip(&self.widths).map(|(table, w)| &mut table[first * w..(first + rows) * w]).collect();
-            self.engine.run(entry, &[Input::F32(&t_chunk), Input::I32(&y_chunk)], &mut outputs);
+            let inputs = [Input::F32(&t_chunk), Input::I32(&chunk)];
+            self.engine.run(entry, &inputs[usize::from(is_table)..], &mut outputs);
         }
         self.release_condition();
         for (table, w) in tables.iter_mut().zip(&self.widths) {
@@ -337,12 +352,18 @@ fn repeat(from: &[f32], rows: usize, to: &mut [f32], wanted: usize) {
     }
 }
 
-/// Names of the weights that an entry uses and no other does.
+/// Names of the tensors that an entry of a plan, which was checked, uses and no other does.
 fn weights_of(plan: &[Entry], entry: usize) -> Vec<String> {
-    let used = |e: &Entry| -> BTreeSet<String> {
-        let inputs = e.steps.iter().flat_map(|s| &s.inputs);
-        inputs.filter_map(|o| if let Place::Weight(name) = &o.at { Some(name.clone()) } else { None }).collect()
-    };
+    let used = |e: &Entry| -> BTreeSet<String> { e.steps.iter().flat_map(|s| &s.inputs).flat_map(tensors_of).collect() };
     let others: BTreeSet<String> = plan.iter().enumerate().filter(|(i, _)| *i != entry).flat_map(|(_, e)| used(e)).collect();
     used(&plan[entry]).difference(&others).cloned().collect()
+}
+
+/// Names of the tensors that an operand is made of, if it is a weight: an encoded one has a tensor for each of its parts.
+fn tensors_of(operand: &Operand) -> Vec<String> {
+    let Place::Weight(name) = &operand.at else { return Vec::new() };
+    match (operand.form, operand.matrix()) {
+        (Form::Encoded(encoding), Some(matrix)) => encoding.parts(matrix).iter().map(|part| format!("{name}{}", part.suffix)).collect(),
+        _ => vec![name.clone()],
+    }
 }

@@ -15,6 +15,16 @@ pub enum RequestError {
         /// What was given.
         found: String,
     },
+    /// What the model was not specialised to, [`crate::artifact::Specialisation`].
+    #[error("{option}: this model was compiled for {held}; found {found}")]
+    NotHeld {
+        /// The option that asks for it.
+        option: &'static str,
+        /// What it was compiled for.
+        held: String,
+        /// What was asked for.
+        found: String,
+    },
     /// An option of the sampler.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

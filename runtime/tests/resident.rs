@@ -29,6 +29,7 @@ fn put(path: &Path) {
         height: 8,
         width: 8,
         sampling: None,
+        specialisation: None,
     };
     let plan = Plan { version: VERSION, reproducible: false, entries: vec![] };
     let contents = ArtifactContents::new(plan, Some(model));

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use crate::process::{Folder, Tensors};
 use fcdm_models::pictures::{Picture, write_png};
-use fcdm_runtime::artifact::{ArtifactContents, AutoencoderInfo, ModelInfo, Prediction, TensorSource, write};
-use fcdm_runtime::kernels::Fill;
+use fcdm_runtime::artifact::{ArtifactContents, AutoencoderInfo, ModelInfo, Prediction, Specialisation, TensorSource, write};
+use fcdm_runtime::encoding::Encoding;
+use fcdm_runtime::kernels::{Embedding, Fill};
 use fcdm_runtime::plan::{Element, Entry, Form, Operand, Place, Plan, Port, Step, VERSION};
+use fcdm_runtime::sampler::SamplerKind;
 
 /// Kilobytes of addresses that a command may have: far more than any of these needs, far less than they ask for.
 #[cfg(unix)]
@@ -70,6 +72,7 @@ impl Forged {
             height: 8,
             width: 8,
             sampling: None,
+            specialisation: None,
         };
         let entries = vec![
             condition(1, 4),
@@ -99,8 +102,8 @@ impl Forged {
             license: self.license.clone(),
             ..ArtifactContents::new(plan, self.model.clone())
         };
-        let tensor = TensorSource::f32("w", vec![16], vec![0.0; 16]);
-        write(to, &contents, vec![tensor], &|| false, &mut |_, _| {}).unwrap();
+        let tensors = ["t.panels", "w"].map(|name| TensorSource::f32(name, vec![16], vec![0.0; 16]));
+        write(to, &contents, tensors.into(), &|| false, &mut |_, _| {}).unwrap();
     }
 }
 
@@ -366,4 +369,100 @@ fn text_that_a_terminal_would_act_on() {
         .write(&f.path("long"));
     f.ok("generate long -c 1,2 --interpolate 2 --steps 1 -t 1 -o o");
     assert!(f.fails(2, "generate m.fcdm -c nope -o o").contains("class labels: expected one of \\0\\u{1b}]0;pwned"));
+}
+
+/// The sound one, specialised to a step and three classes: its condition looks four rows up in what the tensor is a panel of.
+fn specialised(change: impl FnOnce(&mut Specialisation, &mut Entry)) -> Forged {
+    Forged::changed(|m| {
+        let mut held = Specialisation { sampler: SamplerKind::Ddim, steps: "even1".into(), times: vec![0.0], classes: vec![1, 2, 7, 10] };
+        let table = Operand { at: Place::Weight("t".into()), form: Form::Encoded(Encoding::F32), shape: vec![4, 1, 1] };
+        let rows = Operand { at: Place::Input(0), form: Form::Dense(Element::I32), shape: vec![1] };
+        let result = Operand { at: Place::Output(0), form: Form::F32, shape: vec![1, 1] };
+        let look_up = Step { label: "c".into(), kernel: Embedding {}.into(), inputs: vec![table, rows], outputs: vec![result] };
+        let row = Port { dtype: Element::I32, ..port("row", &[1]) };
+        let mut condition = Entry { steps: vec![look_up], ..entry("condition", 1, &[row], &[port("c", &[1, 1])]) };
+        change(&mut held, &mut condition);
+        m.model().specialisation = Some(held);
+        (m.entries[0], m.entries[1]) = (condition, denoise(1, [8, 8, 4], 1));
+    })
+}
+
+#[test]
+fn specialised_to_what_there_is_not() {
+    let f = folder();
+    specialised(|_, _| {}).write(&f.path("m.fcdm"));
+    for line in [GENERATE, RUN, "generate m.fcdm -t 1 -o o2", "bench m.fcdm --runs 1 --seconds 0 -t 1"] {
+        let ran = crate::process::finish(line, limited(&f, line));
+        let refused = line == RUN;
+        // Class 1 at time 0 is there, class 0 is not.
+        assert_eq!(ran.code, Some(if refused { 2 } else { 0 }), "{ran:?}");
+    }
+    // What does not go together with the plan.
+    let line = fails(4, &specialised(|held, _| held.times = vec![0.0, 1.0]), &[RUN, GENERATE, "bench m.fcdm --runs 1 --seconds 0"]);
+    assert!(line.ends_with("`condition`: expected 8 rows for 2 times and 4 classes, found 4"), "{line}");
+    let line = fails(4, &specialised(|held, _| held.classes = vec![1, 10]), &[GENERATE]);
+    assert!(line.ends_with("`condition`: expected 2 rows for 1 times and 2 classes, found 4"), "{line}");
+    let line = fails(4, &specialised(|_, e| *e = condition(1, 1)), &[GENERATE]);
+    assert!(line.contains("`condition`: expected the input row: i32[1], found [(\"t\""), "{line}");
+    let m = specialised(|_, _| {});
+    let m = Forged { model: m.model.map(|model| ModelInfo { specialisation: None, ..model }), ..m };
+    assert!(fails(4, &m, &[GENERATE]).contains("`condition`: expected inputs t: f32[1], y: i32[1], found [(\"row\""));
+    let line = fails(4, &specialised(|_, e| e.steps[0].inputs[0].shape = vec![1 << 40, 1, 1]), &[GENERATE]);
+    assert!(line.contains("m.fcdm: "), "{line}");
+}
+
+/// A description that contradicts itself is neither written nor read.
+#[test]
+fn descriptions_of_what_cannot_be() {
+    type Change = fn(&mut Specialisation);
+    let wrong: [(Change, &str); 14] = [
+        (|h| h.sampler = SamplerKind::Euler, "sampler: expected one of the model's prediction, found euler"),
+        (|h| h.steps = "0".into(), "steps: expected steps of the sampler, found \"0\""),
+        (|h| h.steps = "\u{1b}[31m".into(), "steps: expected steps of the sampler, found \"\\u{1b}[31m\""),
+        (|h| h.steps = "9".repeat(1 << 20), "steps: expected steps of the sampler, found \"9999999999999999999999999999999999999999\""),
+        (|h| h.times = vec![], "times: expected 1 to 20000, found 0"),
+        (|h| h.times = (0..30_000).map(|t| t as f32).collect(), "times: expected 1 to 20000, found 30000"),
+        (|h| h.times = vec![1.0, f32::INFINITY], "times: expected finite numbers, each once, found inf"),
+        (|h| h.times = vec![0.0, 1.0, -0.0], "times: expected finite numbers, each once, found -0"),
+        (|h| h.classes = vec![], "classes: expected at least one, found none"),
+        (|h| h.classes = vec![2, 1, 10], "classes: expected ascending numbers, found 2 before 1"),
+        (|h| h.classes = vec![1, 1, 10], "classes: expected ascending numbers, found 1 before 1"),
+        (|h| h.classes = vec![1, 11], "classes: expected 0 to 10, found 11"),
+        (|h| h.classes = vec![1, usize::MAX], "classes: expected 0 to 10, found 18446744073709551615"),
+        (|h| h.classes = vec![1, 2], "classes: expected the null class 10 among them, found 2"),
+    ];
+    let f = folder();
+    specialised(|_, _| {}).write(&f.path("m.fcdm"));
+    let sound = f.bytes("m.fcdm");
+    for (change, expected) in wrong {
+        let m = specialised(|held, _| change(held));
+        let plan = Plan { version: VERSION, reproducible: false, entries: m.entries };
+        let refused =
+            write(&f.path("x"), &ArtifactContents::new(plan, m.model), vec![], &|| false, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(refused.ends_with(&format!("fcdm.model.specialisation.{expected}")), "{refused}");
+    }
+    // The same length, so that nothing else of the file changes; the reader itself says what the checksum should have been.
+    for (from, to, expected) in [
+        (r#"\"times\":[0.0]"#, r#"\"times\":[NaN]"#, "fcdm.model: expected a model's description, found "),
+        (r#"\"times\":[0.0]"#, r#"\"times\":[1e9]"#, ""),
+        (r#"\"even1\""#, r#"\"even0\""#, r#"fcdm.model.specialisation.steps: expected steps of the sampler, found "even0""#),
+        ("[1,2,7,10]", "[1,7,2,10]", "fcdm.model.specialisation.classes: expected ascending numbers, found 7 before 2"),
+    ] {
+        let at = sound.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("{from}"));
+        let mut forged = sound.clone();
+        forged[at..at + to.len()].copy_from_slice(to.as_bytes());
+        f.write("m.fcdm", &forged);
+        let line = f.fails(4, GENERATE);
+        let (right, found) = line.split_once("fcdm.checksum: expected ").unwrap().1.split_once(", found `").unwrap();
+        let at = forged.windows(16).position(|w| w == &found.as_bytes()[..16]).unwrap();
+        forged[at..at + 16].copy_from_slice(right.as_bytes());
+        f.write("m.fcdm", &forged);
+        match expected {
+            "" => assert!(
+                f.fails(2, GENERATE)
+                    .contains("steps: this model was compiled for 1 steps of ddim and the classes 1, 2, 7, null; found 1 steps")
+            ),
+            _ => assert!(f.fails(4, GENERATE).contains(expected)),
+        }
+    }
 }

@@ -221,3 +221,84 @@ fn sizes_of_init() {
     }
     f.misused("inspect FCDM-S --ir --plan");
 }
+
+#[test]
+fn what_cannot_be_specialised_to() {
+    let f = Folder::new();
+    let diffusion = |o: &str| f.fails(2, &format!("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 {o}"));
+    let flow = |o: &str| f.fails(2, &format!("compile GOLDEN/flow16/weights.safetensors -o a.fcdm --size 4x4 {o}"));
+    assert!(diffusion("--steps 0 --classes 1").ends_with("steps: expected 1 to 1000, found 0"));
+    assert!(diffusion("--steps ddim999 --classes 1").contains("no whole stride keeps exactly 999"));
+    assert!(diffusion("--steps some --classes 1").contains("steps: expected a number"));
+    assert!(
+        diffusion("--steps 4 --sampler heun --classes 1")
+            .contains("sampler: expected ddim, ddpm, dpm++2m or unipc, for this is a diffusion")
+    );
+    assert!(
+        flow("--steps 4 --sampler ddim --classes 1").contains("sampler: expected euler, heun or sde, for this is a flow model, found ddim")
+    );
+    assert!(flow("--steps 10001 --classes 1").ends_with("steps: expected 1 to 10000, found 10001"));
+    assert!(diffusion("--steps 4 --classes 10").ends_with("class labels: expected 0 to 9, found 10"));
+    assert!(diffusion("--steps 4 --classes 3-10").contains("class labels: expected a range within 0 to 9, found `3-10`"));
+    assert!(
+        diffusion("--steps 4 --classes shirt").contains("class labels: expected 0 to 9, found `shirt`; the artifact has no class names")
+    );
+    let line = f.fails(2, "compile --vae GOLDEN/kl8 -o a.fcdm --steps 4 --classes 1");
+    assert!(line.ends_with("steps: expected a checkpoint, found an autoencoder alone"), "{line}");
+    for incomplete in ["--steps 4", "--classes 1", "--sampler ddim", "--classes 1 --sampler ddim", "--steps 4 --classes 1 --sampler best"] {
+        f.misused(&format!("compile GOLDEN/eps8/0000003.pt -o a.fcdm {incomplete}"));
+    }
+}
+
+/// A model that was specialised says what it can be asked for, before anything is made.
+#[test]
+fn what_a_model_was_not_specialised_to() {
+    let f = Folder::new();
+    let names: Vec<String> = (0..10).map(|i| format!("garment{i}")).collect();
+    f.write("names", names.join("\n"));
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1 --class-names names --steps 4 --classes garment3,1");
+    let held = "this model was compiled for 4 steps of ddim and the classes garment1, garment3, null; found";
+    for (options, option, found) in [
+        ("--steps 50", "steps", "50 steps of ddim"),
+        ("--steps 3", "steps", "3 steps of ddim"),
+        ("--steps ddim4", "steps", "ddim4 steps of ddim"),
+        ("--steps 5 --eta 0.5", "steps", "5 steps of ddim eta 0.5"),
+        ("--sampler dpm++2m --steps 4", "steps", "4 steps of dpm++2m"),
+        ("--sampler unipc --steps even5", "steps", "even5 steps of unipc"),
+        ("--ddpm --steps 1000", "steps", "1000 steps of ddpm"),
+        ("-c 2", "class labels", "garment2"),
+        ("-c garment3,GARMENT9", "class labels", "garment9"),
+        ("-c 1-3", "class labels", "garment2"),
+        ("-c 1,0 --interpolate 2", "class labels", "garment0"),
+    ] {
+        let line = f.fails(2, &format!("generate a.fcdm -o o {options}"));
+        assert_eq!(line, format!("error: {option}: {held} {found}"), "{options}");
+    }
+    assert!(f.fails(2, "generate a.fcdm -o o -c 10").ends_with("class labels: expected 0 to 9, found 10"));
+    assert!(f.fails(2, "generate a.fcdm -o o -c hat").contains("class labels: expected one of garment0, "));
+    let inputs = |t: f32, y: f32| {
+        f.write(
+            "in",
+            crate::process::Tensors::default().f32("x", &[1, 4, 4, 4], &[0.0; 64]).f32("t", &[1], &[t]).f32("y", &[1], &[y]).bytes(),
+        );
+        f.fails(2, "run a.fcdm --inputs in --outputs out")
+    };
+    assert!(inputs(0.5, 1.0).ends_with(&format!("t: {held} 0.5")));
+    assert!(inputs(f32::NAN, 1.0).ends_with(&format!("t: {held} NaN")));
+    assert!(inputs(333.0, 2.0).ends_with(&format!("class labels: {held} garment2")));
+
+    f.ok("compile GOLDEN/flow16/weights.safetensors -o b.fcdm --size 4x4 --batch 1 --steps 4 --sampler sde --classes 0-1");
+    let held = "this model was compiled for 4 steps of sde and the classes 0, 1, null; found";
+    let refused = |o: &str| f.fails(2, &format!("generate b.fcdm -c 0 -o o {o}"));
+    assert!(refused("--last-step none").starts_with(&format!("error: steps: {held} 4 steps of sde euler ")));
+    assert!(refused("--last-step-size 0.1").contains(held));
+    assert!(refused("--sde-solver heun --last-step none").contains(held));
+    assert!(refused("--sampler euler").ends_with(&format!("{held} 4 steps of euler")));
+    assert!(refused("-c 5").ends_with(&format!("{held} 5")));
+    // What begins in the middle is asked for what is left.
+    f.ok("compile GOLDEN/flow16/weights.safetensors -o c.fcdm --size 4x4 --batch 1 --steps 4 --classes 0-1");
+    f.ok("generate c.fcdm -c 0 -o p.png");
+    let line = f.fails(2, "generate c.fcdm -c 0 -o o --steps 8 --init-image p.png --strength 0.3");
+    assert!(line.contains("4 steps of euler") && line.ends_with("found 8 steps of euler"), "{line}");
+    f.ok("generate c.fcdm -c 0 -o o --steps 2 --init-image p.png --strength 0.5");
+}

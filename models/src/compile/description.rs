@@ -4,7 +4,7 @@ use fcdm_ir::Function;
 use fcdm_passes::Report;
 use serde_json::{Value, json};
 
-use super::Networks;
+use super::{Condition, Networks};
 use crate::autoencoder::Half;
 use crate::fcdm;
 use crate::fcdm::cost::{macs_by_stage, parameters_by_part};
@@ -31,8 +31,8 @@ pub fn passes_json(report: &Report) -> serde_json::Value {
     report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
 }
 
-/// What its networks have and cost, and the passes as they ran.
-pub(super) fn report(networks: Networks<'_>, options: &Options, passes: &Report) -> Value {
+/// What its networks have and cost, the passes as they ran, and how it was specialised, if that was asked for.
+pub(super) fn report(networks: Networks<'_>, options: &Options, condition: Option<&Condition>, passes: &Report) -> Value {
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     let (mut parameters, mut macs) = (Vec::new(), Vec::new());
     if let Some(import) = networks.fcdm {
@@ -46,10 +46,14 @@ pub(super) fn report(networks: Networks<'_>, options: &Options, passes: &Report)
         let decode = options.decoder.then(|| a.decode(options.height, options.width).ok()).flatten();
         macs.extend(decode.map(|f| (Half::Decoder.entry_name().to_string(), cost(f))));
     }
-    json!({
+    let mut report = json!({
         "precision": options.types.name(),
         "parameters": list(parameters),
         "macs": list(macs),
         "passes": passes_json(passes),
-    })
+    });
+    if let Some(condition) = condition {
+        report["condition"] = condition.to_json();
+    }
+    report
 }

@@ -101,5 +101,6 @@ pub(crate) fn model_info(cfg: &Config, options: &Options) -> ModelInfo {
         height: options.height,
         width: options.width,
         sampling: options.sampling,
+        specialisation: None,
     }
 }

@@ -18,6 +18,8 @@ pub const STYLES: Styles = Styles::styled()
 pub const MODEL: &str = "Model";
 /// How weights are stored.
 pub const WEIGHTS: &str = "Weights";
+/// For which schedule and classes alone.
+pub const SPECIALISE: &str = "For some steps and classes alone";
 /// Which pictures.
 pub const WHAT: &str = "What to generate";
 /// How steps are taken.

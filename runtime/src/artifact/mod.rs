@@ -27,6 +27,7 @@ mod header;
 mod model;
 mod reader;
 mod source;
+mod specialisation;
 mod verify;
 #[cfg(feature = "write")]
 mod writer;
@@ -44,6 +45,7 @@ pub(crate) use model::few;
 pub use model::{AutoencoderInfo, MAX_SIDE, ModelInfo, Prediction, Sampling};
 pub use reader::Artifact;
 pub use source::Bytes;
+pub use specialisation::Specialisation;
 #[cfg(feature = "write")]
 pub use writer::{ArtifactContents, Output, TensorSource, write, write_f32, write_to};
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, one_line};
 use super::keys;
+use super::specialisation::Specialisation;
 use crate::request::{CLASSES, RequestError};
 
 /// What the network predicts, and hence which samplers go with it.
@@ -45,6 +46,9 @@ pub struct ModelInfo {
     /// How to sample where nobody says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// The schedule and the classes that it can be asked for, if these are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialisation: Option<Specialisation>,
 }
 
 /// What a model is best sampled with.
@@ -102,7 +106,7 @@ impl ModelInfo {
                 return Err(Fault::field(field("sampling.cfg_scale"), "a number", s.cfg_scale));
             }
         }
-        Ok(())
+        self.specialisation.as_ref().map_or(Ok(()), |held| held.validate(self))
     }
 
     /// The label of a class, by name or number; `null` is the null class.

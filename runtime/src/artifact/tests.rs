@@ -48,6 +48,7 @@ pub(super) fn contents() -> ArtifactContents {
         height: 8,
         width: 12,
         sampling: None,
+        specialisation: None,
     };
     ArtifactContents {
         autoencoder: Some(AutoencoderInfo { family: "TAESD".into(), latent_channels: 4, factor: 8 }),

@@ -1,5 +1,5 @@
 //! `condition` and `denoise`: `condition(t, y)` gives a row of modulation for each of its rows, `denoise(x, modulation)` takes these by
-//! name, at every batch size alike.
+//! name, at every batch size alike. Of a model that was specialised it is `condition(row)`, of the row that a time and a class have.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ impl DenoiserEntries {
         let entry = entries.iter().position(|e| e.is(EntryName::Condition)).ok_or("there is no entry point `condition`")?;
         let condition = entries[entry];
         let rows = condition.rows;
-        let widths = widths(condition)?;
+        let widths = widths(condition, model.specialisation.is_some())?;
         let mut outputs = HashMap::new();
         for (i, port) in condition.outputs.iter().enumerate() {
             outputs.entry(port.name.as_str()).or_insert((i, widths[i]));
@@ -60,10 +60,14 @@ impl DenoiserEntries {
 }
 
 /// Holds the condition's ports against its rows; the widths of its outputs.
-fn widths(condition: &Entry) -> Result<Vec<usize>, String> {
+fn widths(condition: &Entry, is_table: bool) -> Result<Vec<usize>, String> {
     let rows = condition.rows;
     let takes: Vec<_> = condition.inputs.iter().take(3).map(|p| (p.name.as_str(), p.dtype, p.shape.as_slice())).collect();
-    if takes != [("t", Element::F32, &[rows][..]), ("y", Element::I32, &[rows][..])] {
+    let (t, y, row) = (("t", Element::F32, &[rows][..]), ("y", Element::I32, &[rows][..]), ("row", Element::I32, &[rows][..]));
+    if is_table && takes != [row] {
+        return Err(format!("`condition`: expected the input row: i32[{rows}], found {takes:?}"));
+    }
+    if !is_table && takes != [t, y] {
         return Err(format!("`condition`: expected inputs t: f32[{rows}], y: i32[{rows}], found {takes:?}"));
     }
     let width = |p: &crate::plan::Port| match p.shape[..] {

@@ -55,24 +55,7 @@ impl Description<'_> {
 
     /// The sampler's name and steps, as [`super::Choice`] takes them.
     pub fn sampler(&self) -> (String, String) {
-        let few = |spacing: Spacing| match spacing {
-            Spacing::LogSnr(n) => n.to_string(),
-            Spacing::Even(n) => format!("even{n}"),
-            Spacing::Strided(_) => spacing.to_string(),
-        };
-        match self.method {
-            Method::Ddim { spacing, eta: 0.0 } => ("ddim".into(), spacing.to_string()),
-            Method::Ddim { spacing, eta } => (format!("ddim eta {eta}"), spacing.to_string()),
-            Method::Ddpm { spacing } => ("ddpm".into(), spacing.to_string()),
-            Method::DpmSolver { spacing } => ("dpm++2m".into(), few(spacing)),
-            Method::UniPc { spacing } => ("unipc".into(), few(spacing)),
-            Method::Ode { steps, solver: Solver::Euler } => ("euler".into(), steps.to_string()),
-            Method::Ode { steps, solver: Solver::Heun } => ("heun".into(), steps.to_string()),
-            Method::Sde { steps, solver, form, norm, last, last_size } => {
-                let solver = if solver == Solver::Heun { "heun" } else { "euler" };
-                (format!("sde {solver} {form} norm {norm} last {last} {last_size}"), steps.to_string())
-            }
-        }
+        named(self.method)
     }
 
     /// The text that a picture carries under `parameters`, in the form that pictures of other generators do.
@@ -123,6 +106,28 @@ impl Description<'_> {
         };
         let towards = job.towards.map_or_else(String::new, |(label, seed, weight)| format!("-to-{}-{weight:.3}", name(label, seed)));
         format!("{:06}-{}{towards}", job.index, name(job.label, job.seed))
+    }
+}
+
+/// A sampler's name and steps.
+pub(super) fn named(method: Method) -> (String, String) {
+    let few = |spacing: Spacing| match spacing {
+        Spacing::LogSnr(n) => n.to_string(),
+        Spacing::Even(n) => format!("even{n}"),
+        Spacing::Strided(_) => spacing.to_string(),
+    };
+    match method {
+        Method::Ddim { spacing, eta: 0.0 } => ("ddim".into(), spacing.to_string()),
+        Method::Ddim { spacing, eta } => (format!("ddim eta {eta}"), spacing.to_string()),
+        Method::Ddpm { spacing } => ("ddpm".into(), spacing.to_string()),
+        Method::DpmSolver { spacing } => ("dpm++2m".into(), few(spacing)),
+        Method::UniPc { spacing } => ("unipc".into(), few(spacing)),
+        Method::Ode { steps, solver: Solver::Euler } => ("euler".into(), steps.to_string()),
+        Method::Ode { steps, solver: Solver::Heun } => ("heun".into(), steps.to_string()),
+        Method::Sde { steps, solver, form, norm, last, last_size } => {
+            let solver = if solver == Solver::Heun { "heun" } else { "euler" };
+            (format!("sde {solver} {form} norm {norm} last {last} {last_size}"), steps.to_string())
+        }
     }
 }
 

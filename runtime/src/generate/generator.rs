@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::begin::{Init, Noise, starting_noise};
+use super::description::named;
 use super::job::Job;
 use super::model::Options;
 use super::sample::{Known, Progress, Request, Start, layout, sample};
@@ -245,9 +246,13 @@ impl Generator {
     /// condition of all steps, and the pictures of a batch.
     ///
     /// # Errors
-    /// When the method does not go with the model.
+    /// When the method does not go with the model, or asks at times that this was not compiled for.
     pub fn need(&self, order: &Order, pictures: usize) -> Result<Need, RequestError> {
         let sampler = self.sampler(order.method)?;
+        let first = sampler.first_step(order.init.as_ref().map_or(1.0, Init::strength))?;
+        let times = sampler.evaluations().into_iter().skip(sampler.evaluations_before(first));
+        let (name, steps) = named(order.method);
+        self.model().check_times(times.map(|t| t as f32), |_| ("steps", format!("{steps} steps of {name}")))?;
         let batch = order.batch.clamp(1, pictures.max(1));
         let state = f32s(&[batch, self.network.state_len()]);
         // Where clean states are given they are copied, and so is the noise that the run begins with.

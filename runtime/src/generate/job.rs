@@ -90,16 +90,17 @@ fn ends(labels: &[i32], seeds: &Seeds) -> Result<Vec<Job>, RequestError> {
     Ok((0..total as usize).map(job).collect())
 }
 
-/// Classes by number or name, as [`ModelInfo::label`] reads them; of a model of few classes all, if none is named.
+/// Classes by number or name, as [`ModelInfo::label`] reads them; of a model of few classes all that it was compiled for, if none is named.
 ///
 /// # Errors
-/// When there is no such class, or one has to be named.
+/// When there is no such class, the model was not compiled for it, or one has to be named.
 pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, RequestError> {
     if asked.is_empty() {
-        return match model.num_classes {
-            n if n <= FEW => Ok((0..n as i32).collect()),
-            n => Err(RequestError::new(CLASSES, format!("some of the model's {n} classes (-c 207,360)"), "none")),
-        };
+        let all = model.specialisation.as_ref().map_or_else(|| (0..model.num_classes as i32).collect(), |held| held.labels(model));
+        if all.len() > FEW {
+            return Err(RequestError::new(CLASSES, format!("some of the model's {} classes (-c 207,360)", all.len()), "none"));
+        }
+        return Ok(all);
     }
     let mut all = Vec::new();
     for text in asked.iter().map(|text| text.as_ref().trim()) {
@@ -113,6 +114,7 @@ pub fn labels(asked: &[impl AsRef<str>], model: &ModelInfo) -> Result<Vec<i32>, 
             }
         }
     }
+    model.check_labels(all.iter().copied())?;
     Ok(all)
 }
 

@@ -2,49 +2,11 @@
 
 use crate::artifact::{ModelInfo, Prediction};
 use crate::request::RequestError;
-use crate::sampler::{DiffusionForm, LastStep, Method, Solver};
+use crate::sampler::{DiffusionForm, LastStep, Method, SamplerKind, Solver};
 use crate::schedule::Spacing;
 
 /// Steps where neither the user nor the artifact says how many.
 const DEFAULT_STEPS: usize = 50;
-
-/// A sampler as people call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SamplerKind {
-    /// Diffusion, DDIM.
-    Ddim,
-    /// Diffusion, ancestral.
-    Ddpm,
-    /// Diffusion, DPM-Solver++(2M).
-    DpmSolver,
-    /// Diffusion, UniPC of order 2.
-    UniPc,
-    /// Flow, the ODE by Euler's rule.
-    Euler,
-    /// Flow, the ODE by Heun's rule.
-    Heun,
-    /// Flow, the SDE.
-    Sde,
-}
-
-impl SamplerKind {
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            SamplerKind::Ddim => "ddim",
-            SamplerKind::Ddpm => "ddpm",
-            SamplerKind::DpmSolver => "dpm++2m",
-            SamplerKind::UniPc => "unipc",
-            SamplerKind::Euler => "euler",
-            SamplerKind::Heun => "heun",
-            SamplerKind::Sde => "sde",
-        }
-    }
-
-    fn is_diffusion(self) -> bool {
-        matches!(self, SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::DpmSolver | SamplerKind::UniPc)
-    }
-}
 
 /// What somebody chose of the SDE, see [`Method::Sde`]; the rest is the official flow sampler's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -78,10 +40,10 @@ impl StochasticChoice {
 /// What somebody chose of a sampler; the rest is the model's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
-    /// Which; DDIM or Euler's rule, as the model needs, if nobody says.
+    /// Which; what the model was specialised to, or else DDIM or Euler's rule, as it needs, if nobody says.
     pub kind: Option<SamplerKind>,
     /// Steps: `50`, and for diffusion `even50`, `ddim50` or `logsnr50`, which is what a bare number means to few-step solvers. What the
-    /// artifact says, or 50, if nobody does.
+    /// model was specialised to or the artifact says, or 50, if nobody does.
     pub steps: Option<String>,
     /// Of DDIM: 0 is deterministic, as it is if nobody says, 1 as noisy as ancestral sampling.
     pub eta: Option<f64>,
@@ -99,7 +61,8 @@ impl Choice {
             Prediction::EpsVariance => SamplerKind::Ddim,
             Prediction::Velocity => SamplerKind::Euler,
         };
-        let kind = self.kind.unwrap_or(default);
+        let held = model.specialisation.as_ref();
+        let kind = self.kind.or(held.map(|h| h.sampler)).unwrap_or(default);
         match (model.prediction, kind.is_diffusion()) {
             (Prediction::EpsVariance, false) => {
                 return Err(RequestError::new("sampler", "ddim, ddpm, dpm++2m or unipc, for this is a diffusion model", kind.name()));
@@ -116,7 +79,8 @@ impl Choice {
         if let (Some(option), true) = (self.stochastic.chosen(), kind != SamplerKind::Sde) {
             return Err(RequestError::new(option, "the sampler sde with it", name));
         }
-        let asked = self.steps.clone().unwrap_or_else(|| model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string());
+        let of_model = || model.sampling.map_or(DEFAULT_STEPS, |s| s.steps).to_string();
+        let asked = self.steps.clone().or_else(|| held.map(|h| h.steps.clone())).unwrap_or_else(of_model);
         let spacing = || asked.parse::<Spacing>().map_err(|e| RequestError::Sampler(e.into()));
         let few = || {
             let bare = asked.bytes().all(|b| b.is_ascii_digit());

@@ -13,11 +13,12 @@ mod model;
 mod sample;
 mod shown;
 
+pub use crate::sampler::SamplerKind;
 pub use begin::{Begin, Init, MaskEdge, Noise};
 pub use description::Description;
 pub use generator::{Event, GenerateError, Generator, Order, Setup, Step};
 pub use job::{Job, Seeds, jobs, labels, seeds};
-pub use method::{Choice, SamplerKind, StochasticChoice};
+pub use method::{Choice, StochasticChoice};
 pub use model::{Model, Options};
 pub use sample::{AfterStep, Known, Progress, Request, Start, layout, sample};
 pub use shown::Shown;

@@ -59,7 +59,8 @@ impl<'a> Guided<'a> {
     /// run. `classes` has one class per state.
     ///
     /// # Errors
-    /// When guidance is asked of a model without a null class, a label is no class or a weight is not 0 to 1.
+    /// When guidance is asked of a model without a null class, a label is no class or a weight is not 0 to 1; when the model was
+    /// not compiled for a time or a class.
     pub fn new(
         network: &'a mut Network,
         classes: &[Class],
@@ -71,6 +72,8 @@ impl<'a> Guided<'a> {
         let null = i32::try_from(model.num_classes).map_err(|_| RequestError::new(CLASSES, "fewer classes", model.num_classes))?;
         check_classes(classes, null + i32::from(model.null_class))?;
         check_guidance(&model, guidance)?;
+        model.check_labels(labels(classes))?;
+        model.check_times(times.iter().map(|&t| t as f32), |t| ("steps", format!("the time {t}")))?;
         let (mut t, mut y, mut evaluations) = (Vec::new(), Vec::new(), Vec::new());
         for &time in times {
             let active = guidance.is_active(model.prediction, time);
@@ -114,10 +117,14 @@ impl Guided<'_> {
     }
 }
 
+/// All labels of classes, also the far ends of ways.
+fn labels(classes: &[Class]) -> impl Iterator<Item = i32> {
+    classes.iter().flat_map(|c| std::iter::once(c.label).chain(c.towards.map(|(label, _)| label)))
+}
+
 /// Labels are rows of tables that have `rows`.
 fn check_classes(classes: &[Class], rows: i32) -> Result<(), RequestError> {
-    let labels = classes.iter().flat_map(|c| std::iter::once(c.label).chain(c.towards.map(|(label, _)| label)));
-    if let Some(wrong) = labels.into_iter().find(|l| !(0..rows).contains(l)) {
+    if let Some(wrong) = labels(classes).find(|l| !(0..rows).contains(l)) {
         return Err(RequestError::new(CLASSES, format!("0 to {}", rows - 1), wrong));
     }
     let weights = classes.iter().filter_map(|c| c.towards.map(|(_, weight)| weight));

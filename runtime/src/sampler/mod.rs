@@ -16,6 +16,7 @@ mod flow;
 pub mod forms;
 pub mod guidance;
 pub mod interpolate;
+mod kind;
 pub mod known;
 mod multistep;
 pub mod noise;
@@ -26,6 +27,7 @@ mod tests;
 pub use forms::{DiffusionForm, LastStep, Solver};
 pub use guidance::{Guidance, GuidedChannels};
 pub use interpolate::{initial_state_between, slerp};
+pub use kind::SamplerKind;
 pub use known::Keep;
 pub use noise::{GivenNoise, NoNoise, PictureNoise, StepNoise, initial_state};
 

@@ -78,6 +78,7 @@ pub fn put(path: &Path) {
         height: 4,
         width: 4,
         sampling: None,
+        specialisation: None,
     };
     let plan = Plan { version: VERSION, reproducible: false, entries: vec![condition(), denoise(2), denoise(5)] };
     // Three rows of three values, as a panel has them.

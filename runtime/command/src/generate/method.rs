@@ -46,16 +46,24 @@ pub struct Arguments {
     last_step_size: Option<f64>,
 }
 
+/// A sampler by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub enum Kind {
+    /// [`SamplerKind::Ddim`].
     Ddim,
+    /// [`SamplerKind::Ddpm`].
     Ddpm,
+    /// [`SamplerKind::DpmSolver`].
     #[value(name = "dpm++2m", aliases = ["dpmpp-2m", "dpmpp_2m", "dpm++_2m", "dpm++-2m"])]
     DpmSolver,
+    /// [`SamplerKind::UniPc`].
     #[value(name = "unipc", aliases = ["uni_pc", "uni-pc"])]
     UniPc,
+    /// [`SamplerKind::Euler`].
     Euler,
+    /// [`SamplerKind::Heun`].
     Heun,
+    /// [`SamplerKind::Sde`].
     Sde,
 }
 
@@ -73,10 +81,9 @@ where
     text.parse().or_else(|_| text.to_ascii_lowercase().parse()).map_err(|e: T::Err| e.to_string())
 }
 
-impl Arguments {
-    /// What the options describe.
-    pub fn choice(&self) -> Choice {
-        let kind = self.sampler.map(|kind| match kind {
+impl From<Kind> for SamplerKind {
+    fn from(kind: Kind) -> SamplerKind {
+        match kind {
             Kind::Ddim => SamplerKind::Ddim,
             Kind::Ddpm => SamplerKind::Ddpm,
             Kind::DpmSolver => SamplerKind::DpmSolver,
@@ -84,7 +91,14 @@ impl Arguments {
             Kind::Euler => SamplerKind::Euler,
             Kind::Heun => SamplerKind::Heun,
             Kind::Sde => SamplerKind::Sde,
-        });
+        }
+    }
+}
+
+impl Arguments {
+    /// What the options describe.
+    pub fn choice(&self) -> Choice {
+        let kind = self.sampler.map(SamplerKind::from);
         let solver = self.sde_solver.map(|solver| match solver {
             SdeSolver::Euler => Solver::Euler,
             SdeSolver::Heun => Solver::Heun,

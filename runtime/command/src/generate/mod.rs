@@ -20,6 +20,7 @@ use fcdm_runtime::simd::Isa;
 use crate::failure::Failure;
 use crate::help::{MACHINE, OUTPUT, SAMPLING, WHAT};
 use crate::{progress, say};
+pub use method::Kind as Sampler;
 pub use output::Done;
 use output::{Output, Preview};
 
