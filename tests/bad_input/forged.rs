@@ -102,8 +102,12 @@ impl Forged {
             license: self.license.clone(),
             ..ArtifactContents::new(plan, self.model.clone())
         };
-        let tensors = ["t.panels", "w"].map(|name| TensorSource::f32(name, vec![16], vec![0.0; 16]));
-        write(to, &contents, tensors.into(), &|| false, &mut |_, _| {}).unwrap();
+        let tensor = |name: &str| TensorSource::f32(name, vec![16], vec![0.0; 16]);
+        // What is allowed grows with the tensors that are there.
+        let read =
+            |name: &str| self.entries.iter().flat_map(|e| &e.steps).flat_map(|s| &s.inputs).any(|o| o.at == Place::Weight(name.into()));
+        let tensors = read("t").then(|| tensor("t.panels")).into_iter().chain([tensor("w")]).collect();
+        write(to, &contents, tensors, &|| false, &mut |_, _| {}).unwrap();
     }
 }
 

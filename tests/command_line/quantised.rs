@@ -118,6 +118,9 @@ fn calibrated_weights_make_the_same_pictures() {
         assert!(f.bytes("plain.fcdm") != f.bytes("calibrated.fcdm"));
         assert_eq!(f.bytes("plain.fcdm").len(), f.bytes("calibrated.fcdm").len());
     }
+    // Trajectories are the model's own, whatever schedule it is for.
+    compile(&f, "--quantize i8 --calibrate --steps 4 --classes 1,2", "for_four_steps");
+    f.ok("generate for_four_steps.fcdm -o four");
     compile(&f, "--quantize i4 --calibrate", "again");
     assert!(f.bytes("again.fcdm") == f.bytes("calibrated.fcdm"), "the same weights and options make the same file");
 }

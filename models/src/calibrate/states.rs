@@ -130,6 +130,7 @@ fn floats(import: &Import, options: &Options) -> Result<Arc<Artifact>, CompileEr
         decoder: false,
         encoder: false,
         calibration: None,
+        specialise: None,
         source: None,
         ..options.clone()
     };
