@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Mutex;
 
 use fcdm_ir::eval::{Tensor, evaluate};
 use fcdm_ir::flow::Copier;
@@ -69,6 +70,8 @@ pub struct Assembly {
     pub ir: String,
     /// Tensors that are not made of their weights alone.
     pub prepared: Prepared,
+    /// Parts that were made beside others and are to be taken next.
+    made: Mutex<BTreeMap<(String, usize), Vec<u8>>>,
     derived: Option<Function>,
 }
 
@@ -121,7 +124,7 @@ pub fn assemble_some(
     // Whole numbers promise the same bytes everywhere, which is worth little if what surrounds them differs.
     let reproducible = weights.values().any(|usage| matches!(usage.form, Form::Encoded(encoding) if encoding.has_integers()));
     let plan = Plan { version: plan::VERSION, reproducible, entries: placed };
-    Ok(Assembly { plan, weights, ir, prepared: Prepared::default(), derived: derived.cloned() })
+    Ok(Assembly { plan, weights, ir, prepared: Prepared::default(), made: Mutex::default(), derived: derived.cloned() })
 }
 
 /// The encodings of weights that are stored in another precision than their type's, by the weight's name.
@@ -183,24 +186,51 @@ impl Assembly {
         if let Some(bytes) = self.prepared.part(&usage.key(), part) {
             return take(bytes.to_vec());
         }
+        // Parts are made together: the first tensor that asks leaves the others for those that follow.
+        let known = |part: usize| (usage.key(), part);
+        if let Some(bytes) = self.made.lock().expect("nobody panics with it").remove(&known(part)) {
+            return take(bytes);
+        }
+        let mut others: BTreeMap<(String, usize), Vec<u8>> = BTreeMap::new();
+        self.all_parts::<E>(usage, source, &mut |parts| {
+            for (i, bytes) in parts.into_iter().enumerate() {
+                if i == part {
+                    take(bytes)?;
+                } else if part == 0 {
+                    others.entry(known(i)).or_default().extend(bytes);
+                }
+            }
+            Ok(())
+        })?;
+        self.made.lock().expect("nobody panics with it").extend(others);
+        Ok(())
+    }
+
+    /// All parts of a weight, piece by piece.
+    fn all_parts<E: From<WeightError>>(
+        &self,
+        usage: &WeightUse,
+        source: &dyn WeightSource,
+        take: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let added = |values: Vec<f32>| self.prepared.added(&usage.weight, values);
         if let Some((f, v)) = self.derived.as_ref().and_then(|f| Some((f, f.result(&usage.weight)?))) {
             let mut b = Builder::new("one");
             let result = Copier::new(f).copy(&mut b, v);
             let values = evaluate_weights(&b.finish(vec![(usage.weight.clone(), result)]), source)?;
-            return take(usage.encode(added(values), part)?);
+            return take(usage.encode_all(added(values))?);
         }
         let pieces = usage.pieces();
         if let [_] = pieces[..] {
-            return take(usage.encode(added(source.load(&usage.weight)?), part)?);
+            return take(usage.encode_all(added(source.load(&usage.weight)?))?);
         }
         if usage.order != Order::Given {
             // A panel takes rows from all over the weight, which is therefore read whole.
             let (values, o) = (source.load(&usage.weight)?, usage.ty.shape[0]);
-            let piece = |rows: &Range<usize>| usage.piece(rows).encode(usage.order.rows(&values, o, rows.clone()), part);
+            let piece = |rows: &Range<usize>| usage.piece(rows).encode_all(usage.order.rows(&values, o, rows.clone()));
             return pieces.iter().try_for_each(|rows| take(piece(rows)?));
         }
-        pieces.iter().try_for_each(|rows| take(usage.piece(rows).encode(source.load_rows(&usage.weight, rows.clone())?, part)?))
+        pieces.iter().try_for_each(|rows| take(usage.piece(rows).encode_all(source.load_rows(&usage.weight, rows.clone())?)?))
     }
 }
 

@@ -191,21 +191,29 @@ impl WeightUse {
     /// # Errors
     /// When a finite number has none in the encoding.
     pub fn encode(&self, values: Vec<f32>, part: usize) -> Result<Vec<u8>, WeightError> {
+        Ok(self.encode_all(values)?.swap_remove(part))
+    }
+
+    /// The bytes of every part, which are made together.
+    ///
+    /// # Errors
+    /// As of [`WeightUse::encode`].
+    pub fn encode_all(&self, values: Vec<f32>) -> Result<Vec<Vec<u8>>, WeightError> {
         let values = self.order.arrange(values, self.ty.shape.first().copied().unwrap_or(1));
         match self.form {
             Form::Dense(Element::F16) => {
                 let overflow = |overflow| WeightError::Overflow { weight: self.weight.clone(), encoding: Encoding::F16, overflow };
                 no_more_than(&values, half::f16::MAX.to_f32()).map_err(overflow)?;
-                Ok(values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect())
+                Ok(vec![values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect()])
             }
             Form::Dense(_) => {
                 let mut bytes = vec![0; values.len() * size_of::<f32>()];
                 bytes.chunks_exact_mut(size_of::<f32>()).zip(values).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));
-                Ok(bytes)
+                Ok(vec![bytes])
             }
             Form::Encoded(encoding) => {
                 let overflow = |overflow| WeightError::Overflow { weight: self.weight.clone(), encoding, overflow };
-                Ok(encoding.encode(&values, matrix(&self.ty.shape)).map_err(overflow)?.swap_remove(part))
+                encoding.encode(&values, matrix(&self.ty.shape)).map_err(overflow)
             }
         }
     }
