@@ -19,8 +19,15 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (differ / b.iter().map(|&b| square(f64::from(b))).sum::<f64>()).sqrt()
 }
 
+/// Rounding apart: the table is made in one order of additions for every machine, where a condition in f32 takes that of the CPU.
+#[track_caller]
+fn the_same(a: &[f32], b: &[f32], what: &str) {
+    let found = distance(a, b);
+    assert!(found < 1e-4, "{what}: {found:e}");
+}
+
 #[test]
-fn a_table_in_f32_changes_no_bit() {
+fn a_table_in_f32_changes_nothing() {
     for (compile, samplers) in [(DIFFUSION, &["ddim", "ddpm", "dpm++2m", "unipc"][..]), (FLOW, &["euler", "heun", "sde"])] {
         let f = Folder::new();
         f.ok(&format!("{compile} -o a.fcdm"));
@@ -29,12 +36,13 @@ fn a_table_in_f32_changes_no_bit() {
             assert!(f.bytes("s.fcdm").len() < f.bytes("a.fcdm").len(), "{sampler}");
             for (asked, rest) in [("7", "--cfg-scale 3"), ("1,2", "--cfg-scale 1"), ("2,null", "--seeds 3-5 -b 2 --cfg-interval 0.3,0.9")] {
                 let whole = states(&f, &format!("a.fcdm -c {asked} --steps 4 --sampler {sampler} {rest}"));
-                assert!(whole == states(&f, &format!("s.fcdm -c {asked} --steps 4 --sampler {sampler} {rest}")), "{sampler} {asked}");
-                assert!(whole == states(&f, &format!("s.fcdm -c {asked} {rest}")), "{sampler} {asked}: by itself");
+                let table = states(&f, &format!("s.fcdm -c {asked} --steps 4 --sampler {sampler} {rest}"));
+                the_same(&table, &whole, &format!("{sampler} {asked}"));
+                assert!(table == states(&f, &format!("s.fcdm -c {asked} {rest}")), "{sampler} {asked}: by itself");
             }
             // What it was compiled for is what it does where nobody says otherwise.
             let whole = states(&f, &format!("a.fcdm -c 1,2,7 --steps 4 --sampler {sampler}"));
-            assert!(whole == states(&f, "s.fcdm"), "{sampler}");
+            the_same(&states(&f, "s.fcdm"), &whole, sampler);
         }
     }
 }
@@ -121,7 +129,7 @@ fn all_that_asks_at_its_times_does() {
     f.ok(&format!("{FLOW} -o a.fcdm"));
     f.ok(&format!("{FLOW} -o s.fcdm --steps 8 --classes 1,4"));
     for line in ["-c 1 --steps 4", "-c 4,1 --steps 2", "-c 1,4 --steps 8 --interpolate 3 --seed 5", "-c 4,null --steps 8 --interpolate 2"] {
-        assert!(states(&f, &format!("a.fcdm {line}")) == states(&f, &format!("s.fcdm {line}")), "{line}");
+        the_same(&states(&f, &format!("s.fcdm {line}")), &states(&f, &format!("a.fcdm {line}")), line);
     }
     f.ok("generate a.fcdm -c 1 --steps 2 -o p.png");
     for line in [
@@ -129,7 +137,7 @@ fn all_that_asks_at_its_times_does() {
         "--init-image p.png --mask p.png --steps 4",
         "--init-image p.png --strength 0.25 --steps 8",
     ] {
-        assert!(states(&f, &format!("a.fcdm -c 1 {line}")) == states(&f, &format!("s.fcdm -c 1 {line}")), "{line}");
+        the_same(&states(&f, &format!("s.fcdm -c 1 {line}")), &states(&f, &format!("a.fcdm -c 1 {line}")), line);
     }
     f.ok(&format!("{DIFFUSION} -o d.fcdm --steps 4 --classes 1"));
     // Of other samplers too the steps are those that it was compiled for, and not what a bare number would mean to them.
@@ -146,9 +154,11 @@ fn one_evaluation_and_measuring() {
     f.ok(&format!("{DIFFUSION} -o s.fcdm --steps 4 --classes 1,4"));
     let x: Vec<f32> = (0..2 * 4 * 96).map(|i| (i % 13) as f32 / 7.0 - 1.0).collect();
     f.write("in", Tensors::default().f32("x", &[2, 4, 8, 12], &x).f32("t", &[2], &[333.0, 999.0]).f32("y", &[2], &[4.0, 10.0]).bytes());
-    f.ok("run a.fcdm --inputs in --outputs a");
-    f.ok("run s.fcdm --inputs in --outputs s");
-    assert!(f.bytes("a") == f.bytes("s"));
+    let result = |model: &str| {
+        f.ok(&format!("run {model} --inputs in --outputs out"));
+        tensor(&f.bytes("out"), "output").1
+    };
+    the_same(&result("s.fcdm"), &result("a.fcdm"), "run");
     let report = f.json("bench s.fcdm --runs 1 --seconds 0 --warmup 0 -t 1");
     assert_eq!(report["condition"]["rows"], 64);
     f.ok("bench s.fcdm --entry condition --runs 1 --seconds 0 --warmup 0 -t 1");
