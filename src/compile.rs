@@ -13,10 +13,12 @@ use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::calibrate::Calibration;
 use fcdm_models::compile::{CompileError, Networks, Options, Summary, compile, passes_json};
 use fcdm_models::fcdm::Import;
+use fcdm_models::mix::{Goal, Mix};
 use fcdm_models::options::Specialise;
 use fcdm_models::size;
 use fcdm_models::types::{TypeError, Types, WeightType, parse_rules};
 use fcdm_runtime::artifact::{Artifact, Sampling};
+use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::generate::Choice;
 use serde_json::json;
 
@@ -92,9 +94,20 @@ pub struct Arguments {
     ///
     /// One of f32, f16, bf16, i8, i6, i4; w8a8, w6a8, w4a8. Of whole numbers the first and the last layer stay f32, timestep MLPs,
     /// depthwise convolutions and what joins skip connections f16. With w8a8 and its like images are multiplied in whole numbers of 8 bits
-    /// as well, which is faster.
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = weight_type, alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
-    quantize: WeightType,
+    /// as well, which is faster. `auto` measures what each layer costs in pictures and gives it i4, i6, i8 or f16 by that, for --budget or
+    /// --min-psnr; `auto-a8` is that in whole numbers.
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = quantize, alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
+    quantize: Quantize,
+    /// With auto: the best model of that size, such as 30MB.
+    ///
+    /// Of the whole file, autoencoder and all.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, conflicts_with = "min_psnr", help_heading = WEIGHTS)]
+    budget: Option<u64>,
+    /// With auto: the smallest model that close, dB [default: 40].
+    ///
+    /// PSNR of its pictures to those in f32, the mean over noise that was not measured on; for latents their signal-to-noise ratio.
+    #[arg(long, value_name = "DB", value_parser = decibels, help_heading = WEIGHTS)]
+    min_psnr: Option<f64>,
     /// Other types for some weights, as PATTERN=TYPE,..
     ///
     /// Patterns are regular expressions that are looked for in the names of the checkpoint (see `inspect`); the first that matches counts.
@@ -170,9 +183,50 @@ pub struct Arguments {
     print_after_all: bool,
 }
 
-/// `--quantize`: any type that there is.
-fn weight_type(name: &str) -> Result<WeightType, TypeError> {
-    WeightType::named(name).ok_or_else(|| TypeError::Unknown(name.to_owned()))
+/// `--quantize`.
+#[derive(Clone, Copy)]
+enum Quantize {
+    /// One type for all.
+    Type(WeightType),
+    /// Whatever is best for each layer; whether in products of codes.
+    Auto { codes: bool },
+}
+
+/// How close a mix is to be where nobody says otherwise, dB.
+const MIN_PSNR: f64 = 40.0;
+
+/// Any type that there is, or `auto`.
+fn quantize(name: &str) -> Result<Quantize, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Quantize::Auto { codes: false }),
+        "auto-a8" => Ok(Quantize::Auto { codes: true }),
+        other => WeightType::named(other).map(Quantize::Type).ok_or_else(|| format!("{}, or auto, auto-a8", TypeError::Unknown(name.to_owned()))),
+    }
+}
+
+impl Quantize {
+    /// The type of what nothing else is said of or measured.
+    fn default(self) -> WeightType {
+        match self {
+            Quantize::Type(ty) => ty,
+            Quantize::Auto { codes } => WeightType { encoding: Encoding::I8, codes },
+        }
+    }
+
+    fn mix(self, budget: Option<u64>, min_psnr: Option<f64>) -> Result<Option<Mix>, Failure> {
+        let goal = budget.map_or(Goal::Decibels(min_psnr.unwrap_or(MIN_PSNR)), Goal::Bytes);
+        match (self, budget.map(|_| "budget").or(min_psnr.map(|_| "min-psnr"))) {
+            (Quantize::Auto { codes }, _) => Ok(Some(Mix { goal, codes })),
+            (Quantize::Type(_), None) => Ok(None),
+            (Quantize::Type(ty), Some(option)) => Err(Failure::usage(format!("{option}: expected --quantize auto or auto-a8, found {ty}"))),
+        }
+    }
+}
+
+/// `--min-psnr`.
+fn decibels(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|db: &f64| (1.0..=100.0).contains(db));
+    parsed.ok_or_else(|| "expected decibels, 1 to 100, such as 35".to_owned())
 }
 
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
@@ -219,6 +273,10 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     import.iter().for_each(say_notes);
     for note in vae.iter().chain(&preview).flat_map(Autoencoder::notes) {
         say::note(note);
+    }
+    for (weight, ty, decibels) in &summary.forced {
+        let alone = decibels.map_or_else(String::new, |db| format!("; that alone leaves what is generated {db:.1} dB close"));
+        say::warning(format!("type-rules: `{}` is of the few that stay floats by themselves, found {ty}{alone}", say::inline(weight)));
     }
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
         say::warning(format!("tensor `{name}`: {bad} of {count} values are not finite"));
@@ -279,6 +337,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     batches.sort_unstable();
     batches.dedup();
     let rules = a.type_rules.as_deref().map_or(Ok(Vec::new()), parse_rules).map_err(|e| Failure::usage(format!("type-rules: {e}")))?;
+    let mix = a.quantize.mix(a.budget, a.min_psnr)?;
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
     let of_checkpoints = [
         ("class-names", a.class_names.is_some()),
@@ -310,8 +369,9 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         optimise: a.optimise > 0,
         winograd: if a.no_winograd { Winograd::Never } else { Winograd::WhereFaster },
         class_names,
-        types: Types { default: a.quantize, rules },
-        calibration: a.calibrate.then(Calibration::default),
+        types: Types { default: a.quantize.default(), rules, ..Types::default() },
+        calibration: (a.calibrate || mix.is_some()).then(Calibration::default),
+        mix,
         fast_math: a.fast_math,
         decoder: true,
         encoder: a.encoder,

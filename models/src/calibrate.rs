@@ -4,8 +4,8 @@
 //! numbers the inputs are looked at ([`observe`]); weights are rounded for these ([`fcdm_compiler::rounding`]), and what the rounded ones are
 //! short of on average is added to the bias behind.
 
-mod observe;
-mod states;
+pub(crate) mod observe;
+pub(crate) mod states;
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,9 @@ use fcdm_runtime::threads;
 
 use crate::compile::{CompileError, Observer};
 use crate::fcdm::Import;
-use crate::options::{OptionError, Options};
+use crate::options::Options;
 use observe::{Observed, Product};
+use states::States;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,26 +45,23 @@ impl Default for Calibration {
     }
 }
 
-/// Whole numbers for the weights of an assembly that are to be some, and what belongs into biases.
+/// Whole numbers for the weights of an assembly that are to be some, by what their products see on states, and what belongs into biases.
 pub(crate) fn calibrate(
     import: &Import,
     assembly: &Assembly,
     options: &Options,
     calibration: Calibration,
+    states: &States,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, CompileError> {
-    if import.onnx().is_some() {
-        return Err(OptionError("calibrate: expected a checkpoint, found an ONNX model".to_owned()).into());
-    }
     let mut prepared = Prepared::default();
     let wanted: BTreeMap<&str, (&WeightUse, Encoding)> = assembly.weights.values().filter_map(of_integers).collect();
-    let states = states::states(import, options, calibration, observer)?;
     let mut observed = Observed::new(import, options, &|weight| wanted.contains_key(weight))?;
     let (groups, threads) = (observed.groups(), threads::available());
     let total: usize = groups.iter().map(Vec::len).sum();
     let mut done = 0;
     for group in groups {
-        let inputs = observed.look(&group, &states, calibration.rows, &mut |share| {
+        let inputs = observed.look(&group, states, calibration.rows, &mut |share| {
             let part = done as f64 + share * group.len() as f64;
             observer.progress("calibrating", (part * 1000.0) as u64, 1000 * total as u64)
         })?;

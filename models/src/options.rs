@@ -10,6 +10,7 @@ use fcdm_runtime::generate::Choice;
 use thiserror::Error;
 
 use crate::calibrate::Calibration;
+use crate::mix::Mix;
 use crate::types::Types;
 
 /// What to compile for.
@@ -31,6 +32,8 @@ pub struct Options {
     pub types: Types,
     /// How much of its own trajectories the denoiser's weights are rounded for, if they are.
     pub calibration: Option<Calibration>,
+    /// What a mix of types is chosen for, if it is to be.
+    pub mix: Option<Mix>,
     /// Results of quantised networks may differ between CPUs in the last bits, where that is faster.
     pub fast_math: bool,
     /// The decoder of the autoencoder.
@@ -82,6 +85,7 @@ impl Options {
             class_names: Vec::new(),
             types: Types::from(Encoding::F32),
             calibration: None,
+            mix: None,
             fast_math: false,
             decoder: true,
             encoder: false,

@@ -1,5 +1,6 @@
 //! How weights are stored and multiplied: a type for all, and rules for some by their names.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use fcdm_runtime::encoding::Encoding;
@@ -15,6 +16,12 @@ pub struct WeightType {
     pub encoding: Encoding,
     /// Whether images are multiplied as codes of 8 bits, in whole numbers.
     pub codes: bool,
+}
+
+impl Default for WeightType {
+    fn default() -> Self {
+        WeightType::F32
+    }
 }
 
 impl WeightType {
@@ -108,17 +115,19 @@ pub fn parse_rules(text: &str) -> Result<Vec<Rule>, TypeError> {
 }
 
 /// A type for all weights, and rules for some.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Types {
     /// What no rule is about.
     pub default: WeightType,
     /// Of several that are about a weight, the first counts.
     pub rules: Vec<Rule>,
+    /// What was chosen for weights by measuring ([`crate::mix`]), by their names: it counts where no rule does.
+    pub chosen: BTreeMap<String, WeightType>,
 }
 
 impl From<Encoding> for Types {
     fn from(encoding: Encoding) -> Types {
-        Types { default: WeightType { encoding, codes: false }, rules: Vec::new() }
+        Types { default: WeightType { encoding, codes: false }, ..Types::default() }
     }
 }
 
@@ -130,6 +139,9 @@ impl Types {
     pub fn of(&self, weight: &str, role: Option<Role>) -> WeightType {
         if let Some(rule) = self.rules.iter().find(|rule| rule.matches(weight)) {
             return rule.ty;
+        }
+        if let Some(&ty) = self.chosen.get(weight) {
+            return ty;
         }
         let Some(role) = role else { return self.default };
         let integers = self.default.encoding.has_integers();
@@ -146,7 +158,8 @@ impl Types {
     /// What they are called together.
     pub fn name(&self) -> String {
         let rules = self.rules.iter().map(|rule| rule.text.as_str());
-        std::iter::once(self.default.name().as_str()).chain(rules).collect::<Vec<_>>().join(",")
+        let default = if self.chosen.is_empty() { self.default.name() } else { "auto".to_owned() };
+        std::iter::once(default.as_str()).chain(rules).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -172,7 +185,7 @@ mod tests {
 
     #[test]
     fn rules_are_looked_for_in_order() {
-        let types = Types { default: named("i8"), rules: parse_rules(r"^latent.*=i4, output_layer=f32,\.pwconv1=w8a8").unwrap() };
+        let types = Types { default: named("i8"), rules: parse_rules(r"^latent.*=i4, output_layer=f32,\.pwconv1=w8a8").unwrap(), ..Types::default() };
         let role = |region| Some(Role { layer: LayerKind::Linear, part: ParameterKind::Weight, region });
         assert_eq!(types.of("latent.0.pwconv1.weight", None), named("i4"));
         assert_eq!(types.of("decoder.0.pwconv1.weight", None), named("w8a8"));

@@ -162,6 +162,19 @@ impl Network {
     /// See [`NetworkError`].
     pub fn new(artifact: impl Into<Arc<Artifact>>, device: &dyn Device) -> Result<Network, NetworkError> {
         let artifact = artifact.into();
+        let weights = artifact.clone();
+        Network::with_weights(artifact, weights, device)
+    }
+
+    /// As [`Network::new`], with weights in the place of the artifact's: tensors of the same names, elements and extents.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_weights(
+        artifact: Arc<Artifact>,
+        weights: Arc<dyn WeightStore + Send + Sync>,
+        device: &dyn Device,
+    ) -> Result<Network, NetworkError> {
         let file = artifact.path().display().to_string();
         let points = EntryPoints::of(&artifact)?;
         let (Some(model), Some(found)) = (artifact.model().cloned(), points.denoiser) else {
@@ -170,7 +183,7 @@ impl Network {
         let DenoiserEntries { places, condition, denoise, sources, widths } = found;
         let entries: Vec<Entry> = places.iter().map(|&i| artifact.plan().entries[i].clone()).collect();
         let plan = artifact.plan().with_entries(entries);
-        let engine = device.load(plan, artifact.clone()).map_err(|e| NetworkError::load(&file, e))?;
+        let engine = device.load(plan, weights).map_err(|e| NetworkError::load(&file, e))?;
         let condition_weights = weights_of(engine.entries(), condition.entry);
         // Rows of a table are the condition's only input, labels are its second.
         let limit = engine.label_limits(condition.entry).last().copied().flatten();

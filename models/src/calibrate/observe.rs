@@ -38,7 +38,7 @@ const CHUNK: usize = 512;
 
 /// A product of a weight.
 #[derive(Clone, Debug)]
-pub(super) struct Product {
+pub(crate) struct Product {
     /// Its weight.
     pub weight: String,
     /// Its bias, if it has one.
@@ -73,7 +73,7 @@ struct Window {
 }
 
 /// The network, ready to be looked at.
-pub(super) struct Observed<'a> {
+pub(crate) struct Observed<'a> {
     import: &'a Import,
     function: Function,
     derived: Option<Function>,

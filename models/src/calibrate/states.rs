@@ -4,23 +4,23 @@ use std::io::{BufWriter, Cursor};
 use std::path::Path;
 use std::sync::Arc;
 
-use fcdm_runtime::artifact::{Artifact, Prediction};
+use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::engine::Cpu;
-use fcdm_runtime::network::{Class, Guided, Network};
-use fcdm_runtime::sampler::{Denoiser, Guidance, Layout, Method, NoNoise, Sampler, Solver, initial_state};
-use fcdm_runtime::schedule::Spacing;
+use fcdm_runtime::network::Network;
+use fcdm_runtime::sampler::Guidance;
 use fcdm_runtime::threads;
 
 use super::Calibration;
 use crate::compile::{CompileError, Destination, Networks, Observer, Silent, compile_to};
 use crate::fcdm::{self, Import};
 use crate::options::{OptionError, Options};
+use crate::trajectory::{self, BATCH, Evaluation};
 use crate::types::Types;
 
 /// States that a network is asked for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct States {
+pub(crate) struct States {
     /// `[n, H, W, C]`.
     pub x: Vec<f32>,
     /// Times.
@@ -31,22 +31,14 @@ pub(super) struct States {
     pub weight: Vec<f32>,
 }
 
-/// Pictures that are made together.
-const BATCH: usize = 8;
-
 /// Multiply-accumulates of all trajectories, about: some minutes of two cores.
 const BUDGET: u64 = 8_000_000_000_000;
 
 /// Least trajectories.
 const LEAST: usize = 4;
 
-/// Which classes: all of few, else some from all over the list.
-fn classes(count: usize, trajectories: usize) -> Vec<i32> {
-    (0..trajectories).map(|i| if count <= trajectories { i % count } else { i * count / trajectories }).map(|c| c as i32).collect()
-}
-
 /// Takes the network through its trajectories, and takes states of each, evenly over its steps, for both halves of guidance.
-pub(super) fn states(
+pub(crate) fn states(
     import: &Import,
     options: &Options,
     calibration: Calibration,
@@ -58,93 +50,79 @@ pub(super) fn states(
     let mut network = Network::new(artifact, &device).map_err(|e| wrong(&e))?;
     let model = network.model().clone();
     let guidance = Guidance::of(&model);
-    let method = match model.prediction == Prediction::EpsVariance {
-        true => Method::Ddim { spacing: Spacing::Even(calibration.steps), eta: 0.0 },
-        false => Method::Ode { steps: calibration.steps, solver: Solver::Euler },
-    };
-    let size = fcdm::Size { batch: 1, height: options.height, width: options.width };
-    let macs: u64 = fcdm::cost::macs_by_stage(&fcdm::network(import.config(), size)).iter().map(|(_, macs)| macs).sum();
-    let evaluations = 2 * calibration.steps as u64;
-    let affordable = usize::try_from(BUDGET / (macs * evaluations).max(1)).unwrap_or(usize::MAX);
-    let trajectories = affordable.clamp(LEAST, calibration.trajectories.max(LEAST));
-    let labels = classes(model.num_classes, trajectories);
-    let layout =
-        |states| Layout { states, positions: model.height * model.width, channels: model.in_channels, out_channels: model.out_channels };
+    let affordable = usize::try_from(BUDGET / (2 * macs(import, options) * calibration.steps as u64).max(1)).unwrap_or(usize::MAX);
+    let count = affordable.clamp(LEAST, calibration.trajectories.max(LEAST));
+    let labels = trajectory::classes(model.num_classes, count);
+    let null = (guidance.scale != 1.0).then_some(model.num_classes as i32);
+    let weights = [guidance.scale.powi(2), (guidance.scale - 1.0).powi(2)].map(|w| w as f32);
     let mut all = States::default();
     for (batch, labels) in labels.chunks(BATCH).enumerate() {
-        let mut sampler = Sampler::new(method, layout(labels.len())).map_err(|e| wrong(&e))?;
-        let times = sampler.evaluations();
-        let first = calibration.seed + (batch * BATCH) as u64;
-        let seeds: Vec<u64> = (first..).take(labels.len()).collect();
-        let mut state = vec![0.0; labels.len() * network.state_len()];
-        initial_state(&seeds, &mut state);
-        let guided = Guided::new(&mut network, &Class::all(labels), guidance, 0, &times).map_err(|e| wrong(&e))?;
-        let null = (guidance.scale != 1.0).then_some(model.num_classes as i32);
-        let weights = [guidance.scale.powi(2), (guidance.scale - 1.0).powi(2)].map(|w| w as f32);
-        let mut watch = Watch { guided, labels, null, weights, every: (times.len() / calibration.states).max(1), all: &mut all };
-        let steps = sampler.steps();
-        let (done, total) = ((batch * BATCH * steps) as u64, (trajectories * steps) as u64);
-        let go_on = sampler.run(&mut state, &mut watch, &mut NoNoise, &mut |k, _| {
-            let now = done + ((k + 1) * labels.len()) as u64;
-            if observer.progress("generating", now, total) { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
-        });
-        if !go_on {
+        let every = (calibration.steps / calibration.states).max(1);
+        let mut watch = |now: &Evaluation<'_>| {
+            if now.index.is_multiple_of(every) {
+                let halves = [Some(None), null.map(Some)];
+                for (half, weight) in halves.into_iter().zip(weights).filter_map(|(half, weight)| Some((half?, weight))) {
+                    all.x.extend_from_slice(now.x);
+                    all.t.extend(std::iter::repeat_n(now.time as f32, labels.len()));
+                    all.y.extend(labels.iter().map(|&label| half.unwrap_or(label)));
+                    all.weight.extend(std::iter::repeat_n(weight, labels.len()));
+                }
+            }
+            let done = batch * BATCH * calibration.steps + (now.index + 1) * labels.len();
+            observer.progress("generating", done as u64, (count * calibration.steps) as u64)
+        };
+        let seed = calibration.seed + (batch * BATCH) as u64;
+        let ended = trajectory::run(&mut network, trajectory::method(&model, calibration.steps), seed, labels, &mut watch).map_err(|e| wrong(&e))?;
+        if ended.is_none() {
             return Err(CompileError::Cancelled);
         }
     }
     Ok(all)
 }
 
-/// Keeps states that pass by.
-struct Watch<'a, 'b> {
-    guided: Guided<'a>,
-    labels: &'b [i32],
-    null: Option<i32>,
-    /// Of either half.
-    weights: [f32; 2],
-    every: usize,
-    all: &'b mut States,
+/// Multiply-accumulates of an evaluation of one state.
+pub(crate) fn macs(import: &Import, options: &Options) -> u64 {
+    let size = fcdm::Size { batch: 1, height: options.height, width: options.width };
+    fcdm::cost::macs_by_stage(&fcdm::network(import.config(), size)).iter().map(|(_, macs)| macs).sum()
 }
 
-impl Denoiser for Watch<'_, '_> {
-    fn denoise(&mut self, x: &[f32], evaluation: usize, t: f64, out: &mut [f32]) {
-        if evaluation.is_multiple_of(self.every) {
-            let halves = [Some(None), self.null.map(Some)];
-            for (half, weight) in halves.into_iter().zip(self.weights).filter_map(|(half, weight)| Some((half?, weight))) {
-                self.all.x.extend_from_slice(x);
-                self.all.t.extend(std::iter::repeat_n(t as f32, self.labels.len()));
-                self.all.y.extend(self.labels.iter().map(|&label| half.unwrap_or(label)));
-                self.all.weight.extend(std::iter::repeat_n(weight, self.labels.len()));
-            }
-        }
-        self.guided.denoise(x, evaluation, t, out);
-    }
-}
-
-/// The denoiser with weights of f32, in a file that goes away by itself, or in memory where there can be none.
-fn floats(import: &Import, options: &Options) -> Result<Arc<Artifact>, CompileError> {
-    let options = Options {
+/// Options of the denoiser alone, with weights of f32.
+pub(crate) fn in_floats(options: &Options) -> Options {
+    Options {
         types: Types::from(Encoding::F32),
         batches: vec![1, 2 * BATCH],
         class_names: Vec::new(),
         decoder: false,
         encoder: false,
         calibration: None,
+        mix: None,
         specialise: None,
         source: None,
         ..options.clone()
-    };
+    }
+}
+
+/// The denoiser with weights of f32, in a file that goes away by itself, or in memory where there can be none.
+pub(crate) fn floats(import: &Import, options: &Options) -> Result<Arc<Artifact>, CompileError> {
+    let options = in_floats(options);
     let networks = Networks { fcdm: Some(import), ..Networks::default() };
-    let name = "the network before it is quantised";
-    let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("calibrate: {e}")));
+    aside("the network before it is quantised", &mut |to| compile_to(networks, &options, to, &mut Silent).map(drop))
+}
+
+/// What is written, in a file that goes away by itself, or in memory where there can be none; `name` stands for it in messages.
+pub(crate) fn aside(
+    name: &str,
+    write: &mut dyn FnMut(Destination<'_>) -> Result<(), CompileError>,
+) -> Result<Arc<Artifact>, CompileError> {
+    let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("{name}: {e}")));
     if let Ok(file) = tempfile::tempfile() {
         let mut output = BufWriter::new(file);
-        compile_to(networks, &options, Destination::Open(name, &mut output), &mut Silent)?;
+        write(Destination::Open(name, &mut output))?;
         if let Ok(file) = output.into_inner() {
             return Ok(Arc::new(Artifact::of_file(Path::new(name), file).map_err(|e| wrong(&e))?));
         }
     }
     let mut bytes = Cursor::new(Vec::new());
-    compile_to(networks, &options, Destination::Open(name, &mut bytes), &mut Silent)?;
+    write(Destination::Open(name, &mut bytes))?;
     Ok(Arc::new(Artifact::from_bytes(name, bytes.into_inner()).map_err(|e| wrong(&e))?))
 }

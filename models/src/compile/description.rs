@@ -31,8 +31,14 @@ pub fn passes_json(report: &Report) -> serde_json::Value {
     report.runs.iter().map(|r| json!({ "pass": r.pass, "fired": r.fired, "before": r.before, "after": r.after })).collect()
 }
 
-/// What its networks have and cost, the passes as they ran, and how it was specialised, if that was asked for.
-pub(super) fn report(networks: Networks<'_>, options: &Options, condition: Option<&Condition>, passes: &Report) -> Value {
+/// What its networks have and cost, the passes as they ran, how it was specialised and which types were chosen, if that was asked for.
+pub(super) fn report(
+    networks: Networks<'_>,
+    options: &Options,
+    condition: Option<&Condition>,
+    passes: &Report,
+    quantised: Option<&Value>,
+) -> Value {
     let list = |pairs: Vec<(String, u64)>| pairs.into_iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>();
     let (mut parameters, mut macs) = (Vec::new(), Vec::new());
     if let Some(import) = networks.fcdm {
@@ -54,6 +60,9 @@ pub(super) fn report(networks: Networks<'_>, options: &Options, condition: Optio
     });
     if let Some(condition) = condition {
         report["condition"] = condition.to_json();
+    }
+    if let Some(quantised) = quantised {
+        report["quantisation"] = quantised.clone();
     }
     report
 }

@@ -47,7 +47,7 @@ pub use reader::Artifact;
 pub use source::Bytes;
 pub use specialisation::Specialisation;
 #[cfg(feature = "write")]
-pub use writer::{ArtifactContents, Output, TensorSource, write, write_f32, write_to};
+pub use writer::{ArtifactContents, Output, TensorSource, file_bytes, write, write_f32, write_to};
 
 /// Version of the artifact's format, as it stands in `fcdm.version`. A reader refuses every other.
 pub const VERSION: &str = "2";

@@ -135,13 +135,8 @@ pub fn write_to(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<String, WriteError> {
     let refuse = |fault| WriteError::Content { path: path.to_path_buf(), fault };
-    let mut metadata = describe(contents).map_err(refuse)?;
-    let (table, producers) = lay_out(tensors).map_err(refuse)?;
-    let mut sums: BTreeMap<&str, String> = table.keys().map(|name| (name.as_str(), checksum::hex(0))).collect();
-    metadata.insert(keys::CHECKSUMS.into(), json(&sums));
-    metadata.insert(keys::CHECKSUM.into(), checksum::hex(0));
-    let too_long = || refuse(Fault::field("header", format!("at most {HEADER_LIMIT} bytes"), "more"));
-    let placeholder = header::print(&metadata, &table).ok_or_else(too_long)?;
+    let Outline { mut metadata, table, producers, placeholder } = Outline::of(contents, tensors).map_err(refuse)?;
+    let mut sums = unsummed(&table);
     let total = table.values().map(|t| (t.end - t.begin) as u64).sum();
 
     file.write_all(&placeholder).map_err(FileError::writing(path))?;
@@ -157,11 +152,48 @@ pub fn write_to(
     }
     metadata.insert(keys::CHECKSUMS.into(), json(&sums));
     metadata.insert(keys::CHECKSUM.into(), checksum::hex(checksum::of_header(&metadata, &table)));
-    let final_header = header::print(&metadata, &table).ok_or_else(too_long)?;
+    let final_header = header::print(&metadata, &table).ok_or_else(|| refuse(too_long()))?;
     assert_eq!(final_header.len(), placeholder.len(), "checksums have a fixed width");
     file.seek(SeekFrom::Start(0)).map_err(FileError::writing(path))?;
     file.write_all(&final_header).map_err(FileError::writing(path))?;
     Ok(metadata.remove(keys::CHECKSUM).expect("it was put in above"))
+}
+
+/// Bytes of the file that [`write`] makes of these; no tensor is made for it.
+///
+/// # Errors
+/// When they make no valid artifact.
+pub fn file_bytes(contents: &ArtifactContents, tensors: Vec<TensorSource>) -> Result<u64, Fault> {
+    let outline = Outline::of(contents, tensors)?;
+    Ok(outline.placeholder.len() as u64 + outline.table.values().map(|t| (t.end - t.begin) as u64).sum::<u64>())
+}
+
+/// A file before its tensors are made: all but sums, for which there is room.
+struct Outline<'a> {
+    metadata: Strings,
+    table: Table,
+    producers: Vec<Produce<'a>>,
+    placeholder: Vec<u8>,
+}
+
+impl<'a> Outline<'a> {
+    fn of(contents: &ArtifactContents, tensors: Vec<TensorSource<'a>>) -> Result<Outline<'a>, Fault> {
+        let mut metadata = describe(contents)?;
+        let (table, producers) = lay_out(tensors)?;
+        metadata.insert(keys::CHECKSUMS.into(), json(&unsummed(&table)));
+        metadata.insert(keys::CHECKSUM.into(), checksum::hex(0));
+        let placeholder = header::print(&metadata, &table).ok_or_else(too_long)?;
+        Ok(Outline { metadata, table, producers, placeholder })
+    }
+}
+
+/// Sums of tensors as wide as any.
+fn unsummed(table: &Table) -> BTreeMap<&str, String> {
+    table.keys().map(|name| (name.as_str(), checksum::hex(0))).collect()
+}
+
+fn too_long() -> Fault {
+    Fault::field("header", format!("at most {HEADER_LIMIT} bytes"), "more")
 }
 
 fn json(value: &impl serde::Serialize) -> String {
