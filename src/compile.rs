@@ -200,7 +200,9 @@ fn quantize(name: &str) -> Result<Quantize, String> {
     match name.to_ascii_lowercase().as_str() {
         "auto" => Ok(Quantize::Auto { codes: false }),
         "auto-a8" => Ok(Quantize::Auto { codes: true }),
-        other => WeightType::named(other).map(Quantize::Type).ok_or_else(|| format!("{}, or auto, auto-a8", TypeError::Unknown(name.to_owned()))),
+        other => {
+            WeightType::named(other).map(Quantize::Type).ok_or_else(|| format!("{}, or auto, auto-a8", TypeError::Unknown(name.to_owned())))
+        }
     }
 }
 

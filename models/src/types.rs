@@ -185,7 +185,11 @@ mod tests {
 
     #[test]
     fn rules_are_looked_for_in_order() {
-        let types = Types { default: named("i8"), rules: parse_rules(r"^latent.*=i4, output_layer=f32,\.pwconv1=w8a8").unwrap(), ..Types::default() };
+        let types = Types {
+            default: named("i8"),
+            rules: parse_rules(r"^latent.*=i4, output_layer=f32,\.pwconv1=w8a8").unwrap(),
+            ..Types::default()
+        };
         let role = |region| Some(Role { layer: LayerKind::Linear, part: ParameterKind::Weight, region });
         assert_eq!(types.of("latent.0.pwconv1.weight", None), named("i4"));
         assert_eq!(types.of("decoder.0.pwconv1.weight", None), named("w8a8"));

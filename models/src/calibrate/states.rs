@@ -72,7 +72,8 @@ pub(crate) fn states(
             observer.progress("generating", done as u64, (count * calibration.steps) as u64)
         };
         let seed = calibration.seed + (batch * BATCH) as u64;
-        let ended = trajectory::run(&mut network, trajectory::method(&model, calibration.steps), seed, labels, &mut watch).map_err(|e| wrong(&e))?;
+        let ended = trajectory::run(&mut network, trajectory::method(&model, calibration.steps), seed, labels, &mut watch)
+            .map_err(|e| wrong(&e))?;
         if ended.is_none() {
             return Err(CompileError::Cancelled);
         }
@@ -110,10 +111,7 @@ pub(crate) fn floats(import: &Import, options: &Options) -> Result<Arc<Artifact>
 }
 
 /// What is written, in a file that goes away by itself, or in memory where there can be none; `name` stands for it in messages.
-pub(crate) fn aside(
-    name: &str,
-    write: &mut dyn FnMut(Destination<'_>) -> Result<(), CompileError>,
-) -> Result<Arc<Artifact>, CompileError> {
+pub(crate) fn aside(name: &str, write: &mut dyn FnMut(Destination<'_>) -> Result<(), CompileError>) -> Result<Arc<Artifact>, CompileError> {
     let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("{name}: {e}")));
     if let Ok(file) = tempfile::tempfile() {
         let mut output = BufWriter::new(file);
