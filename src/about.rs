@@ -46,6 +46,7 @@ pub fn print(artifact: &Arc<Artifact>) {
     if let Some(line) = whole_numbers(artifact) {
         sayln!("{line}");
     }
+    quantisation(artifact);
     if let Some(model) = artifact.model() {
         sayln!("{}", fitted(&classes(model)));
         if let Some(held) = &model.specialisation {
@@ -131,6 +132,36 @@ fn sampling(model: &ModelInfo) -> Option<String> {
     let (method, guidance) = (Choice::default().method(model).ok()?, Guidance::of(model));
     let how = Description { method, guidance, init: None, given_noise: false, size: [model.height, model.width], model, checksum: "" };
     Some(format!("{}, {} steps, {}", how.sampler().0, how.steps(), guidance.in_words(model)))
+}
+
+/// Which types were chosen by measuring, for what, and how close that is; of each layer with `--verbose`.
+fn quantisation(artifact: &Artifact) {
+    let Some(report) = artifact.metadata(keys::REPORT).and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return };
+    let chosen = &report["quantisation"];
+    let layers = chosen["layers"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |v: &Value| inline(v.as_str().unwrap_or("?")).into_owned();
+    let db = |v: &Value| v.as_f64().map_or_else(|| "?".to_owned(), |db| format!("{db:.1}"));
+    if layers.is_empty() {
+        return;
+    }
+    let goal = match (chosen["goal"]["budget"].as_u64(), chosen["goal"]["min_db"].as_f64()) {
+        (Some(bytes), _) => format!("the best of {}", size(bytes)),
+        (None, Some(db)) => format!("the smallest of {db} dB"),
+        (None, None) => "by measuring".to_owned(),
+    };
+    let (unit, measured) = (text(&chosen["unit"]).to_uppercase(), &chosen["measured"]);
+    let seen = match measured["pictures"].as_u64() {
+        Some(n) => format!(", {} measured, {} the worst of {n}", db(&measured["db"]), db(&measured["worst_db"])),
+        None => String::new(),
+    };
+    sayln!("chosen: {goal}; {unit} {} dB predicted{seen}", db(&chosen["predicted_db"]));
+    if say::is_verbose() {
+        sayln!("layers, and the {unit} that each would leave alone:");
+        for layer in layers {
+            let bytes = layer["bytes"].as_u64().unwrap_or_default();
+            sayln!("  {:4} {:>9} {:>6} dB  {}", text(&layer["type"]), size(bytes), db(&layer["db"]), text(&layer["weight"]));
+        }
+    }
 }
 
 /// Bytes that generating a picture takes on this machine, the weights among them.

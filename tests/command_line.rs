@@ -20,6 +20,8 @@ mod latents;
 mod looking;
 #[path = "command_line/measuring.rs"]
 mod measuring;
+#[path = "command_line/mixed.rs"]
+mod mixed;
 #[path = "command_line/numbers.rs"]
 mod numbers;
 #[path = "command_line/onnx.rs"]
