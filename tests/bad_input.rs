@@ -24,5 +24,7 @@ mod pictures;
 #[path = "bad_input/plans.rs"]
 mod plans;
 mod process;
+#[path = "../fuzz/src/seal.rs"]
+mod seal;
 #[path = "bad_input/tensors.rs"]
 mod tensors;

@@ -21,6 +21,20 @@ fn refused(f: &Folder, bytes: impl AsRef<[u8]>) -> String {
     line
 }
 
+/// An artifact of a later version, say, with checksums that fit.
+#[test]
+fn an_encoding_that_is_unknown() {
+    let f = Folder::new();
+    f.ok("compile GOLDEN/eps8/0000003.pt -o a.fcdm --size 4x4 --batch 1 --quantize i8");
+    f.write("in", Tensors::default().f32("x", &[1, 4, 4, 4], &[0.0; 64]).f32("t", &[1], &[0.0]).f32("y", &[1], &[0.0]).bytes());
+    let (mut bytes, from, to) = (f.bytes("a.fcdm"), br#"{\"encoded\":\"i8\"}"#, br#"{\"encoded\":\"i3\"}"#);
+    let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
+    let line = refused(&f, crate::seal::sealed(&bytes).unwrap());
+    assert!(line.contains("fcdm.plan") && line.contains("`i3`") && line.contains("`i8`"), "{line}");
+}
+
 #[test]
 fn truncated() {
     let f = compiled();
