@@ -9,6 +9,7 @@ use fcdm_ir::flow::Copier;
 use fcdm_ir::{Builder, Def, Function, Module};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::plan::{self, Element, Form, Plan};
+use fcdm_runtime::threads;
 use thiserror::Error;
 
 use crate::checker::{CheckErrors, check};
@@ -224,14 +225,32 @@ impl Assembly {
         if let [_] = pieces[..] {
             return take(usage.encode_all(added(source.load(&usage.weight)?))?);
         }
-        if usage.order != Order::Given {
-            // A panel takes rows from all over the weight, which is therefore read whole.
-            let (values, o) = (source.load(&usage.weight)?, usage.ty.shape[0]);
-            let piece = |rows: &Range<usize>| usage.piece(rows).encode_all(usage.order.rows(&values, o, rows.clone()));
-            return pieces.iter().try_for_each(|rows| take(piece(rows)?));
+        // A panel of what is shuffled takes rows from all over the weight, which is therefore read whole.
+        let whole = (usage.order != Order::Given).then(|| load_whole(source, &usage.weight, &usage.ty.shape)).transpose()?;
+        let values = |rows: &Range<usize>| match &whole {
+            Some(whole) => Ok(usage.order.rows(whole, usage.ty.shape[0], rows.clone())),
+            None => source.load_rows(&usage.weight, rows.clone()),
+        };
+        for some in pieces.chunks(threads::available().max(1)) {
+            let given = some.iter().map(|rows| Ok((usage.piece(rows), values(rows)?))).collect::<Result<Vec<_>, WeightError>>()?;
+            let made: Vec<Result<Vec<Vec<u8>>, WeightError>> = std::thread::scope(|scope| {
+                let encode = |(usage, values): (WeightUse, Vec<f32>)| scope.spawn(move || usage.encode_all(values));
+                let work: Vec<_> = given.into_iter().map(encode).collect();
+                work.into_iter().map(|made| made.join().expect("encoding does not panic")).collect()
+            });
+            made.into_iter().try_for_each(|parts| take(parts?))?;
         }
-        pieces.iter().try_for_each(|rows| take(usage.piece(rows).encode_all(source.load_rows(&usage.weight, rows.clone())?)?))
+        Ok(())
     }
+}
+
+/// A weight by its pieces: sources take more than the values of what they load.
+fn load_whole(source: &dyn WeightSource, weight: &str, shape: &[usize]) -> Result<Vec<f32>, WeightError> {
+    let mut values = Vec::with_capacity(shape.iter().product());
+    for rows in pieces(shape) {
+        values.extend(source.load_rows(weight, rows)?);
+    }
+    Ok(values)
 }
 
 /// Evaluates a function of weights alone, with one result.
@@ -239,10 +258,7 @@ fn evaluate_weights(f: &Function, source: &dyn WeightSource) -> Result<Vec<f32>,
     let mut loaded: BTreeMap<&str, Tensor> = BTreeMap::new();
     for (_, data) in f.weights() {
         debug_assert_eq!(data.def, Def::Weight);
-        let mut values = Vec::with_capacity(data.ty.count());
-        for rows in pieces(&data.ty.shape) {
-            values.extend(source.load_rows(&data.name, rows)?.into_iter().map(f64::from));
-        }
+        let values = load_whole(source, &data.name, &data.ty.shape)?.into_iter().map(f64::from).collect();
         let tensor = Tensor::from_shape_vec(data.ty.shape.clone(), values).map_err(|e| WeightError::Read(format!("{}: {e}", data.name)))?;
         loaded.insert(&data.name, tensor);
     }

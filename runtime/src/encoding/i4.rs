@@ -5,7 +5,7 @@
 //! A code's byte b of a row has channel `k + b` in its low half and `k + 4 + b` in its high one, k being a multiple of 8. The multipliers
 //! are a part of their own: a word of a row has those of eight groups, the first in the lowest bits.
 
-use super::integers::{self, Integers, Packed, Steps, best_scale, greatest, lanes, nearest, scaled, squared_error, widen};
+use super::integers::{self, Integers, Packed, Steps, best_scale, each, greatest, lanes, nearest, scaled, squared_error, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
@@ -79,11 +79,10 @@ impl Integers for I4 {
     fn pack(numbers: &[i8], steps: &Steps, m: Matrix) -> Packed {
         // Where there is no row or channel the number is 0 as well.
         let mut codes = vec![0x88; m.panels() * m.taps * m.channels.div_ceil(8) * PANEL * 4];
-        for (i, &q) in numbers.iter().enumerate() {
-            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+        each(m, numbers, |row, tap, channel, q| {
             let (byte, shift) = place(m, row, tap, channel);
             codes[byte] = codes[byte] & !(15 << shift) | ((q + OFFSET) as u8) << shift;
-        }
+        });
         let mut words = vec![0u32; m.panels() * m.taps * m.channels.div_ceil(WORD) * PANEL];
         let groups = m.channels.div_ceil(GROUP);
         for (i, &by) in steps.multipliers.iter().enumerate() {

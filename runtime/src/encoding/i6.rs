@@ -4,7 +4,7 @@
 //! A code's byte b of a row has channel `k + b` in its low half and `k + 4 + b` in its high one, k being a multiple of 8. A crumb's byte
 //! b has the channels `k + b`, `k + 4 + b`, `k + 8 + b` and `k + 12 + b`, from the lowest bits up, k being a multiple of 16.
 
-use super::integers::{self, Integers, Packed, Steps, lanes, nearest, row_steps, scaled, widen};
+use super::integers::{self, Integers, Packed, Steps, each, lanes, nearest, row_steps, scaled, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
@@ -35,14 +35,13 @@ impl Integers for I6 {
         // Where there is no row or channel the number is 0 as well.
         let zeros = |of: usize, byte: u8| vec![byte; m.panels() * m.taps * m.channels.div_ceil(of) * PANEL * 4];
         let (mut codes, mut crumbs) = (zeros(8, 0), zeros(16, 0b1010_1010));
-        for (i, &q) in numbers.iter().enumerate() {
-            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+        each(m, numbers, |row, tap, channel, q| {
             let stored = (q + OFFSET as i8) as u8;
             let (byte, shift) = place(m, 8, 4, row, tap, channel);
             codes[byte] |= (stored & 15) << shift;
             let (byte, shift) = place(m, 16, 2, row, tap, channel);
             crumbs[byte] = crumbs[byte] & !(3 << shift) | (stored >> 4) << shift;
-        }
+        });
         Packed { codes, further: Some(crumbs) }
     }
 }

@@ -1,6 +1,6 @@
 //! Whole numbers of -127 to 127 times a scale a row.
 
-use super::integers::{self, Integers, Packed, Steps, lanes, nearest, quads_of_tap, row_steps, scaled, widen};
+use super::integers::{self, Integers, Packed, Steps, each, lanes, nearest, quads_of_tap, row_steps, scaled, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
@@ -21,10 +21,9 @@ impl Integers for I8 {
 
     fn pack(numbers: &[i8], _: &Steps, m: Matrix) -> Packed {
         let mut codes = vec![0; m.panels() * m.taps * quads_of_tap(m) * PANEL * 4];
-        for (i, &q) in numbers.iter().enumerate() {
-            let (row, tap, channel) = (i / m.columns(), i % m.columns() / m.channels, i % m.channels);
+        each(m, numbers, |row, tap, channel, q| {
             codes[place(m, row, tap, channel)] = q as u8;
-        }
+        });
         Packed { codes, further: None }
     }
 }
