@@ -165,7 +165,7 @@ fn quantisation(artifact: &Artifact) {
 }
 
 /// Bytes that generating a picture takes on this machine, the weights among them.
-fn memory(artifact: &Arc<Artifact>) -> Option<u64> {
+pub fn memory(artifact: &Arc<Artifact>) -> Option<u64> {
     let generator = Generator::new(artifact.clone(), &Setup::default()).ok()?;
     let need = generator.need(&Order::new(generator.model()).ok()?, 1).ok()?;
     Some(need.bytes().saturating_add(artifact.file_bytes() as u64))

@@ -1,7 +1,7 @@
 //! `fcdm compile`: a checkpoint becomes one artifact.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -28,6 +28,7 @@ use crate::failure::mistaken::{Wanted, explained, opened};
 use crate::help::{AUTOENCODER, INSIDE, MODEL, OUTPUT, RECORDED, SPECIALISE, WEIGHTS, examples};
 use crate::inspect::{self, entries_json};
 use crate::progress::{self, Watcher};
+use crate::quantize_report;
 use crate::say::{self, sayln};
 
 const EXAMPLES: &str = examples!(
@@ -103,9 +104,9 @@ pub struct Arguments {
     /// Of the whole file, autoencoder and all.
     #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, conflicts_with = "min_psnr", help_heading = WEIGHTS)]
     budget: Option<u64>,
-    /// With auto: the smallest model that close, dB [default: 40].
+    /// With auto: how close it is to be, dB [default: 40].
     ///
-    /// PSNR of its pictures to those in f32, the mean over noise that was not measured on; for latents their signal-to-noise ratio.
+    /// The smallest model that is: PSNR of its pictures to those in f32, the mean over noise that was not measured on; for latents their signal-to-noise ratio.
     #[arg(long, value_name = "DB", value_parser = decibels, help_heading = WEIGHTS)]
     min_psnr: Option<f64>,
     /// Other types for some weights, as PATTERN=TYPE,..
@@ -119,10 +120,16 @@ pub struct Arguments {
     /// data is needed; a small model takes seconds, FCDM-S minutes.
     #[arg(long, help_heading = WEIGHTS)]
     calibrate: bool,
+    /// Keep what calibrating has done here, to go on from.
+    ///
+    /// A folder, which is made. After an interruption the same command goes on where it was; what is of another checkpoint or of other
+    /// options is left alone. When the model is written it can be deleted.
+    #[arg(long, value_name = "DIR", help_heading = WEIGHTS, hide_short_help = true)]
+    calibration_folder: Option<PathBuf>,
     /// Let quantised results differ between CPUs.
     ///
     /// Without it the same file, seed and options give the same bytes on every CPU if any weights are whole numbers.
-    #[arg(long, help_heading = WEIGHTS)]
+    #[arg(long, help_heading = WEIGHTS, hide_short_help = true)]
     fast_math: bool,
     /// Only these classes, with --steps: 3,dress or all.
     ///
@@ -164,6 +171,11 @@ pub struct Arguments {
     /// Without it equal weights give equal files.
     #[arg(long, help_heading = RECORDED)]
     record_source: bool,
+    /// Also write a report of it beside f32.
+    ///
+    /// A folder with a page of numbers and pictures, as `quantize-report` makes it.
+    #[arg(long, value_name = "DIR", requires = "checkpoint", help_heading = OUTPUT)]
+    quantize_report: Option<PathBuf>,
     /// The file to write [default: CHECKPOINT.fcdm here].
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     output: Option<PathBuf>,
@@ -231,7 +243,7 @@ fn decibels(text: &str) -> Result<f64, String> {
     parsed.ok_or_else(|| "expected decibels, 1 to 100, such as 35".to_owned())
 }
 
-fn parse_size(text: &str) -> Result<[usize; 2], String> {
+pub fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let (h, w) = text.split_once(['x', 'X']).unwrap_or((text, text));
     let parsed = h.parse().ok().zip(w.parse().ok()).map(|(h, w)| [h, w]);
     parsed.ok_or_else(|| "expected HEIGHTxWIDTH, such as 32x32".to_owned())
@@ -271,10 +283,14 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
     let output = a.output.clone().unwrap_or_else(|| PathBuf::from(file_name(source)).with_extension("fcdm"));
+    a.quantize_report.as_deref().map_or(Ok(()), |folder| quantize_report::may_write(folder, false))?;
     let summary = compile(networks, &options, &output, &mut Watcher::new(a.print_after_all))?;
     import.iter().for_each(say_notes);
     for note in vae.iter().chain(&preview).flat_map(Autoencoder::notes) {
         say::note(note);
+    }
+    if summary.resumed > 0 {
+        say::note(format!("calibration went on from {} pieces of work that were there", summary.resumed));
     }
     for (weight, ty, decibels) in &summary.forced {
         let alone = decibels.map_or_else(String::new, |db| format!("; that alone leaves what is generated {db:.1} dB close"));
@@ -283,12 +299,33 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     for (name, bad, count) in summary.surveys.iter().flat_map(|(_, s)| &s.not_finite) {
         say::warning(format!("tensor `{name}`: {bad} of {count} values are not finite"));
     }
+    if let (Some(folder), Some(import)) = (&a.quantize_report, &import) {
+        beside_floats(folder, import, vae.as_ref(), &options, &output)?;
+    }
     if a.json {
         print_json(&output, &summary)
     } else {
         print_text(&output, networks, &summary)
     }
     Ok(())
+}
+
+/// Writes the report of a model that was compiled, beside f32.
+fn beside_floats(folder: &Path, import: &Import, vae: Option<&Autoencoder>, options: &Options, output: &Path) -> Result<(), Failure> {
+    let floats = Options {
+        types: Types::default(),
+        calibration: None,
+        calibration_folder: None,
+        mix: None,
+        specialise: None,
+        source: None,
+        ..options.clone()
+    };
+    let floats = quantize_report::compiled(import, vae, "f32", &floats)?;
+    let artifact = Arc::new(opened(output, Wanted::Artifact, Artifact::open_unverified(output))?);
+    let name = if options.mix.is_some() { "auto".to_owned() } else { options.types.name() };
+    let scheme = quantize_report::Scheme { name, artifact };
+    quantize_report::report(vec![floats, scheme], &quantize_report::Wish::default(), folder, options.calibration.is_some())
 }
 
 fn import(path: &std::path::Path, a: &Arguments) -> Result<Import, Failure> {
@@ -340,6 +377,9 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     batches.dedup();
     let rules = a.type_rules.as_deref().map_or(Ok(Vec::new()), parse_rules).map_err(|e| Failure::usage(format!("type-rules: {e}")))?;
     let mix = a.quantize.mix(a.budget, a.min_psnr)?;
+    if a.calibration_folder.is_some() && !a.calibrate && mix.is_none() {
+        return Err(Failure::usage("calibration-folder: expected --calibrate or --quantize auto beside it, found neither"));
+    }
     let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
     let of_checkpoints = [
         ("class-names", a.class_names.is_some()),
@@ -373,6 +413,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         class_names,
         types: Types { default: a.quantize.default(), rules, ..Types::default() },
         calibration: (a.calibrate || mix.is_some()).then(Calibration::default),
+        calibration_folder: a.calibration_folder.clone(),
         mix,
         fast_math: a.fast_math,
         decoder: true,

@@ -8,6 +8,7 @@ use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_models::compile::CompileError;
 use fcdm_models::latents::saved::LatentsError;
+use fcdm_models::options::OptionError;
 use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
 use fcdm_runtime::artifact::ArtifactError;
@@ -102,6 +103,12 @@ impl From<BuildError> for Failure {
             BuildError::Pass(_) | BuildError::Assemble(_) => 1,
         };
         Failure::new(code, e)
+    }
+}
+
+impl From<OptionError> for Failure {
+    fn from(e: OptionError) -> Failure {
+        Failure::usage(e)
     }
 }
 

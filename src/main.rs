@@ -19,6 +19,7 @@ mod model;
 mod onnx;
 mod opt;
 mod progress;
+mod quantize_report;
 mod run;
 
 use clap::builder::Styles;
@@ -73,11 +74,12 @@ const EXAMPLES: &str = help::examples!(
 #[derive(Subcommand)]
 enum Command {
     Generate(Box<generate::Arguments>),
-    Compile(compile::Arguments),
+    Compile(Box<compile::Arguments>),
     Inspect(inspect::Arguments),
     Decode(decode::Arguments),
     Encode(encode::Arguments),
     Bench(bench::Arguments),
+    QuantizeReport(quantize_report::Arguments),
     Init(init::Arguments),
     Run(run::Arguments),
     Opt(opt::Arguments),
@@ -113,6 +115,7 @@ fn main() {
         Command::Decode(a) => decode::run(&a),
         Command::Encode(a) => encode::run(&a),
         Command::Bench(a) => bench::run(&a),
+        Command::QuantizeReport(a) => quantize_report::run(&a),
         Command::Init(a) => init::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Opt(a) => opt::run(&a),

@@ -73,7 +73,7 @@ fn cache_folder() -> Option<PathBuf> {
 
 /// Compiles networks into what goes away again: a file without a name, or memory where there can be none. `name` stands for it in
 /// messages.
-fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Result<Arc<Artifact>, Failure> {
+pub fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Result<Arc<Artifact>, Failure> {
     if let Ok(file) = tempfile::tempfile() {
         let mut output = BufWriter::new(file);
         match compile_to(networks, options, Destination::Open(name, &mut output), &mut Watcher::new(false)) {

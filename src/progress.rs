@@ -2,7 +2,7 @@
 
 pub use fcdm_command::progress::{Progress, bytes, parse_size, size, steps};
 use fcdm_ir::Module;
-use fcdm_models::compile::Observer;
+use fcdm_models::compile::{Observer, Phase};
 use fcdm_passes::Pass;
 
 use crate::say::sayln;
@@ -11,14 +11,14 @@ use crate::signals::stopped;
 /// Shows how far a compilation is, and stops it when that was asked for.
 pub struct Watcher {
     print_ir: bool,
-    phase: &'static str,
+    phase: Option<Phase>,
     progress: Option<Progress>,
 }
 
 impl Watcher {
     /// `print_ir`: also print the IR after every pass.
     pub fn new(print_ir: bool) -> Watcher {
-        Watcher { print_ir, phase: "", progress: None }
+        Watcher { print_ir, phase: None, progress: None }
     }
 
     fn clear(&self) {
@@ -27,11 +27,12 @@ impl Watcher {
 }
 
 impl Observer for Watcher {
-    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool {
-        if phase != self.phase {
+    fn progress(&mut self, phase: Phase, done: u64, total: u64) -> bool {
+        if self.phase != Some(phase) {
             self.clear();
-            self.progress = Some(bytes(total).with_message(phase));
-            self.phase = phase;
+            let progress = if phase.is_of_bytes() { bytes(total) } else { steps(total) };
+            self.progress = Some(progress.with_message(phase.name()));
+            self.phase = Some(phase);
         }
         self.progress.iter_mut().for_each(|p| p.set_position(done));
         !stopped()

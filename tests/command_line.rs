@@ -34,6 +34,8 @@ mod pictures;
 mod process;
 #[path = "command_line/quantised.rs"]
 mod quantised;
+#[path = "command_line/report.rs"]
+mod report;
 #[path = "command_line/specialised.rs"]
 mod specialised;
 #[path = "command_line/surface.rs"]

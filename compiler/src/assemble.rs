@@ -185,7 +185,7 @@ impl Assembly {
         take: &mut dyn FnMut(Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         if let Some(bytes) = self.prepared.part(&usage.key(), part) {
-            return take(bytes.to_vec());
+            return take(bytes.map_err(|e| WeightError::Read(format!("{}: what calibration made of it: {e}", usage.weight)))?);
         }
         // Parts are made together: the first tensor that asks leaves the others for those that follow.
         let known = |part: usize| (usage.key(), part);

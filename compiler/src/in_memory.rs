@@ -26,8 +26,16 @@ impl InMemory {
     /// # Errors
     /// When a weight cannot be had.
     pub fn new(assembly: &Assembly, source: &dyn WeightSource) -> Result<InMemory, WeightError> {
+        InMemory::beside(assembly, source, &|_| false)
+    }
+
+    /// As [`InMemory::new`], but for tensors that are elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn beside(assembly: &Assembly, source: &dyn WeightSource, elsewhere: &dyn Fn(&Stored) -> bool) -> Result<InMemory, WeightError> {
         let mut tensors = BTreeMap::new();
-        for (stored, usage) in assembly.tensors() {
+        for (stored, usage) in assembly.tensors().filter(|(stored, _)| !elsewhere(stored)) {
             let mut aligned = Aligned::new(&stored);
             assembly.pieces(usage, &stored, source, &mut |piece| {
                 aligned.bytes.extend(piece);

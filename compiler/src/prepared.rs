@@ -2,17 +2,41 @@
 //! their shortfall adds to biases.
 
 use std::collections::HashMap;
+use std::io;
+
+/// Bytes that are somewhere.
+pub struct Bytes(Box<dyn Fn() -> io::Result<Vec<u8>> + Send + Sync>);
+
+impl Bytes {
+    /// What `read` reads.
+    pub fn new(read: impl Fn() -> io::Result<Vec<u8>> + Send + Sync + 'static) -> Bytes {
+        Bytes(Box::new(read))
+    }
+
+    /// In memory.
+    pub fn held(bytes: Vec<u8>) -> Bytes {
+        Bytes::new(move || Ok(bytes.clone()))
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When they cannot be read any more.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        (self.0)()
+    }
+}
 
 /// What takes the place of tensors, or is added to them, when an artifact is written.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Prepared {
-    parts: HashMap<String, Vec<Vec<u8>>>,
+    parts: HashMap<String, Vec<Bytes>>,
     added: HashMap<String, Vec<f32>>,
 }
 
 impl Prepared {
     /// The bytes of all parts of a use of a weight, by its key ([`crate::weights::WeightUse::key`]).
-    pub fn parts(&mut self, key: String, parts: Vec<Vec<u8>>) {
+    pub fn parts(&mut self, key: String, parts: Vec<Bytes>) {
         self.parts.insert(key, parts);
     }
 
@@ -36,8 +60,8 @@ impl Prepared {
     }
 
     /// The bytes of a part.
-    pub(crate) fn part(&self, key: &str, part: usize) -> Option<&[u8]> {
-        self.parts.get(key)?.get(part).map(Vec::as_slice)
+    pub(crate) fn part(&self, key: &str, part: usize) -> Option<io::Result<Vec<u8>>> {
+        self.parts.get(key)?.get(part).map(Bytes::read)
     }
 
     /// Values of a weight with what is added to them.

@@ -4,7 +4,8 @@
 //! A row w multiplies inputs x. With q in its place the squared error over all inputs is `(w - q) H (w - q)^T`, `H = sum x x^T`. With `H = L
 //! L^T`, L lower triangular, it is `|e L|^2`, `e = w - q`, whose element j is `e_j L_jj + sum over k > j of e_k L_kj`: column by column,
 //! the last first, q_j is what is nearest to `w_j + sum over k > j of e_k L_kj / L_jj`, so that each column makes up for the errors of
-//! those before it. A convolution's columns are its taps times its channels, all of which go into one H.
+//! those before it. A convolution's columns are its taps times its channels, all of which go into one H. Columns of very wide products are
+//! in blocks that know nothing of each other, for H grows as their square.
 
 use std::ops::Range;
 
@@ -21,11 +22,23 @@ const BLOCK: usize = 64;
 /// Rows of a matrix that are rounded together.
 const ROWS: usize = 128;
 
+/// Columns of a block, at the most.
+const WIDEST: usize = 8192;
+
+/// Columns whose products with those behind them are summed together.
+const SUMMED: usize = 256;
+
+/// The blocks of so many columns: as few as may be, of equal width but for the last.
+fn blocks(columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let width = columns.div_ceil(columns.div_ceil(WIDEST).max(1)).max(1);
+    (0..columns).step_by(width).map(move |first| first..columns.min(first + width))
+}
+
 /// What is known of the inputs of a product: sums over rows that were seen, by their weights.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// `sum x x^T`, `[K, K]`.
-    products: Array2<f32>,
+    /// `sum x x^T` of every block of columns; above the diagonal there is nothing.
+    products: Vec<Array2<f32>>,
     /// `sum x`.
     sums: Vec<f64>,
     /// Of how much, by the weights that rows have.
@@ -35,12 +48,13 @@ pub struct Inputs {
 impl Inputs {
     /// Of inputs of so many elements, none of which were seen.
     pub fn new(columns: usize) -> Inputs {
-        Inputs { products: Array2::zeros((columns, columns)), sums: vec![0.0; columns], weight: 0.0 }
+        let products = blocks(columns).map(|block| Array2::zeros((block.len(), block.len()))).collect();
+        Inputs { products, sums: vec![0.0; columns], weight: 0.0 }
     }
 
     /// Bytes of those of so many columns.
     pub fn bytes(columns: usize) -> usize {
-        4 * columns * columns + 8 * columns
+        blocks(columns).map(|block| 4 * block.len() * block.len()).sum::<usize>() + 8 * columns
     }
 
     /// Elements of an input.
@@ -61,12 +75,21 @@ impl Inputs {
             self.weight += f64::from(weight);
             row.mapv_inplace(|v| v * weight.sqrt());
         }
-        general_mat_mul(1.0, &x.t(), &x, 1.0, &mut self.products);
+        for (block, products) in blocks(k).zip(&mut self.products) {
+            let n = block.len();
+            let x = part(x.view(), 0..weights.len(), block);
+            for first in (0..n).step_by(SUMMED) {
+                let end = (first + SUMMED).min(n);
+                let behind = part(x.view(), 0..weights.len(), first..n);
+                let these = part(x.view(), 0..weights.len(), first..end);
+                general_mat_mul(1.0, &behind.t(), &these, 1.0, &mut part(products.view_mut(), first..n, first..end));
+            }
+        }
     }
 
     /// Whether every sum is a number.
     pub fn is_finite(&self) -> bool {
-        self.products.iter().all(|v| v.is_finite())
+        self.products.iter().flatten().all(|v| v.is_finite())
     }
 
     /// The mean input.
@@ -74,21 +97,25 @@ impl Inputs {
         self.sums.iter().map(|sum| if self.weight > 0.0 { sum / self.weight } else { 0.0 }).collect()
     }
 
-    /// What rounding needs of it: the columns of L, each over its element on the diagonal.
-    pub fn feedback(self) -> Feedback {
-        let mut h = self.products;
-        let k = h.nrows();
-        let mean = (0..k).map(|i| f64::from(h[[i, i]])).sum::<f64>() / k.max(1) as f64;
-        // Of inputs that were all zero nothing is known.
-        let damping = if mean > 0.0 { DAMPING * mean as f32 } else { 1.0 };
-        (0..k).for_each(|i| h[[i, i]] += damping);
-        factorise(&mut h);
-        for j in 0..k {
-            let rate = 1.0 / h[[j, j]];
-            part(h.view_mut(), j..k, j..j + 1).mapv_inplace(|v| v * rate);
-        }
-        Feedback(h)
+    /// What rounding needs of it: the columns of L, each over its element on the diagonal. Works on so many threads.
+    pub fn feedback(self, threads: usize) -> Feedback {
+        Feedback(self.products.into_iter().map(|h| feedback(h, threads)).collect())
     }
+}
+
+/// Of a block.
+fn feedback(mut h: Array2<f32>, threads: usize) -> Array2<f32> {
+    let k = h.nrows();
+    let mean = (0..k).map(|i| f64::from(h[[i, i]])).sum::<f64>() / k.max(1) as f64;
+    // Of inputs that were all zero nothing is known.
+    let damping = if mean > 0.0 { DAMPING * mean as f32 } else { 1.0 };
+    (0..k).for_each(|i| h[[i, i]] += damping);
+    factorise(&mut h, threads);
+    for j in 0..k {
+        let rate = 1.0 / h[[j, j]];
+        part(h.view_mut(), j..k, j..j + 1).mapv_inplace(|v| v * rate);
+    }
+    h
 }
 
 /// Some rows and columns of a view.
@@ -99,15 +126,21 @@ fn part<S: RawData<Elem = f32>>(mut a: ArrayBase<S, Ix2>, rows: Range<usize>, co
 }
 
 /// The lower triangle of a positive definite matrix becomes its factor L (Cholesky), block by block; what is above the diagonal stays.
-fn factorise(h: &mut Array2<f32>) {
+fn factorise(h: &mut Array2<f32>, threads: usize) {
     let n = h.nrows();
     for first in (0..n).step_by(BLOCK) {
         let end = (first + BLOCK).min(n);
         let (done, mut rest) = h.view_mut().split_at(Axis(1), first);
         // What the columns before take away, of all rows from here on.
-        let below = part(done.view(), first..n, 0..first);
+        let (below, these) = (part(done.view(), first..n, 0..first), part(done.view(), first..end, 0..first));
         let mut block = part(rest.view_mut(), first..n, 0..end - first);
-        general_mat_mul(-1.0, &below, &part(done.view(), first..end, 0..first).t(), 1.0, &mut block);
+        let each = (n - first).div_ceil(threads.max(1)).next_multiple_of(BLOCK);
+        std::thread::scope(|scope| {
+            for (below, mut block) in below.axis_chunks_iter(Axis(0), each).zip(block.axis_chunks_iter_mut(Axis(0), each)) {
+                let these = these.t();
+                scope.spawn(move || general_mat_mul(-1.0, &below, &these, 1.0, &mut block));
+            }
+        });
         factorise_columns(block);
     }
 }
@@ -126,9 +159,9 @@ fn factorise_columns(mut block: ArrayViewMut2<'_, f32>) {
     }
 }
 
-/// How the error of a column is made up for by those before it: `L_kj / L_jj`, k > j.
+/// How the error of a column is made up for by those before it: `L_kj / L_jj`, k > j, of every block of columns.
 #[derive(Clone, Debug)]
-pub struct Feedback(Array2<f32>);
+pub struct Feedback(Vec<Array2<f32>>);
 
 /// A matrix of whole numbers.
 #[derive(Clone, Debug)]
@@ -155,7 +188,7 @@ impl Rounded {
 pub fn round(values: &[f32], m: Matrix, encoding: Encoding, feedback: &Feedback, threads: usize) -> Rounded {
     let (steps, range) = encoding.steps(values, m).zip(encoding.range()).expect("an encoding of whole numbers");
     let k = m.columns();
-    assert_eq!(feedback.0.nrows(), k, "columns of {m:?}");
+    assert_eq!(feedback.0.iter().map(Array2::nrows).sum::<usize>(), k, "columns of {m:?}");
     let (mut numbers, mut errors) = (vec![0i8; values.len()], vec![0.0f32; values.len()]);
     let each = m.rows.div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
@@ -185,27 +218,32 @@ fn round_rows(
     numbers: &mut [i8],
     errors: &mut [f32],
 ) {
-    let (k, l) = (m.columns(), &feedback.0);
+    let k = m.columns();
     let rows = values.len() / k;
     let mut wanted = Array2::<f32>::zeros((rows, BLOCK));
-    for start in (0..k).step_by(BLOCK).rev() {
-        let end = (start + BLOCK).min(k);
-        let mut wanted = part(wanted.view_mut(), 0..rows, 0..end - start);
-        for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
-            wanted.iter_mut().zip(&values[r * k + start..r * k + end]).for_each(|(to, &from)| *to = from);
-        }
-        let known = ArrayView2::from_shape((rows, k), &*errors).expect("whole rows");
-        general_mat_mul(1.0, &part(known, 0..rows, end..k), &part(l.view(), end..k, start..end), 1.0, &mut wanted);
-        for r in 0..rows {
-            for column in (start..end).rev() {
-                let step = steps.at(m, first + r, column / m.channels, column % m.channels);
-                // Without steps there is 0 alone; NaN becomes 0, in a row whose scale is NaN.
-                let number = if step > 0.0 { (wanted[[r, column - start]] / step).round_ties_even().clamp(least, most) } else { 0.0 };
-                let error = values[r * k + column] - number * step;
-                numbers[r * k + column] = number as i8;
-                errors[r * k + column] = if error.is_finite() { error } else { 0.0 };
-                for before in start..column {
-                    wanted[[r, before - start]] += errors[r * k + column] * l[[column, before]];
+    for (columns, l) in blocks(k).zip(&feedback.0) {
+        for start in columns.clone().step_by(BLOCK).collect::<Vec<_>>().into_iter().rev() {
+            let end = (start + BLOCK).min(columns.end);
+            let mut wanted = part(wanted.view_mut(), 0..rows, 0..end - start);
+            for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
+                wanted.iter_mut().zip(&values[r * k + start..r * k + end]).for_each(|(to, &from)| *to = from);
+            }
+            let known = part(ArrayView2::from_shape((rows, k), &*errors).expect("whole rows"), 0..rows, end..columns.end);
+            let inside = |range: Range<usize>| range.start - columns.start..range.end - columns.start;
+            general_mat_mul(1.0, &known, &part(l.view(), inside(end..columns.end), inside(start..end)), 1.0, &mut wanted);
+            for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
+                let wanted = wanted.as_slice_mut().expect("a row is in one piece");
+                for column in (start..end).rev() {
+                    let step = steps.at(m, first + r, column / m.channels, column % m.channels);
+                    // Without steps there is 0 alone; NaN becomes 0, in a row whose scale is NaN.
+                    let number = if step > 0.0 { (wanted[column - start] / step).round_ties_even().clamp(least, most) } else { 0.0 };
+                    let error = values[r * k + column] - number * step;
+                    let error = if error.is_finite() { error } else { 0.0 };
+                    numbers[r * k + column] = number as i8;
+                    errors[r * k + column] = error;
+                    let l = l.row(column - columns.start);
+                    let l = &l.to_slice().expect("a row is in one piece")[start - columns.start..column - columns.start];
+                    wanted.iter_mut().zip(l).for_each(|(wanted, l)| *wanted += error * l);
                 }
             }
         }
@@ -244,7 +282,7 @@ mod tests {
             let mut h = x.t().dot(&x);
             (0..n).for_each(|i| h[[i, i]] += 0.1);
             let mut l = h.clone();
-            factorise(&mut l);
+            factorise(&mut l, 2);
             for i in 0..n {
                 for j in 0..=i {
                     let product: f64 = (0..=j).map(|t| f64::from(l[[i, t]]) * f64::from(l[[j, t]])).sum();
@@ -253,6 +291,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn very_wide_products_are_in_blocks() {
+        assert_eq!(blocks(5).collect::<Vec<_>>(), [0..5]);
+        assert_eq!(blocks(18_432).collect::<Vec<_>>(), [0..6144, 6144..12_288, 12_288..18_432]);
+        assert_eq!(blocks(8193).map(|b| b.len()).collect::<Vec<_>>(), [4097, 4096]);
+        let inputs = Inputs::new(8194);
+        assert_eq!((inputs.columns(), inputs.products.len(), Inputs::bytes(8194)), (8194, 2, 2 * 4 * 4097 * 4097 + 8 * 8194));
+        // Nothing was seen: the nearest numbers, in either block.
+        let m = Matrix { rows: 1, taps: 2, channels: 4097 };
+        let values = noise(8194, 5);
+        let rounded = round(&values, m, Encoding::I8, &inputs.feedback(2), 1);
+        let parts = Encoding::I8.pack(&rounded.numbers, &rounded.steps, m).expect("whole numbers");
+        assert_eq!(parts, Encoding::I8.encode(&values, m).expect("any value has a number"));
     }
 
     #[test]
@@ -266,7 +319,7 @@ mod tests {
         let mean = inputs.mean();
         let column = x.iter().step_by(k).map(|&v| f64::from(v)).sum::<f64>() / 600.0;
         assert!((mean[0] - column).abs() < 1e-6);
-        let feedback = inputs.feedback();
+        let feedback = inputs.feedback(2);
         for (encoding, better) in [(Encoding::I8, 2.0), (Encoding::I6, 2.0), (Encoding::I4, 2.0)] {
             let plain = encoding.encode(&values, m).expect("any value has a number");
             let plain = encoding.decode(&plain.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
@@ -297,7 +350,7 @@ mod tests {
         let values = noise(120, 1);
         let mut inputs = Inputs::new(40);
         inputs.see(&[0.0; 80], &[1.0; 2]);
-        let rounded = round(&values, m, Encoding::I8, &inputs.feedback(), 1);
+        let rounded = round(&values, m, Encoding::I8, &inputs.feedback(1), 1);
         let parts = Encoding::I8.pack(&rounded.numbers, &rounded.steps, m).expect("whole numbers");
         assert_eq!(parts, Encoding::I8.encode(&values, m).expect("any value has a number"));
     }

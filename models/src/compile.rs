@@ -15,9 +15,11 @@ use fcdm_passes::{Pass, Report};
 use fcdm_runtime::artifact::{Output, WriteError};
 use fcdm_runtime::engine::LoadError;
 use fcdm_runtime::plan::Plan;
+use fcdm_runtime::simd::Isa;
 use thiserror::Error;
 
 use crate::calibrate::calibrate;
+use crate::calibrate::records::Records;
 use crate::calibrate::states::states;
 use crate::fcdm::Config;
 use crate::import::{ImportError, Survey};
@@ -67,6 +69,8 @@ pub struct Summary {
     pub condition: Option<Condition>,
     /// Bytes of tensors.
     pub weight_bytes: u64,
+    /// Pieces of calibration's work that were there already.
+    pub resumed: usize,
     /// Weights that rules make whole numbers of, but that are floats by themselves, and how close what is generated stays with each of
     /// them alone, dB, if that can be had.
     pub forced: Vec<(String, WeightType, Option<f64>)>,
@@ -76,10 +80,49 @@ pub struct Summary {
     pub checksum: String,
 }
 
+/// What takes its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Values are read and looked at, in bytes.
+    Reading,
+    /// The condition becomes a table, in bytes.
+    Specialising,
+    /// Tensors are made and written, in bytes.
+    Packing,
+    /// The network's own trajectories, in steps.
+    Generating,
+    /// Weights are rounded for what they multiply, in layers.
+    Calibrating,
+    /// What rounding each layer does, in layers.
+    Measuring,
+    /// A mix of types against f32, in steps.
+    Verifying,
+}
+
+impl Phase {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Reading => "reading",
+            Phase::Specialising => "specialising",
+            Phase::Packing => "packing",
+            Phase::Generating => "generating",
+            Phase::Calibrating => "calibrating",
+            Phase::Measuring => "measuring",
+            Phase::Verifying => "verifying",
+        }
+    }
+
+    /// Whether it is counted in bytes.
+    pub fn is_of_bytes(self) -> bool {
+        matches!(self, Phase::Reading | Phase::Specialising | Phase::Packing)
+    }
+}
+
 /// Who watches a compilation.
 pub trait Observer {
-    /// `done` of `total` bytes of a phase (`reading`, `specialising`, `packing`), or of its other units, are behind us. False stops the compilation.
-    fn progress(&mut self, phase: &'static str, done: u64, total: u64) -> bool;
+    /// `done` of `total` bytes, steps or layers of a phase are behind us. False stops the compilation.
+    fn progress(&mut self, phase: Phase, done: u64, total: u64) -> bool;
     /// A pass has run.
     fn pass(&mut self, pass: &'static Pass, module: &Module);
 }
@@ -88,7 +131,7 @@ pub trait Observer {
 pub struct Silent;
 
 impl Observer for Silent {
-    fn progress(&mut self, _: &'static str, _: u64, _: u64) -> bool {
+    fn progress(&mut self, _: Phase, _: u64, _: u64) -> bool {
         true
     }
 
@@ -123,21 +166,21 @@ pub fn compile_to(
 ) -> Result<Summary, CompileError> {
     check(networks, options)?;
     let mut planned = Planned::new(networks, options, &mut |p, m| observer.pass(p, m))?;
-    let mut progress = |done, total| observer.progress("reading", done * 4, total * 4);
+    let mut progress = |done, total| observer.progress(Phase::Reading, done * 4, total * 4);
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let source = Source { networks, surveys: &surveys };
     let mut options = options.clone();
-    let states = match (networks.fcdm, options.calibration) {
-        (Some(import), Some(calibration)) => Some((import, calibration, states(import, &options, calibration, observer)?)),
-        _ => None,
-    };
+    let records = records(&source, &options)?;
     let mut quantised = None;
-    if let (Some(mix), Some((import, calibration, states))) = (options.mix, &states) {
-        let seen = Seen { import, calibration: *calibration, states };
-        let found = mixed(&source, &options, mix, &planned.assembly, &seen, observer)?;
-        (options, planned, quantised) = (found.options, found.planned, Some(found.report));
-    } else if let Some((import, calibration, states)) = &states {
-        planned.assembly.prepared = calibrate(import, &planned.assembly, &options, *calibration, states, observer)?;
+    if let (Some(import), Some(calibration)) = (networks.fcdm, options.calibration) {
+        let states = states(import, &options, calibration, &records, observer)?;
+        if let Some(mix) = options.mix {
+            let seen = Seen { import, calibration, states: &states, records: &records };
+            let found = mixed(&source, &options, mix, &planned.assembly, &seen, observer)?;
+            (options, planned, quantised) = (found.options, found.planned, Some(found.report));
+        } else {
+            planned.assembly.prepared = calibrate(import, &planned.assembly, &options, calibration, &states, &records, observer)?;
+        }
     }
     let forced = match networks.fcdm {
         Some(import) => forced(import, &options, &planned.assembly, observer)?,
@@ -146,5 +189,18 @@ pub fn compile_to(
     let checksum = source.write(to, &planned, &options, quantised.as_ref(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     let Planned { passes, condition, weight_bytes, assembly, .. } = planned;
-    Ok(Summary { config, surveys, passes, condition, weight_bytes, forced, plan: assembly.plan, checksum })
+    let resumed = records.taken();
+    Ok(Summary { config, surveys, passes, condition, weight_bytes, forced, resumed, plan: assembly.plan, checksum })
+}
+
+/// Where calibration keeps what it has, by all that decides it.
+fn records(source: &Source<'_>, options: &Options) -> Result<Records, CompileError> {
+    let isa = Isa::from_env().map_or("none", |isa| isa.name());
+    let (weights, version) = (source.surveys.first().map_or(0, |(_, survey)| survey.fingerprint), env!("CARGO_PKG_VERSION"));
+    let Options { height, width, calibration, sampling, optimise, .. } = options;
+    let null_class = source.networks.fcdm.map(|import| import.config().null_class);
+    Records::new(
+        options.calibration_folder.as_deref().filter(|_| calibration.is_some()),
+        &format!("{version} {weights:016x} {height}x{width} {calibration:?} {sampling:?} {optimise} {null_class:?} {isa}"),
+    )
 }

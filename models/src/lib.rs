@@ -5,6 +5,7 @@
 pub mod autoencoder;
 pub mod bundled;
 pub mod calibrate;
+pub mod compare;
 pub mod compile;
 pub mod fcdm;
 mod graph_roles;

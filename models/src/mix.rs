@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::calibrate::Calibration;
 use crate::calibrate::observe::Observed;
 use crate::calibrate::states::{States, in_floats};
-use crate::compile::{CompileError, Networks, Observer, planned};
+use crate::compile::{CompileError, Networks, Observer, Phase, planned};
 use crate::fcdm::Import;
 use crate::options::{OptionError, Options};
 use crate::role::{LayerKind, Region, Role};
@@ -205,14 +205,15 @@ struct Measuring<'a> {
 impl Measuring<'_> {
     fn go_on(&mut self, more: u64) -> bool {
         self.done += more;
-        self.observer.progress("measuring", self.done, self.total)
+        self.observer.progress(Phase::Measuring, self.done, self.total)
     }
 
     /// Of a weight, with what its product sees, if it has one, and the bias behind.
     fn layer(&mut self, usage: &WeightUse, seen: Option<(Option<&str>, Inputs)>) -> Result<Layer, CompileError> {
         let m = matrix(&usage.ty.shape);
         let values = usage.order.rows(&self.import.load(&usage.weight).map_err(BuildError::from)?, m.rows, 0..m.rows);
-        let seen = seen.map(|(bias, inputs)| (bias.filter(|_| usage.order == Order::Given), inputs.mean(), inputs.feedback()));
+        let seen =
+            seen.map(|(bias, inputs)| (bias.filter(|_| usage.order == Order::Given), inputs.mean(), inputs.feedback(threads::available())));
         let mut effect = |encoding: Encoding| -> Result<f64, CompileError> {
             if !self.go_on(0) {
                 return Err(CompileError::Cancelled);
@@ -240,11 +241,14 @@ impl Measuring<'_> {
     }
 }
 
+/// Values as an encoding has them, and what is added to which bias.
+type Rounded<'a> = (Vec<f32>, Option<(&'a str, Vec<f64>)>);
+
 /// What a product sees: the bias behind it, its mean input, how its columns make up for each other.
 type Sight<'a> = (Option<&'a str>, Vec<f64>, Feedback);
 
-/// Values as an encoding has them, and what is added to which bias; `None` if it has them not.
-fn rounded<'a>(values: &[f32], m: Matrix, encoding: Encoding, seen: Option<&Sight<'a>>) -> Option<(Vec<f32>, Option<(&'a str, Vec<f64>)>)> {
+/// Rounds values; `None` if the encoding has them not.
+fn rounded<'a>(values: &[f32], m: Matrix, encoding: Encoding, seen: Option<&Sight<'a>>) -> Option<Rounded<'a>> {
     let Some((bias, mean, feedback)) = seen.filter(|_| encoding.has_integers()) else {
         let parts = encoding.encode(values, m).ok()?;
         return Some((encoding.decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), m), None));

@@ -1,5 +1,7 @@
 //! What to compile for, and what follows from it: passes, convolutions, precision.
 
+use std::path::PathBuf;
+
 use fcdm_compiler::target::Target;
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::{Function, Module};
@@ -32,6 +34,8 @@ pub struct Options {
     pub types: Types,
     /// How much of its own trajectories the denoiser's weights are rounded for, if they are.
     pub calibration: Option<Calibration>,
+    /// Where calibration keeps what it has done, and finds it when it goes on.
+    pub calibration_folder: Option<PathBuf>,
     /// What a mix of types is chosen for, if it is to be.
     pub mix: Option<Mix>,
     /// Results of quantised networks may differ between CPUs in the last bits, where that is faster.
@@ -85,6 +89,7 @@ impl Options {
             class_names: Vec::new(),
             types: Types::from(Encoding::F32),
             calibration: None,
+            calibration_folder: None,
             mix: None,
             fast_math: false,
             decoder: true,

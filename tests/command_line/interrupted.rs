@@ -227,3 +227,34 @@ fn a_file_that_may_not_grow() {
     let said = f.fails_as(1, line, f.limited(line, "-f 100"));
     assert!(said.starts_with("error: u.fcdm: cannot write: File too large"), "{said}");
 }
+
+/// What calibrating has done is kept where it was told to, and the file is that of a run that nobody stopped.
+#[test]
+fn calibration_goes_on_where_it_was() {
+    let f = Folder::new();
+    let line = "compile GOLDEN/flow16/weights.safetensors --size 16x16 --quantize i4 --calibrate";
+    let mut child = start(&f, &format!("{line} --calibration-folder cal -o a.fcdm"));
+    let records = || f.files().iter().filter(|n| n.starts_with("cal/") && n.ends_with(".fcdmcal")).count();
+    wait_for(&mut child, || records() > 2);
+    interrupt(&child);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130), "{out:?}");
+    let kept = records();
+    assert_eq!(kept, f.files().len(), "records alone are left: {:?}", f.files());
+    // A damaged one is made anew.
+    let damaged = f.files().swap_remove(0);
+    let mut bytes = f.bytes(&damaged);
+    *bytes.last_mut().unwrap() ^= 1;
+    f.write(&damaged, bytes);
+    let ran = f.run(&format!("{line} --calibration-folder cal -o a.fcdm"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains(&format!("calibration went on from {} pieces of work that were there", kept - 1)), "{ran:?}");
+    f.ok(&format!("{line} -o whole.fcdm --quiet"));
+    assert!(f.bytes("a.fcdm") == f.bytes("whole.fcdm"));
+    // Other options are other work.
+    let other = f.run(&format!("{line} --no-null-class --calibration-folder cal -o b.fcdm"));
+    assert!(other.code == Some(0) && !other.err.contains("went on"), "{other:?}");
+    assert!(
+        f.misused("compile GOLDEN/eps8/0000003.pt --calibration-folder cal -o c.fcdm").contains("calibration-folder: expected --calibrate")
+    );
+}

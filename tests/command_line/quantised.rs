@@ -117,22 +117,44 @@ fn a_row_alone_is_the_row_among_others() {
     }
 }
 
-/// One channel that is far larger than all others is what networks of this kind have failed by in eight bits elsewhere.
-#[test]
-fn a_channel_that_stands_out() {
-    let f = Folder::new();
+/// `c.safetensors`: the checkpoint with some of its values changed.
+fn changed(f: &Folder, change: impl Fn(&str, &mut [f32])) {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eps8/weights.safetensors");
     let bytes = std::fs::read(golden).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut all = Tensors::default();
     for (name, view) in file.tensors() {
         let mut values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        if name.ends_with(".grn.gamma") {
-            values[3] *= 100.0;
-        }
+        change(&name, &mut values);
         all = all.f32(&name, view.shape(), &values);
     }
     f.write("c.safetensors", all.bytes());
+}
+
+/// What is not finite cannot be calibrated for, nor measured.
+#[test]
+fn calibration_of_what_is_not_finite() {
+    let f = Folder::new();
+    changed(&f, |name, values| {
+        if name == "latent.0.pwconv1.weight" {
+            values[7] = f32::NAN;
+        }
+    });
+    let refused = f.fails(3, "compile c.safetensors --size 8x8 --quantize i8 --calibrate -o a.fcdm --quiet");
+    assert!(refused.contains("expected finite inputs of `") && refused.ends_with("` while it generates, found others"), "{refused}");
+    let refused = f.fails(3, "compile c.safetensors --size 8x8 --quantize auto -o a.fcdm --quiet");
+    assert!(refused.contains("expected finite pictures of its own, found others"), "{refused}");
+}
+
+/// One channel that is far larger than all others is what networks of this kind have failed by in eight bits elsewhere.
+#[test]
+fn a_channel_that_stands_out() {
+    let f = Folder::new();
+    changed(&f, |name, values| {
+        if name.ends_with(".grn.gamma") {
+            values[3] *= 100.0;
+        }
+    });
     let latents = |ty: &str| {
         f.ok(&format!("compile c.safetensors --size 16x8 --batch 1 --quantize {ty} -o {ty}.fcdm"));
         latents(&f, ty, None, 2)

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use fcdm_compiler::assemble::{Assembly, EntryPoint, assemble};
 use fcdm_compiler::compiled::BuildError;
-use fcdm_compiler::in_memory::InMemory;
+use fcdm_compiler::in_memory::{InMemory, Replaced};
 use fcdm_compiler::rounding::Inputs;
 use fcdm_compiler::target::Target;
-use fcdm_compiler::weights::{WeightError, WeightSource};
+use fcdm_compiler::weights::{Stored, WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::Conv2d;
 use fcdm_ir::{Builder, Def, Function, Module, Op, Value};
+use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::engine::{Cpu, Device, Engine};
 use fcdm_runtime::executor::Input;
 use fcdm_runtime::threads;
@@ -28,10 +29,10 @@ const PASSES: &[&str] = &["simplify", "fold_grn_bias", "fold_weights"];
 const BATCH: usize = 4;
 
 /// Bytes of what is kept of the products that are looked at together.
-const GROUP_BYTES: usize = 700 << 20;
+const GROUP_BYTES: usize = 500 << 20;
 
 /// Bytes of the inputs of these for a batch.
-const GROUP_INPUTS: usize = 300 << 20;
+const GROUP_INPUTS: usize = 200 << 20;
 
 /// Rows that are gathered before they are taken in.
 const CHUNK: usize = 512;
@@ -117,7 +118,7 @@ impl<'a> Observed<'a> {
         rows: usize,
         progress: &mut dyn FnMut(f64) -> bool,
     ) -> Result<Vec<Inputs>, CompileError> {
-        let mut engine = self.engine(group)?;
+        let mut engine = self.engine(group, &states.floats)?;
         let (count, state) = (states.t.len(), states.x.len() / states.t.len().max(1));
         let seen = |p: &Product| Seen::new(p, rows.div_ceil(count.max(1)), self.import);
         let mut seen: Vec<Seen> = group.iter().map(seen).collect::<Result<_, _>>().map_err(BuildError::from)?;
@@ -173,7 +174,7 @@ impl<'a> Observed<'a> {
     }
 
     /// What runs a function whose results are the inputs of these products.
-    fn engine(&self, group: &[Product]) -> Result<Box<dyn Engine>, CompileError> {
+    fn engine(&self, group: &[Product], floats: &Arc<Artifact>) -> Result<Box<dyn Engine>, CompileError> {
         let f = &self.function;
         let mut b = Builder::new("observe");
         let mut copier = Copier::with_inputs(f, &mut b);
@@ -182,7 +183,10 @@ impl<'a> Observed<'a> {
         let results = wanted.iter().enumerate().map(|(i, &v)| (format!("x{i}"), copier.copy(&mut b, v))).collect();
         let entry = EntryPoint::new(b.finish(results), BATCH);
         let assembly: Assembly = assemble(vec![entry], self.derived.as_ref(), &Target::CPU).map_err(BuildError::from)?;
-        let weights = InMemory::new(&assembly, self.import).map_err(BuildError::from)?;
+        // Nearly all weights are those of the network in f32, whose file is mapped.
+        let known = |stored: &Stored| floats.tensor(&stored.name).is_some_and(|(e, shape, _)| e == stored.element && shape == stored.shape);
+        let over = InMemory::beside(&assembly, self.import, &known).map_err(BuildError::from)?;
+        let weights = Replaced { under: floats.clone(), over };
         let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("calibrate: {e}")));
         let device = Cpu::new(threads::available()).map_err(|e| wrong(&e))?;
         device.load(assembly.plan, Arc::new(weights)).map_err(|e| wrong(&e))

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::planned::{Planned, Source};
 use super::{CompileError, Observer, Silent};
+use crate::calibrate::records::Records;
 use crate::calibrate::states::{States, aside};
 use crate::calibrate::{Calibration, calibrate};
 use crate::fcdm::Import;
@@ -31,6 +32,7 @@ pub(super) struct Seen<'a> {
     pub import: &'a Import,
     pub calibration: Calibration,
     pub states: &'a States,
+    pub records: &'a Records,
 }
 
 /// A mix that is ready to be written.
@@ -59,7 +61,8 @@ pub(super) fn mixed(
             Err(CompileError::Option(_)) if best.is_some() => break,
             found => found?,
         };
-        planned.assembly.prepared = calibrate(seen.import, &planned.assembly, &options, seen.calibration, seen.states, observer)?;
+        let Seen { import, calibration, states, records } = *seen;
+        planned.assembly.prepared = calibrate(import, &planned.assembly, &options, calibration, states, records, observer)?;
         let artifact = aside("the quantised network", &mut |to| {
             source.write(to, &planned, &options, None, &mut Silent)?;
             Ok(())

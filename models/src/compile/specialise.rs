@@ -27,7 +27,7 @@ use fcdm_runtime::schedule::Spacing;
 use fcdm_runtime::threads;
 use serde_json::{Value, json};
 
-use super::{CompileError, Observer};
+use super::{CompileError, Observer, Phase};
 use crate::options::{OptionError, Options, Specialise};
 use crate::types::WeightType;
 
@@ -123,7 +123,7 @@ impl Condition {
         let mut pairs = classes.iter().flat_map(|&class| times.iter().map(move |&t| (t, class as i32)));
         let row_bytes = f32s(&[widths.iter().sum()]);
         for first in (0..rows).step_by(batch) {
-            if !observer.progress("specialising", first as u64 * row_bytes, rows as u64 * row_bytes) {
+            if !observer.progress(Phase::Specialising, first as u64 * row_bytes, rows as u64 * row_bytes) {
                 return Err(CompileError::Cancelled);
             }
             let (mut t, mut y): (Vec<f32>, Vec<i32>) = pairs.by_ref().take(batch).unzip();

@@ -8,7 +8,7 @@ use fcdm_compiler::compiled::BuildError;
 use fcdm_compiler::weights::{Stored, WeightError, WeightUse};
 use fcdm_runtime::artifact::{ArtifactContents, TensorSource, WriteError, write, write_to};
 
-use super::{CompileError, Destination, Observer};
+use super::{CompileError, Destination, Observer, Phase};
 use crate::import::Sources;
 
 /// Why a tensor was not made and written.
@@ -49,7 +49,7 @@ pub(super) fn write_tensors<'a>(
         })
     });
     let go_on = std::cell::Cell::new(true);
-    let mut progress = |done, total| go_on.set(observer.progress("packing", done, total));
+    let mut progress = |done, total| go_on.set(observer.progress(Phase::Packing, done, total));
     let written = match to {
         Destination::Path(path) => write(path, contents, tensors.collect(), &|| !go_on.get(), &mut progress),
         Destination::Open(name, output) => write_to(Path::new(name), output, contents, tensors.collect(), &|| !go_on.get(), &mut progress),

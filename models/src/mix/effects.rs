@@ -18,7 +18,7 @@ use fcdm_runtime::threads;
 
 use super::gains::{Cosines, gains, spectrum};
 use crate::calibrate::states::floats;
-use crate::compile::{CompileError, Observer};
+use crate::compile::{CompileError, Observer, Phase};
 use crate::fcdm::Import;
 use crate::options::{OptionError, Options};
 use crate::trajectory::{self, BATCH};
@@ -91,7 +91,7 @@ impl Course {
                 outputs.push(now.out.to_vec());
                 times.push(now.time);
             }
-            observer.progress("generating", (now.index + 1) as u64, STEPS as u64)
+            observer.progress(Phase::Generating, (now.index + 1) as u64, STEPS as u64)
         });
         let end = ended.map_err(|e| wrong(&e))?.ok_or(CompileError::Cancelled)?;
         if !end.iter().all(|v| v.is_finite()) {
