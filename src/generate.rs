@@ -25,7 +25,7 @@ const EXAMPLES: &str = examples!(
     "fcdm generate model.fcdm --sampler dpm++2m --steps 20",
 );
 
-/// Generate pictures with a compiled model, or the one in the box.
+/// Generate pictures with a compiled model or that in the box.
 ///
 /// The model in the box makes photographs of clothes: dress, hat, longsleeve, outwear, pants, shirt, shoes, shorts, skirt and t-shirt.
 #[derive(Args)]

@@ -380,7 +380,7 @@ mod tests {
         assert!((found.predicted - 40.0).abs() < 0.1);
         let found = chosen(Goal::Decibels(29.0)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(types(&found), ["w4a8", "w8a8"]);
-        let e = |goal| chosen(goal).map(|_| ()).unwrap_err().to_string();
+        let e = |goal| chosen(goal).err().map_or_else(String::new, |e| e.to_string());
         assert_eq!(e(Goal::Bytes(1079)), "budget: expected at least 1080 bytes, what the smallest mix takes, found 1079");
     }
 }
