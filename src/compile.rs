@@ -135,7 +135,7 @@ pub struct Arguments {
     ///
     /// Numbers, ranges and names as `generate --class-labels` takes them; the null class is always among them. What timesteps and classes
     /// come to is then a table in the place of more than a quarter of the weights, where it is smaller; `generate` refuses all else. The
-    /// table is made of weights in f32, and stored in f16 unless all weights are f32.
+    /// table is made of weights in f32, and stored in f16; in f32 if all weights are, in i8 beside i6 and i4.
     #[arg(long, value_name = "CLASSES", value_delimiter = ',', requires = "steps", alias = "class-labels", help_heading = SPECIALISE)]
     classes: Vec<String>,
     /// Only these steps: 20, or ddim20 and the like.

@@ -32,7 +32,8 @@ use crate::signals::stopped;
 
 const EXAMPLES: &str = examples!(
     "fcdm quantize-report checkpoint.pt -o report",
-    "fcdm quantize-report checkpoint.pt --vae sd-vae-ft-ema --calibrate --types w8a8,i8,i6,i4 -o report",
+    "fcdm quantize-report checkpoint.pt --num 4 --steps 20 -o quick",
+    "fcdm quantize-report checkpoint.pt --vae taesd --calibrate --types w8a8,i4",
 );
 
 /// What fewer bits do to a model: a page of numbers and pictures.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::calibrate::Calibration;
 use crate::calibrate::observe::Observed;
-use crate::calibrate::states::{States, in_floats};
+use crate::calibrate::states::{States, floats, in_floats};
 use crate::compile::{CompileError, Networks, Observer, Phase, planned};
 use crate::fcdm::Import;
 use crate::options::{OptionError, Options};
@@ -174,7 +174,7 @@ pub(crate) fn effects(
     let uses: BTreeMap<String, WeightUse> = assembly.weights.values().filter(is_matrix).map(|u| (u.weight.clone(), u.clone())).collect();
     let mut observed = Observed::new(import, options, &|weight| uses.contains_key(weight))?;
     let measurements = MEASURED * uses.len();
-    let course = Course::new(import, options, assembly, measurements, BUDGET, observer)?;
+    let course = Course::new(import, states.floats.clone(), assembly, measurements, BUDGET, observer)?;
     let mut measuring = Measuring { import, course: &course, observer, done: 0, total: uses.len() as u64 };
     let mut layers: Vec<Layer> = Vec::new();
     for group in observed.groups() {
@@ -315,7 +315,7 @@ pub(crate) fn alone(
     observer: &mut dyn Observer,
 ) -> Result<BTreeMap<String, f64>, CompileError> {
     let assembly = planned(Networks { fcdm: Some(import), ..Networks::default() }, &in_floats(options))?;
-    let course = Course::new(import, options, assembly, weights.len(), BUDGET / 20, observer)?;
+    let course = Course::new(import, floats(import, options)?, assembly, weights.len(), BUDGET / 20, observer)?;
     let scale = Scale { power: course.power, pictures: course.is_of_pictures() };
     let mut found = BTreeMap::new();
     for (weight, ty) in weights {

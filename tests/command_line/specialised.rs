@@ -59,16 +59,23 @@ fn equal_weights_give_equal_tables() {
 }
 
 #[test]
-fn other_types_have_a_table_in_f16() {
+fn other_types_have_tables_of_other_types() {
     let f = Folder::new();
     f.ok(&format!("{FLOW} -o a.fcdm"));
     let whole = states(&f, "a.fcdm -c 1,2 --steps 4");
-    for (types, most) in [("--type-rules ^condition[.]=f16", 1e-3), ("--quantize bf16", 3e-2), ("--quantize w8a8", 6e-2)] {
+    let types = [
+        ("--type-rules ^condition[.]=f16", "f16", 1e-3),
+        ("--quantize bf16", "f16", 3e-2),
+        ("--quantize w8a8", "f16", 6e-2),
+        ("--quantize i6", "i8", 0.3),
+        ("--quantize i4 --type-rules ^condition[.]=i8,.*=f32", "i8", 3e-2),
+    ];
+    for (types, table, most) in types {
         f.ok(&format!("{FLOW} -o s.fcdm --steps 4 --classes 1,2 {types}"));
         let ir = f.ok("inspect s.fcdm --ir");
         let tables: Vec<&str> = ir.lines().filter(|line| line.starts_with("weight @condition.")).collect();
         assert!(
-            !tables.is_empty() && tables.iter().all(|line| line.contains("f32[12,") && line.ends_with(" as f16")),
+            !tables.is_empty() && tables.iter().all(|line| line.contains("f32[12,") && line.ends_with(&format!(" as {table}"))),
             "{types}: {tables:?}"
         );
         assert!(!ir.contains("t_embedder") && !ir.contains("adaLN") && !ir.contains("embedding_table"), "{ir}");

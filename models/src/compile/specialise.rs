@@ -194,11 +194,15 @@ fn named(method: Method) -> (SamplerKind, String) {
 }
 
 /// The condition as a look-up, for `rows` rows at once, in a table of `table_rows`. What rules say of a table counts; else it is f32 where all
-/// weights are, and f16 otherwise.
+/// weights are, i8 where they are of fewer bits than that, which would make it far less exact than that does, and f16 otherwise.
 fn look_up(condition: &Function, rows: usize, table_rows: usize, options: &Options) -> Function {
     let types = &options.types;
     let is_f32 = std::iter::once(types.default).chain(types.rules.iter().map(|rule| rule.ty)).all(|ty| ty == WeightType::F32);
-    let usual = if is_f32 { Encoding::F32 } else { Encoding::F16 };
+    let usual = match types.default.encoding {
+        _ if is_f32 => Encoding::F32,
+        Encoding::I4 | Encoding::I6 => Encoding::I8,
+        _ => Encoding::F16,
+    };
     let encoding = |name: &str| types.rules.iter().find(|rule| rule.matches(name)).map_or(usual, |rule| rule.ty.encoding);
     let mut b = Builder::new(condition.name());
     let row = b.input("row", Type::new(DType::I32, [rows]));

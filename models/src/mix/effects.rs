@@ -17,10 +17,10 @@ use fcdm_runtime::sampler::{Denoiser, Guidance};
 use fcdm_runtime::threads;
 
 use super::gains::{Cosines, gains, spectrum};
-use crate::calibrate::states::floats;
+use super::verify::macs;
 use crate::compile::{CompileError, Observer, Phase};
 use crate::fcdm::Import;
-use crate::options::{OptionError, Options};
+use crate::options::OptionError;
 use crate::trajectory::{self, BATCH};
 
 /// Steps of the trajectory.
@@ -65,21 +65,20 @@ fn wrong(e: &dyn std::fmt::Display) -> CompileError {
 }
 
 impl Course {
-    /// Takes the network through its trajectories. `measurements` is how often it is to be asked again, which decides how much of
+    /// Takes the network in f32, of that plan, through its trajectories. `measurements` is how often it is to be asked again, which decides how much of
     /// them there can be: about as many multiply-accumulates as `budget` in all.
     pub fn new(
         import: &Import,
-        options: &Options,
+        floats: Arc<Artifact>,
         assembly: Assembly,
         measurements: usize,
         budget: u64,
         observer: &mut dyn Observer,
     ) -> Result<Course, CompileError> {
-        let floats = floats(import, options)?;
         let cpu = Cpu::new(threads::available()).map_err(|e| wrong(&e))?;
         let mut network = Network::new(floats.clone(), &cpu).map_err(|e| wrong(&e))?;
         let model = network.model().clone();
-        let one = (2 * measurements.max(1) as u64).saturating_mul(crate::calibrate::states::macs(import, options));
+        let one = (2 * measurements.max(1) as u64).saturating_mul(macs(&floats));
         let affordable = usize::try_from(budget / one.max(1)).unwrap_or(usize::MAX);
         let kept = affordable.clamp(LEAST_KEPT, KEPT);
         let labels = trajectory::classes(model.num_classes, (affordable / kept).clamp(1, BATCH));

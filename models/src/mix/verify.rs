@@ -77,7 +77,7 @@ pub(crate) fn verify(reference: &Arc<Artifact>, model: &Arc<Artifact>, observer:
 }
 
 /// Multiply-accumulates of an evaluation of one state.
-fn macs(artifact: &Artifact) -> u64 {
+pub(super) fn macs(artifact: &Artifact) -> u64 {
     let entry = artifact.plan().entries.iter().filter(|e| e.name == EntryName::Denoise.to_string()).min_by_key(|e| e.rows);
     entry.map_or(0, |e| e.steps.iter().map(|step| Cost::of(step).macs).sum::<u64>() / e.rows.max(1) as u64)
 }
