@@ -76,6 +76,9 @@ pub struct Assembly {
     derived: Option<Function>,
 }
 
+/// Pieces of a weight that are made at once, at the most, on as many threads: memory holds them.
+pub const TOGETHER: usize = 4;
+
 /// Lowers, orders, places and checks entry points, whose weights say how they are stored. `derived` is the function that computes derived
 /// weights, if there is one.
 ///
@@ -231,7 +234,7 @@ impl Assembly {
             Some(whole) => Ok(usage.order.rows(whole, usage.ty.shape[0], rows.clone())),
             None => source.load_rows(&usage.weight, rows.clone()),
         };
-        for some in pieces.chunks(threads::available().max(1)) {
+        for some in pieces.chunks(threads::available().clamp(1, TOGETHER)) {
             let given = some.iter().map(|rows| Ok((usage.piece(rows), values(rows)?))).collect::<Result<Vec<_>, WeightError>>()?;
             let made: Vec<Result<Vec<Vec<u8>>, WeightError>> = std::thread::scope(|scope| {
                 let encode = |(usage, values): (WeightUse, Vec<f32>)| scope.spawn(move || usage.encode_all(values));

@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
-use fcdm_compiler::assemble::{EntryPoint, assemble};
+use fcdm_compiler::assemble::{EntryPoint, TOGETHER, assemble};
 use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_compiler::winograd::Winograd;
 use fcdm_ir::text::parse_module;
 use fcdm_runtime::plan::PANEL;
+use fcdm_runtime::threads;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -27,8 +28,10 @@ fn @denoise(%x: f32[1,4,4,300], %y: i32[1]) {
 }
 ";
 
-/// What memory may hold at most: a piece as it is read, what is made of it, and one more in passing, 4 MB each.
-const MOST: usize = 3 * (1 << 22) + (1 << 20);
+/// What memory may hold at most: for every thread a piece as it is read and what is made of it, and one more in passing, 4 MB each.
+fn most() -> usize {
+    (2 * threads::available().clamp(1, TOGETHER) + 1) * (1 << 22) + (1 << 20)
+}
 
 /// Element i of a weight is i, as far as f32 has it.
 struct Counting;
@@ -71,6 +74,6 @@ fn weights_are_made_in_pieces() {
         assembly.pieces(usage, stored, &Counting, &mut take).unwrap();
         assert_eq!(done, o * row, "{name}");
         let peak = ALLOCATOR.peak_usage() - before;
-        assert!(peak <= MOST, "{name}: {peak} bytes for {} of the weight", 4 * done);
+        assert!(peak <= most(), "{name}: {peak} bytes for {} of the weight", 4 * done);
     }
 }
