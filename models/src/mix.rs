@@ -265,8 +265,8 @@ impl Effects {
     }
 
     /// The smallest mix.
-    pub fn smallest(&self) -> Chosen {
-        self.chosen(false, &self.mixes().smallest())
+    pub fn smallest(&self, codes: bool) -> Chosen {
+        self.chosen(codes, &self.mixes().smallest())
     }
 
     fn mixes(&self) -> Mixes {

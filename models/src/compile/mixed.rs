@@ -90,17 +90,22 @@ pub(super) fn mixed(
 fn settled(source: &Source<'_>, options: &Options, mix: Mix, effects: &Effects) -> Result<(Options, Planned, Chosen), CompileError> {
     let with = |chosen: BTreeMap<String, WeightType>| Options { types: Types { chosen, ..options.types.clone() }, ..options.clone() };
     let plan = |options: &Options| Planned::new(source.networks, options, &mut |_, _| {});
-    let smallest = effects.smallest();
+    let smallest = effects.smallest(mix.codes);
     let options = with(smallest.types.clone());
     let bytes = source.file_bytes(&plan(&options)?, &options, Some(&report(&smallest, mix.goal, None)))?;
-    let mut others = (bytes + SPARE).saturating_sub(smallest.bytes());
+    let least = (bytes + SPARE).saturating_sub(smallest.bytes());
+    let mut others = least;
     loop {
-        let chosen = effects.choose(mix, others)?;
+        // Fewer tensors make a shorter header: what was taken for it may be more than the smallest mix needs.
+        let (chosen, is_last) = match effects.choose(mix, others) {
+            Err(_) if others > least => (smallest.clone(), true),
+            found => (found?, false),
+        };
         let options = with(chosen.types.clone());
         let planned = plan(&options)?;
         let Goal::Bytes(budget) = mix.goal else { return Ok((options, planned, chosen)) };
         let found = SPARE + source.file_bytes(&planned, &options, Some(&report(&chosen, mix.goal, None)))?;
-        if found <= budget {
+        if found <= budget || is_last {
             return Ok((options, planned, chosen));
         }
         others += found - budget;
