@@ -212,9 +212,7 @@ fn quantize(name: &str) -> Result<Quantize, String> {
     match name.to_ascii_lowercase().as_str() {
         "auto" => Ok(Quantize::Auto { codes: false }),
         "auto-a8" => Ok(Quantize::Auto { codes: true }),
-        other => {
-            WeightType::named(other).map(Quantize::Type).ok_or_else(|| format!("{}, or auto, auto-a8", TypeError::Unknown(name.to_owned())))
-        }
+        _ => name.parse().map(Quantize::Type).map_err(|e: TypeError| format!("{e}, or auto, auto-a8")),
     }
 }
 
@@ -272,13 +270,8 @@ fn sampling(text: &str) -> Result<Sampling, String> {
 pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
     let import = a.checkpoint.as_deref().map(|path| import(path, a)).transpose()?;
-    let open = |paths: &[PathBuf], prefix, scale| {
-        let opened = (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose();
-        let why = |e| paths.iter().fold(Failure::from(CompileError::from(e)), |why, path| explained(path, Wanted::AutoencoderFiles, why));
-        opened.map_err(why)
-    };
-    let vae = open(&a.vae, autoencoder::PREFIX, a.vae_scale)?;
-    let preview = open(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX, scale_of_preview(a))?;
+    let vae = open_vae(&a.vae, autoencoder::PREFIX, a.vae_scale)?;
+    let preview = open_vae(a.preview_vae.as_slice(), autoencoder::PREVIEW_PREFIX, scale_of_preview(a))?;
     let networks = Networks { fcdm: import.as_ref(), autoencoder: vae.as_ref(), preview: preview.as_ref() };
     let options = options(a, import.as_ref(), vae.as_ref())?;
     let source = a.checkpoint.as_ref().or(a.vae.first()).expect("clap asks for one of them");
@@ -308,6 +301,12 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
         print_text(&output, networks, &summary)
     }
     Ok(())
+}
+
+/// The autoencoder of these files, if there are any.
+pub fn open_vae(paths: &[PathBuf], prefix: &'static str, scale: Option<f64>) -> Result<Option<Autoencoder>, Failure> {
+    let opened = (!paths.is_empty()).then(|| autoencoder::open_all(paths, prefix, scale)).transpose();
+    opened.map_err(|e| paths.iter().fold(CompileError::from(e).into(), |why, path| explained(path, Wanted::AutoencoderFiles, why)))
 }
 
 /// Writes the report of a model that was compiled, beside f32.

@@ -117,6 +117,7 @@ impl From<CompileError> for Failure {
         let code = match e {
             CompileError::Import(_) => CHECKPOINT,
             CompileError::Build(e) => return e.into(),
+            CompileError::Artifact(e) => return e.into(),
             CompileError::Option(_) => USAGE,
             CompileError::Cancelled => crate::signals::code(),
             CompileError::Load(_) | CompileError::Write(_) => 1,

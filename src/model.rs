@@ -2,14 +2,13 @@
 //! first used; and autoencoders that are named by their weights. What is compiled for one run alone is in a file without a name, or in
 //! memory: nothing is left of it, however the run ends.
 
-use std::io::{BufWriter, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fcdm_compiler::kind::is_onnx;
 use fcdm_models::autoencoder::{self, Autoencoder, Half};
 use fcdm_models::bundled;
-use fcdm_models::compile::{CompileError, Destination, Networks, Options, compile, compile_to};
+use fcdm_models::compile::{CompileError, Destination, Networks, Options, aside, compile, compile_to};
 use fcdm_models::import::ImportError;
 use fcdm_runtime::artifact::{Artifact, Fault};
 
@@ -74,22 +73,8 @@ fn cache_folder() -> Option<PathBuf> {
 /// Compiles networks into what goes away again: a file without a name, or memory where there can be none. `name` stands for it in
 /// messages.
 pub fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Result<Arc<Artifact>, Failure> {
-    if let Ok(file) = tempfile::tempfile() {
-        let mut output = BufWriter::new(file);
-        match compile_to(networks, options, Destination::Open(name, &mut output), &mut Watcher::new(false)) {
-            Ok(_) => {
-                if let Ok(file) = output.into_inner() {
-                    return Ok(Arc::new(Artifact::of_file(Path::new(name), file)?));
-                }
-            }
-            // The folder of temporary files is full.
-            Err(CompileError::Write(_)) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let mut bytes = Cursor::new(Vec::new());
-    compile_to(networks, options, Destination::Open(name, &mut bytes), &mut Watcher::new(false))?;
-    Ok(Arc::new(Artifact::from_bytes(name, bytes.into_inner())?))
+    let mut write = |to: Destination<'_>| compile_to(networks, options, to, &mut Watcher::new(false)).map(drop);
+    Ok(aside(name, &mut write)?)
 }
 
 /// An autoencoder as an artifact: `path` is an artifact that has one, or an autoencoder's weights, which are compiled for latents of height and

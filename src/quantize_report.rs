@@ -10,21 +10,21 @@ use std::sync::Arc;
 use clap::Args;
 use fcdm_models::autoencoder::{self, Autoencoder};
 use fcdm_models::calibrate::Calibration;
-use fcdm_models::compare::{Difference, Run, Spread, Timed, Trial, difference, method, run as generate, weights};
+use fcdm_models::compare::{Difference, Run, Spread, Timed, Trial, classes, difference, method, over, run as generate, weights};
 use fcdm_models::compile::{CompileError, Networks, Options};
 use fcdm_models::fcdm::Import;
 use fcdm_models::size;
-use fcdm_models::types::{TypeError, Types, WeightType};
+use fcdm_models::types::{Types, WeightType};
 use fcdm_runtime::artifact::{Artifact, keys};
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::file::{FileError, replace_file};
 use fcdm_runtime::generate::labels;
+use fcdm_runtime::picture::Picture;
 use fcdm_runtime::sampler::Guidance;
 use serde_json::{Value, json};
 
 use crate::about;
 use crate::failure::Failure;
-use crate::failure::mistaken::{Wanted, explained};
 use crate::help::{AUTOENCODER, MODEL, OUTPUT, WEIGHTS, examples};
 use crate::progress;
 use crate::say::sayln;
@@ -48,7 +48,7 @@ pub struct Arguments {
     /// Types to compare with f32.
     ///
     /// As `compile --quantize` takes them.
-    #[arg(long, value_name = "TYPE,..", value_delimiter = ',', default_value = "f16,i8,w8a8,i6,i4", value_parser = weight_type, help_heading = WEIGHTS)]
+    #[arg(long, value_name = "TYPE,..", value_delimiter = ',', default_value = "f16,i8,w8a8,i6,i4", help_heading = WEIGHTS)]
     types: Vec<WeightType>,
     /// Round weights for what they multiply.
     ///
@@ -104,11 +104,6 @@ impl Default for Wish<'_> {
     }
 }
 
-/// One of the types that there are.
-fn weight_type(name: &str) -> Result<WeightType, TypeError> {
-    WeightType::named(name).ok_or_else(|| TypeError::Unknown(name.to_owned()))
-}
-
 /// The file that is looked at, and that of numbers.
 const FILES: [&str; 2] = ["report.html", "report.json"];
 
@@ -155,9 +150,7 @@ pub fn run(a: &Arguments) -> Result<(), Failure> {
     crate::signals::stop_when_asked();
     may_write(&a.output, a.force)?;
     let import = crate::compile::open(&a.checkpoint, a.weights.as_deref(), true)?;
-    let vae = (!a.vae.is_empty()).then(|| autoencoder::open_all(&a.vae, autoencoder::PREFIX, a.vae_scale)).transpose();
-    let vae = vae
-        .map_err(|e| a.vae.iter().fold(Failure::from(CompileError::from(e)), |why, path| explained(path, Wanted::AutoencoderFiles, why)))?;
+    let vae = crate::compile::open_vae(&a.vae, autoencoder::PREFIX, a.vae_scale)?;
     let [height, width] = a.size.map_or_else(|| size::inferred(Some(&import), vae.as_ref()).map_err(Failure::usage), Ok)?;
     let base = Options { batches: vec![1, 2], ..Options::new(height, width) };
     let mut schemes = vec![compiled(&import, vae.as_ref(), "f32", &base)?];
@@ -198,17 +191,10 @@ pub fn report(schemes: Vec<Scheme>, wish: &Wish<'_>, folder: &Path, calibrated: 
     // What one was specialised to is what all can do.
     let models = || schemes.iter().filter_map(|scheme| scheme.artifact.model());
     let model = models().find(|model| model.specialisation.is_some()).or_else(|| models().next()).expect("they are denoisers").clone();
-    let all = match &model.specialisation {
-        Some(held) => {
-            held.classes.iter().filter(|&&class| class < model.num_classes || !model.null_class).map(|&class| class as i32).collect()
-        }
-        None => (0..model.num_classes as i32).collect(),
-    };
-    let known: Vec<i32> = if wish.classes.is_empty() { all } else { labels(wish.classes, &model)? };
+    let known = if wish.classes.is_empty() { classes(&model) } else { labels(wish.classes, &model)? };
     let count = wish.pictures;
-    let spread = |i: usize| if known.len() <= count { known[i % known.len()] } else { known[i * known.len() / count] };
-    let trial = Trial { seed: SEED, labels: (0..count).map(spread).collect(), method: method(&model, wish.steps)?, decode: true };
-    let evaluations = Timed::new(&schemes[0].artifact, &trial)?.evaluations();
+    let trial = Trial { seed: SEED, labels: over(&known, count), method: method(&model, wish.steps)?, decode: true };
+    let evaluations = trial.evaluations(&model)?;
     let total = schemes.len() * count * evaluations;
     let (mut bar, mut done) = (progress::steps(total as u64).with_message("generating"), 0);
     let mut runs = Vec::new();
@@ -221,7 +207,7 @@ pub fn report(schemes: Vec<Scheme>, wish: &Wish<'_>, folder: &Path, calibrated: 
         runs.push(run.ok_or(CompileError::Cancelled)?);
     }
     bar.finish_and_clear();
-    let ms = timed(&schemes, &trial)?;
+    let ms = timed(&schemes, &trial, evaluations)?;
     let facts = facts(&schemes, &trial, evaluations, calibrated)?;
     let class = |&label: &i32| model.class_names.get(label as usize).cloned().unwrap_or_else(|| format!("class {label}"));
     let differences: Vec<Difference> = runs.iter().map(|run| difference(&runs[0], run, count)).collect();
@@ -239,7 +225,7 @@ pub fn report(schemes: Vec<Scheme>, wish: &Wish<'_>, folder: &Path, calibrated: 
 
 /// Milliseconds of a guided step of one picture and of all its steps, medians; schemes in turn, so that a slow spell of the machine meets
 /// all of them.
-fn timed(schemes: &[Scheme], trial: &Trial) -> Result<Vec<[f64; 2]>, Failure> {
+fn timed(schemes: &[Scheme], trial: &Trial, evaluations: usize) -> Result<Vec<[f64; 2]>, Failure> {
     let mut all = schemes.iter().map(|scheme| Timed::new(&scheme.artifact, trial)).collect::<Result<Vec<_>, _>>()?;
     let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); schemes.len()];
     let mut bar = progress::steps((ROUNDS * schemes.len()) as u64).with_message("timing");
@@ -255,12 +241,12 @@ fn timed(schemes: &[Scheme], trial: &Trial) -> Result<Vec<[f64; 2]>, Failure> {
         }
     }
     bar.finish_and_clear();
-    let of = |(timed, seconds): (&Timed, &mut Vec<f64>)| {
+    let of = |seconds: &mut Vec<f64>| {
         seconds.sort_by(f64::total_cmp);
         let ms = 1e3 * seconds[seconds.len() / 2];
-        [ms, ms * timed.evaluations() as f64]
+        [ms, ms * evaluations as f64]
     };
-    Ok(all.iter().zip(&mut seconds).map(of).collect())
+    Ok(seconds.iter_mut().map(of).collect())
 }
 
 /// What was compared, and how.
@@ -269,7 +255,7 @@ fn facts(schemes: &[Scheme], trial: &Trial, steps: usize, calibrated: bool) -> R
     let model = floats.model().expect("it is a denoiser");
     let count = trial.labels.len() as u64;
     let size = [model.height, model.width];
-    let states = if floats.autoencoder().is_some() || matches!(model.in_channels, 1 | 3) { "pictures" } else { "latents" };
+    let states = if floats.autoencoder().is_some() || Picture::CHANNELS.contains(&model.in_channels) { "pictures" } else { "latents" };
     let weights = floats.metadata(keys::PROVENANCE).and_then(|text| serde_json::from_str::<Value>(text).ok());
     let fingerprint = weights.and_then(|v| v["weights_xxh3"].as_str().map(str::to_owned)).unwrap_or_else(|| "unknown".to_owned());
     Ok(vec![

@@ -33,6 +33,32 @@ pub struct Trial {
     pub decode: bool,
 }
 
+impl Trial {
+    /// How often a model is asked for each picture.
+    ///
+    /// # Errors
+    /// When the sampler is none for the model.
+    pub fn evaluations(&self, model: &ModelInfo) -> Result<usize, OptionError> {
+        Ok(self.times(model)?.len())
+    }
+
+    /// When it is asked.
+    fn times(&self, model: &ModelInfo) -> Result<Vec<f64>, OptionError> {
+        let sampler = Sampler::new(self.method, trajectory::layout(model, 1)).map_err(|e| OptionError(e.to_string()))?;
+        Ok(sampler.evaluations())
+    }
+}
+
+/// The classes that a model has, or was specialised to, but for the null class.
+pub fn classes(model: &ModelInfo) -> Vec<i32> {
+    trajectory::classes(model)
+}
+
+/// A class for each of some pictures: all of few, in turn, else some from all over the list.
+pub fn over(classes: &[i32], pictures: usize) -> Vec<i32> {
+    trajectory::over(classes, pictures)
+}
+
 /// What a model made of a trial.
 pub struct Run {
     /// The states after every evaluation but the last, `[n, H, W, C]`, and the last.
@@ -214,14 +240,8 @@ impl Timed {
     pub fn new(artifact: &Arc<Artifact>, trial: &Trial) -> Result<Timed, OptionError> {
         let network = network(artifact)?;
         let model = network.model().clone();
-        let sampler = Sampler::new(trial.method, trajectory::layout(&model, 1)).map_err(|e| OptionError(e.to_string()))?;
         let (state, out) = (vec![0.5; network.state_len()], vec![0.0; network.output_len()]);
-        Ok(Timed { network, guidance: Guidance::of(&model), times: sampler.evaluations(), state, out })
-    }
-
-    /// How often the network is asked for a picture.
-    pub fn evaluations(&self) -> usize {
-        self.times.len()
+        Ok(Timed { network, guidance: Guidance::of(&model), times: trial.times(&model)?, state, out })
     }
 
     /// Seconds of each of the first `count` steps of a picture of a class.

@@ -1,5 +1,6 @@
 //! From trained networks to an artifact: functions at every size asked for, the pipeline, the plan, the file.
 
+mod aside;
 mod description;
 mod mixed;
 mod networks;
@@ -12,7 +13,7 @@ use std::path::Path;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, Report};
-use fcdm_runtime::artifact::{Output, WriteError};
+use fcdm_runtime::artifact::{ArtifactError, Output, WriteError};
 use fcdm_runtime::engine::LoadError;
 use fcdm_runtime::plan::Plan;
 use fcdm_runtime::simd::Isa;
@@ -26,6 +27,7 @@ use crate::import::{ImportError, Survey};
 use crate::options::OptionError;
 pub use crate::options::Options;
 use crate::types::WeightType;
+pub use aside::aside;
 pub use description::passes_json;
 use mixed::{Seen, forced, mixed};
 pub use networks::Networks;
@@ -51,6 +53,9 @@ pub enum CompileError {
     /// The file.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// What was written for this run alone.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// Asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -170,9 +175,9 @@ pub fn compile_to(
     let surveys = networks.surveys(&mut progress)?.ok_or(CompileError::Cancelled)?;
     let source = Source { networks, surveys: &surveys };
     let mut options = options.clone();
-    let records = records(&source, &options)?;
-    let mut quantised = None;
+    let (mut quantised, mut resumed) = (None, 0);
     if let (Some(import), Some(calibration)) = (networks.fcdm, options.calibration) {
+        let records = records(&source, &options)?;
         let states = states(import, &options, calibration, &records, observer)?;
         if let Some(mix) = options.mix {
             let seen = Seen { import, calibration, states: &states, records: &records };
@@ -181,6 +186,7 @@ pub fn compile_to(
         } else {
             planned.assembly.prepared = calibrate(import, &planned.assembly, &options, calibration, &states, &records, observer)?;
         }
+        resumed = records.taken();
     }
     let forced = match networks.fcdm {
         Some(import) => forced(import, &options, &planned.assembly, observer)?,
@@ -189,7 +195,6 @@ pub fn compile_to(
     let checksum = source.write(to, &planned, &options, quantised.as_ref(), observer)?;
     let config = networks.fcdm.map(|i| i.config().clone());
     let Planned { passes, condition, weight_bytes, assembly, .. } = planned;
-    let resumed = records.taken();
     Ok(Summary { config, surveys, passes, condition, weight_bytes, forced, resumed, plan: assembly.plan, checksum })
 }
 
@@ -200,7 +205,7 @@ fn records(source: &Source<'_>, options: &Options) -> Result<Records, CompileErr
     let Options { height, width, calibration, sampling, optimise, .. } = options;
     let null_class = source.networks.fcdm.map(|import| import.config().null_class);
     Records::new(
-        options.calibration_folder.as_deref().filter(|_| calibration.is_some()),
+        options.calibration_folder.as_deref(),
         &format!("{version} {weights:016x} {height}x{width} {calibration:?} {sampling:?} {optimise} {null_class:?} {isa}"),
     )
 }

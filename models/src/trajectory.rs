@@ -43,9 +43,16 @@ pub(crate) fn layout(model: &ModelInfo, states: usize) -> Layout {
     Layout { states, positions: model.height * model.width, channels: model.in_channels, out_channels: model.out_channels }
 }
 
-/// Which classes: all of few, else some from all over the list.
-pub(crate) fn classes(count: usize, trajectories: usize) -> Vec<i32> {
-    (0..trajectories).map(|i| if count <= trajectories { i % count } else { i * count / trajectories }).map(|c| c as i32).collect()
+/// A class for each of some trajectories: all of few, in turn, else some from all over the list.
+pub(crate) fn over(classes: &[i32], trajectories: usize) -> Vec<i32> {
+    let count = classes.len();
+    (0..trajectories).map(|i| classes[if count <= trajectories { i % count } else { i * count / trajectories }]).collect()
+}
+
+/// The classes that a model has, or was specialised to, but for the null class.
+pub(crate) fn classes(model: &ModelInfo) -> Vec<i32> {
+    let all: Vec<usize> = model.specialisation.as_ref().map_or_else(|| (0..model.num_classes).collect(), |held| held.classes.clone());
+    all.into_iter().filter(|&class| class < model.num_classes || !model.null_class).map(|class| class as i32).collect()
 }
 
 /// Takes a state for each label, from the noise of seeds from `seed` on, through all steps, and returns where they end; `None` if `watch`,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use fcdm_runtime::encoding::Encoding;
 use regex_lite::Regex;
@@ -53,6 +54,14 @@ impl WeightType {
     }
 }
 
+impl FromStr for WeightType {
+    type Err = TypeError;
+
+    fn from_str(name: &str) -> Result<WeightType, TypeError> {
+        WeightType::named(name).ok_or_else(|| TypeError::Unknown(name.to_owned()))
+    }
+}
+
 impl fmt::Display for WeightType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
@@ -100,7 +109,7 @@ impl Rule {
 
     fn parse(text: &str) -> Result<Rule, TypeError> {
         let (pattern, ty) = text.rsplit_once('=').filter(|(p, _)| !p.is_empty()).ok_or_else(|| TypeError::Rule(text.to_owned()))?;
-        let ty = WeightType::named(ty).ok_or_else(|| TypeError::Unknown(ty.to_owned()))?;
+        let ty = ty.parse()?;
         let wrong = |e: regex_lite::Error| TypeError::Pattern { rule: text.to_owned(), why: e.to_string() };
         Ok(Rule { text: text.to_owned(), pattern: Regex::new(pattern).map_err(wrong)?, ty })
     }

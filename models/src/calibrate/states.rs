@@ -1,7 +1,5 @@
 //! States of the network's own trajectories, with the times and classes at which it is asked for them.
 
-use std::io::{BufWriter, Cursor};
-use std::path::Path;
 use std::sync::Arc;
 
 use fcdm_compiler::prepared::Bytes;
@@ -14,7 +12,7 @@ use fcdm_runtime::threads;
 
 use super::Calibration;
 use super::records::Records;
-use crate::compile::{CompileError, Destination, Networks, Observer, Phase, Silent, compile_to};
+use crate::compile::{CompileError, Networks, Observer, Phase, Silent, aside, compile_to};
 use crate::fcdm::{self, Import};
 use crate::options::{OptionError, Options};
 use crate::trajectory::{self, BATCH, Evaluation};
@@ -59,7 +57,7 @@ pub(crate) fn states(
     let guidance = Guidance::of(&model);
     let affordable = usize::try_from(BUDGET / (2 * macs(import, options) * calibration.steps as u64).max(1)).unwrap_or(usize::MAX);
     let count = affordable.clamp(LEAST, calibration.trajectories.max(LEAST));
-    let labels = trajectory::classes(model.num_classes, count);
+    let labels = trajectory::over(&trajectory::classes(&model), count);
     let null = (guidance.scale != 1.0).then_some(model.num_classes as i32);
     let weights = [guidance.scale.powi(2), (guidance.scale - 1.0).powi(2)].map(|w| w as f32);
     let every = (calibration.steps / calibration.states).max(1);
@@ -133,19 +131,4 @@ pub(crate) fn floats(import: &Import, options: &Options) -> Result<Arc<Artifact>
     let options = in_floats(options);
     let networks = Networks { fcdm: Some(import), ..Networks::default() };
     aside("the network before it is quantised", &mut |to| compile_to(networks, &options, to, &mut Silent).map(drop))
-}
-
-/// What is written, in a file that goes away by itself, or in memory where there can be none; `name` stands for it in messages.
-pub(crate) fn aside(name: &str, write: &mut dyn FnMut(Destination<'_>) -> Result<(), CompileError>) -> Result<Arc<Artifact>, CompileError> {
-    let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("{name}: {e}")));
-    if let Ok(file) = tempfile::tempfile() {
-        let mut output = BufWriter::new(file);
-        write(Destination::Open(name, &mut output))?;
-        if let Ok(file) = output.into_inner() {
-            return Ok(Arc::new(Artifact::of_file(Path::new(name), file).map_err(|e| wrong(&e))?));
-        }
-    }
-    let mut bytes = Cursor::new(Vec::new());
-    write(Destination::Open(name, &mut bytes))?;
-    Ok(Arc::new(Artifact::from_bytes(name, bytes.into_inner()).map_err(|e| wrong(&e))?))
 }

@@ -9,9 +9,9 @@ use fcdm_runtime::plan::Form;
 use serde_json::{Value, json};
 
 use super::planned::{Planned, Source};
-use super::{CompileError, Observer, Silent};
+use super::{CompileError, Observer, aside};
 use crate::calibrate::records::Records;
-use crate::calibrate::states::{States, aside};
+use crate::calibrate::states::States;
 use crate::calibrate::{Calibration, calibrate};
 use crate::fcdm::Import;
 use crate::mix::{Chosen, Effects, Goal, Mix, alone, effects, verify};
@@ -63,10 +63,7 @@ pub(super) fn mixed(
         };
         let Seen { import, calibration, states, records } = *seen;
         planned.assembly.prepared = calibrate(import, &planned.assembly, &options, calibration, states, records, observer)?;
-        let artifact = aside("the quantised network", &mut |to| {
-            source.write(to, &planned, &options, None, &mut Silent)?;
-            Ok(())
-        })?;
+        let artifact = aside("the quantised network", &mut |to| source.write(to, &planned, &options, None, observer).map(drop))?;
         let measured = verify(&effects.floats().expect("it was measured").clone(), &artifact, observer)?;
         let report = report(&chosen, mix.goal, Some(measured.to_json()));
         match mix.goal {
@@ -90,6 +87,12 @@ pub(super) fn mixed(
 fn settled(source: &Source<'_>, options: &Options, mix: Mix, effects: &Effects) -> Result<(Options, Planned, Chosen), CompileError> {
     let with = |chosen: BTreeMap<String, WeightType>| Options { types: Types { chosen, ..options.types.clone() }, ..options.clone() };
     let plan = |options: &Options| Planned::new(source.networks, options, &mut |_, _| {});
+    let Goal::Bytes(budget) = mix.goal else {
+        let chosen = effects.choose(mix, 0)?;
+        let options = with(chosen.types.clone());
+        let planned = plan(&options)?;
+        return Ok((options, planned, chosen));
+    };
     let smallest = effects.smallest(mix.codes);
     let options = with(smallest.types.clone());
     let bytes = source.file_bytes(&plan(&options)?, &options, Some(&report(&smallest, mix.goal, None)))?;
@@ -103,7 +106,6 @@ fn settled(source: &Source<'_>, options: &Options, mix: Mix, effects: &Effects) 
         };
         let options = with(chosen.types.clone());
         let planned = plan(&options)?;
-        let Goal::Bytes(budget) = mix.goal else { return Ok((options, planned, chosen)) };
         let found = SPARE + source.file_bytes(&planned, &options, Some(&report(&chosen, mix.goal, None)))?;
         if found <= budget || is_last {
             return Ok((options, planned, chosen));

@@ -134,6 +134,7 @@ fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) 
     Ok(all)
 }
 
+/// Whether networks can be compiled so.
 pub(super) fn check(networks: Networks<'_>, options: &Options) -> Result<(), CompileError> {
     if let Some(import) = networks.fcdm {
         fcdm::entries::check(import, options)?;

@@ -12,6 +12,7 @@ use fcdm_compiler::weights::WeightUse;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::engine::Cpu;
 use fcdm_runtime::network::{Class, Guided, Network};
+use fcdm_runtime::picture::Picture;
 use fcdm_runtime::plan::{Element, Form};
 use fcdm_runtime::sampler::{Denoiser, Guidance};
 use fcdm_runtime::threads;
@@ -81,7 +82,7 @@ impl Course {
         let one = (2 * measurements.max(1) as u64).saturating_mul(macs(&floats));
         let affordable = usize::try_from(budget / one.max(1)).unwrap_or(usize::MAX);
         let kept = affordable.clamp(LEAST_KEPT, KEPT);
-        let labels = trajectory::classes(model.num_classes, (affordable / kept).clamp(1, BATCH));
+        let labels = trajectory::over(&trajectory::classes(&model), (affordable / kept).clamp(1, BATCH));
         let at: Vec<usize> = (0..kept).map(|i| (2 * i + 1) * STEPS / (2 * kept)).collect();
         let (mut states, mut outputs, mut times) = (Vec::new(), Vec::new(), Vec::new());
         let ended = trajectory::run(&mut network, trajectory::method(&model, STEPS), SEED, &labels, &mut |now| {
@@ -106,7 +107,7 @@ impl Course {
 
     /// Whether what is generated is pictures, not latents.
     pub fn is_of_pictures(&self) -> bool {
-        self.floats.model().is_some_and(|model| matches!(model.in_channels, 1 | 3))
+        self.floats.model().is_some_and(|model| Picture::CHANNELS.contains(&model.in_channels))
     }
 
     /// The uses of a weight in the network.

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use fcdm_runtime::artifact::Artifact;
 use fcdm_runtime::cost::Cost;
 use fcdm_runtime::entry_name::EntryName;
-use fcdm_runtime::sampler::Sampler;
 use serde_json::{Value, json};
 
-use crate::compare::{Spread, Trial, difference, method, run};
+use crate::compare::{Spread, Trial, classes, difference, method, over, run};
 use crate::compile::{CompileError, Observer, Phase};
-use crate::options::OptionError;
-use crate::trajectory;
 
 /// Pictures, at the most.
 const PICTURES: usize = 16;
@@ -53,17 +50,11 @@ impl Measured {
 /// The PSNR of pictures of 8 bits, or for latents the signal-to-noise ratio, of what a model generates against a reference.
 pub(crate) fn verify(reference: &Arc<Artifact>, model: &Arc<Artifact>, observer: &mut dyn Observer) -> Result<Measured, CompileError> {
     let info = model.model().expect("it is a denoiser").clone();
-    let wrong = |e: &dyn std::fmt::Display| CompileError::from(OptionError(format!("verifying types: {e}")));
-    let classes: Vec<usize> = match &info.specialisation {
-        Some(held) => held.classes.iter().copied().filter(|&class| class < info.num_classes || !info.null_class).collect(),
-        None => (0..info.num_classes).collect(),
-    };
-    let method = method(&info, STEPS)?;
-    let evaluations = Sampler::new(method, trajectory::layout(&info, 1)).map_err(|e| wrong(&e))?.evaluations().len();
+    let mut trial = Trial { seed: SEED, labels: Vec::new(), method: method(&info, STEPS)?, decode: false };
+    let evaluations = trial.evaluations(&info)?;
     let affordable = BUDGET / (4 * evaluations as u64 * macs(reference).max(1));
     let pictures = usize::try_from(affordable).unwrap_or(PICTURES).clamp(LEAST, PICTURES);
-    let labels = trajectory::classes(classes.len(), pictures).into_iter().map(|i| classes[i as usize] as i32).collect();
-    let trial = Trial { seed: SEED, labels, method, decode: false };
+    trial.labels = over(&classes(&info), pictures);
     let (mut done, total) = (0u64, (2 * pictures * evaluations) as u64);
     let mut go = |artifact: &Arc<Artifact>| {
         let mut progress = |states: usize| {
