@@ -6,12 +6,18 @@
 //! the last first, q_j is what is nearest to `w_j + sum over k > j of e_k L_kj / L_jj`, so that each column makes up for the errors of
 //! those before it. A convolution's columns are its taps times its channels, all of which go into one H. Columns of very wide products are
 //! in blocks that know nothing of each other, for H grows as their square.
+//!
+//! The error of column j counts `L_jj^2` in the end: steps are those of the least error so weighed. Columns are taken in the order of `H_jj`,
+//! so that the greatest are rounded while all others can still make up for them; of four bits that is worth 0.5 to 5 dB of a product.
 
 use std::ops::Range;
 
 use fcdm_runtime::encoding::{Encoding, Matrix, Steps};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayBase, ArrayView2, ArrayViewMut2, Axis, Ix2, RawData, Slice};
+
+/// Another number than before wherever the same inputs are rounded otherwise: what was kept is made anew then.
+pub const METHOD: u32 = 2;
 
 /// What is added to the diagonal, of its mean: inputs that were not seen are not free to be anything.
 const DAMPING: f32 = 0.01;
@@ -97,25 +103,38 @@ impl Inputs {
         self.sums.iter().map(|sum| if self.weight > 0.0 { sum / self.weight } else { 0.0 }).collect()
     }
 
-    /// What rounding needs of it: the columns of L, each over its element on the diagonal. Works on so many threads.
+    /// What rounding needs of it. Works on so many threads.
     pub fn feedback(self, threads: usize) -> Feedback {
-        Feedback(self.products.into_iter().map(|h| feedback(h, threads)).collect())
+        Feedback(self.products.into_iter().map(|h| ColumnFeedback::of(h, threads)).collect())
     }
 }
 
-/// Of a block.
-fn feedback(mut h: Array2<f32>, threads: usize) -> Array2<f32> {
-    let k = h.nrows();
-    let mean = (0..k).map(|i| f64::from(h[[i, i]])).sum::<f64>() / k.max(1) as f64;
-    // Of inputs that were all zero nothing is known.
-    let damping = if mean > 0.0 { DAMPING * mean as f32 } else { 1.0 };
-    (0..k).for_each(|i| h[[i, i]] += damping);
-    factorise(&mut h, threads);
-    for j in 0..k {
-        let rate = 1.0 / h[[j, j]];
-        part(h.view_mut(), j..k, j..j + 1).mapv_inplace(|v| v * rate);
+/// Puts the columns of a symmetric matrix, of which only the lower triangle counts, and its rows into ascending order of the diagonal; returns
+/// which column is where.
+fn ascending(h: &mut Array2<f32>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..h.nrows()).collect();
+    order.sort_by(|&a, &b| h[[a, a]].total_cmp(&h[[b, b]]));
+    let mut at: Vec<usize> = (0..order.len()).collect();
+    let mut place = at.clone();
+    for (p, &column) in order.iter().enumerate() {
+        let q = place[column];
+        exchange(h, p, q);
+        at.swap(p, q);
+        place[at[q]] = q;
+        place[at[p]] = p;
     }
-    h
+    order
+}
+
+/// Exchanges columns and rows p and q, p <= q, of such a matrix.
+fn exchange(h: &mut Array2<f32>, p: usize, q: usize) {
+    if p == q {
+        return;
+    }
+    h.swap([p, p], [q, q]);
+    (0..p).for_each(|i| h.swap([p, i], [q, i]));
+    (p + 1..q).for_each(|i| h.swap([i, p], [q, i]));
+    (q + 1..h.nrows()).for_each(|i| h.swap([i, p], [i, q]));
 }
 
 /// Some rows and columns of a view.
@@ -159,9 +178,51 @@ fn factorise_columns(mut block: ArrayViewMut2<'_, f32>) {
     }
 }
 
-/// How the error of a column is made up for by those before it: `L_kj / L_jj`, k > j, of every block of columns.
+/// How the error of a column is made up for by those before it, of every block of columns.
 #[derive(Clone, Debug)]
-pub struct Feedback(Vec<Array2<f32>>);
+pub struct Feedback(Vec<ColumnFeedback>);
+
+/// Of a block.
+#[derive(Clone, Debug)]
+struct ColumnFeedback {
+    /// Its columns, in the order in which L has them.
+    order: Vec<usize>,
+    /// `L_kj / L_jj`, k > j.
+    rates: Array2<f32>,
+    /// `L_jj^2`.
+    importance: Vec<f32>,
+}
+
+impl ColumnFeedback {
+    fn of(mut h: Array2<f32>, threads: usize) -> ColumnFeedback {
+        let k = h.nrows();
+        let mean = (0..k).map(|i| f64::from(h[[i, i]])).sum::<f64>() / k.max(1) as f64;
+        // Of inputs that were all zero nothing is known.
+        let damping = if mean > 0.0 { DAMPING * mean as f32 } else { 1.0 };
+        (0..k).for_each(|i| h[[i, i]] += damping);
+        let order = ascending(&mut h);
+        factorise(&mut h, threads);
+        let importance = h.diag().mapv(|v| v * v).to_vec();
+        for j in 0..k {
+            let rate = 1.0 / h[[j, j]];
+            part(h.view_mut(), j..k, j..j + 1).mapv_inplace(|v| v * rate);
+        }
+        ColumnFeedback { order, rates: h, importance }
+    }
+}
+
+impl Feedback {
+    /// What the error of every column counts.
+    fn importance(&self) -> Vec<f32> {
+        let mut all = vec![0.0; self.0.iter().map(|block| block.order.len()).sum()];
+        let mut first = 0;
+        for block in &self.0 {
+            block.order.iter().zip(&block.importance).for_each(|(&column, &importance)| all[first + column] = importance);
+            first += block.order.len();
+        }
+        all
+    }
+}
 
 /// A matrix of whole numbers.
 #[derive(Clone, Debug)]
@@ -186,9 +247,9 @@ impl Rounded {
 /// # Panics
 /// If the encoding is of floats, or the inputs had another number of elements.
 pub fn round(values: &[f32], m: Matrix, encoding: Encoding, feedback: &Feedback, threads: usize) -> Rounded {
-    let (steps, range) = encoding.steps(values, m).zip(encoding.range()).expect("an encoding of whole numbers");
-    let k = m.columns();
-    assert_eq!(feedback.0.iter().map(Array2::nrows).sum::<usize>(), k, "columns of {m:?}");
+    let (k, importance) = (m.columns(), feedback.importance());
+    assert_eq!(importance.len(), k, "columns of {m:?}");
+    let (steps, range) = encoding.steps(values, m, &importance).zip(encoding.range()).expect("an encoding of whole numbers");
     let (mut numbers, mut errors) = (vec![0i8; values.len()], vec![0.0f32; values.len()]);
     let each = m.rows.div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
@@ -220,30 +281,29 @@ fn round_rows(
 ) {
     let k = m.columns();
     let rows = values.len() / k;
-    let mut wanted = Array2::<f32>::zeros((rows, BLOCK));
-    for (columns, l) in blocks(k).zip(&feedback.0) {
-        for start in columns.clone().step_by(BLOCK).collect::<Vec<_>>().into_iter().rev() {
-            let end = (start + BLOCK).min(columns.end);
-            let mut wanted = part(wanted.view_mut(), 0..rows, 0..end - start);
-            for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
-                wanted.iter_mut().zip(&values[r * k + start..r * k + end]).for_each(|(to, &from)| *to = from);
-            }
-            let known = part(ArrayView2::from_shape((rows, k), &*errors).expect("whole rows"), 0..rows, end..columns.end);
-            let inside = |range: Range<usize>| range.start - columns.start..range.end - columns.start;
-            general_mat_mul(1.0, &known, &part(l.view(), inside(end..columns.end), inside(start..end)), 1.0, &mut wanted);
-            for (r, mut wanted) in wanted.rows_mut().into_iter().enumerate() {
+    for (columns, ColumnFeedback { order, rates, .. }) in blocks(k).zip(&feedback.0) {
+        let n = order.len();
+        let place = |r: usize, i: usize| r * k + columns.start + order[i];
+        let mut wanted = Array2::from_shape_fn((rows, n), |(r, i)| values[place(r, i)]);
+        let mut known = Array2::<f32>::zeros((rows, n));
+        for start in (0..n).step_by(BLOCK).collect::<Vec<_>>().into_iter().rev() {
+            let end = (start + BLOCK).min(n);
+            let mut wanted = part(wanted.view_mut(), 0..rows, start..end);
+            general_mat_mul(1.0, &part(known.view(), 0..rows, end..n), &part(rates.view(), end..n, start..end), 1.0, &mut wanted);
+            for (r, (mut wanted, mut known)) in wanted.rows_mut().into_iter().zip(known.rows_mut()).enumerate() {
                 let wanted = wanted.as_slice_mut().expect("a row is in one piece");
-                for column in (start..end).rev() {
+                for i in (start..end).rev() {
+                    let (at, column) = (place(r, i), columns.start + order[i]);
                     let step = steps.at(m, first + r, column / m.channels, column % m.channels);
                     // Without steps there is 0 alone; NaN becomes 0, in a row whose scale is NaN.
-                    let number = if step > 0.0 { (wanted[column - start] / step).round_ties_even().clamp(least, most) } else { 0.0 };
-                    let error = values[r * k + column] - number * step;
+                    let number = if step > 0.0 { (wanted[i - start] / step).round_ties_even().clamp(least, most) } else { 0.0 };
+                    let error = values[at] - number * step;
                     let error = if error.is_finite() { error } else { 0.0 };
-                    numbers[r * k + column] = number as i8;
-                    errors[r * k + column] = error;
-                    let l = l.row(column - columns.start);
-                    let l = &l.to_slice().expect("a row is in one piece")[start - columns.start..column - columns.start];
-                    wanted.iter_mut().zip(l).for_each(|(wanted, l)| *wanted += error * l);
+                    numbers[at] = number as i8;
+                    (errors[at], known[i]) = (error, error);
+                    let rates = rates.row(i);
+                    let rates = &rates.to_slice().expect("a row is in one piece")[start..i];
+                    wanted.iter_mut().zip(rates).for_each(|(wanted, rate)| *wanted += error * rate);
                 }
             }
         }

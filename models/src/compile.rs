@@ -11,6 +11,7 @@ mod tensors;
 use std::path::Path;
 
 use fcdm_compiler::compiled::BuildError;
+use fcdm_compiler::rounding::METHOD;
 use fcdm_ir::Module;
 use fcdm_passes::{Pass, Report};
 use fcdm_runtime::artifact::{ArtifactError, Output, WriteError};
@@ -206,6 +207,6 @@ fn records(source: &Source<'_>, options: &Options) -> Result<Records, CompileErr
     let null_class = source.networks.fcdm.map(|import| import.config().null_class);
     Records::new(
         options.calibration_folder.as_deref(),
-        &format!("{version} {weights:016x} {height}x{width} {calibration:?} {sampling:?} {optimise} {null_class:?} {isa}"),
+        &format!("{version} {METHOD} {weights:016x} {height}x{width} {calibration:?} {sampling:?} {optimise} {null_class:?} {isa}"),
     )
 }

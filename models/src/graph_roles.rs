@@ -1,19 +1,20 @@
 //! Roles of the weights of an imported graph, whose layers nobody has declared: by the first op that takes a weight, and by what
-//! that op sees of the graph's inputs.
+//! that op sees of the graph's inputs, and by the size of the images that it makes.
 
 use std::collections::HashMap;
 
 use fcdm_ir::flow::depends;
-use fcdm_ir::{Def, Function, Op};
+use fcdm_ir::{Def, Function, Inst, Op, Value};
 
 use crate::parameter::Parameter;
-use crate::role::{LayerKind, ParameterKind, Region, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Resolution, Role};
 
 /// The role of every weight that an op takes. The graph's inputs are an image, and of a denoiser timestep and class after it. A
 /// weight with the name and as many values as one in `declared` has its role.
 pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Role> {
     let declared: HashMap<&str, &Parameter> = declared.iter().map(|p| (p.name.as_str(), p)).collect();
     let seen = [0, 1, 2].map(|i| depends(f, |v| f.inputs().get(i) == Some(&v)));
+    let resolutions = resolutions(f, &seen[0]);
     let mut roles = HashMap::new();
     for inst in f.insts() {
         let [image, timestep, class] = [0, 1, 2].map(|i| seen[i][inst.results[0].index()]);
@@ -23,16 +24,44 @@ pub(crate) fn roles(f: &Function, declared: &[Parameter]) -> HashMap<String, Rol
             (false, false, true) => Region::Class,
             _ => Region::Trunk,
         };
+        let resolution = resolutions[inst.results[0].index()];
         for (operand, &v) in inst.operands.iter().enumerate() {
             let data = f.value(v);
             if data.def == Def::Weight {
                 let (layer, part) = of_operand(&inst.op, operand);
                 let known = declared.get(data.name.as_str()).filter(|p| p.count() == data.ty.count()).map(|p| p.role);
-                roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, region }));
+                roles.entry(data.name.clone()).or_insert(known.unwrap_or(Role { layer, part, region, resolution }));
             }
         }
     }
     roles
+}
+
+/// For every value, by index: the size of the image that it is, or of those that are the first to see it. `image` says which see the graph's.
+fn resolutions(f: &Function, image: &[bool]) -> Vec<Resolution> {
+    let pixels = |v: Value| match f.ty(v).shape[..] {
+        [_, height, width, _] if image[v.index()] => Some(height * width),
+        _ => None,
+    };
+    let full = f.values().filter_map(|(v, _)| pixels(v)).max();
+    let mut found = vec![Resolution::Reduced; f.value_count()];
+    let of = |v: Value, found: &[Resolution]| {
+        let users = || f.insts().iter().filter(move |inst| inst.operands.contains(&v));
+        let all_full = |inst: &Inst| inst.results.iter().all(|r| found[r.index()] == Resolution::Full);
+        let is_used_at_full_alone = users().next().is_some() && users().all(all_full);
+        match pixels(v) {
+            pixels if pixels.is_some() && pixels == full => Resolution::Full,
+            Some(_) if is_used_at_full_alone && users().all(|inst| matches!(inst.op, Op::PixelShuffle(_))) => Resolution::ToFull,
+            None if is_used_at_full_alone => Resolution::Full,
+            _ => Resolution::Reduced,
+        }
+    };
+    for inst in f.insts().iter().rev() {
+        for &v in &inst.results {
+            found[v.index()] = of(v, &found);
+        }
+    }
+    found
 }
 
 /// What an op does with an operand. Exporters write biases as sums and scales as products.

@@ -11,7 +11,7 @@ use fcdm_ir::ops::{Conv2d, DwConv2d, Embedding, Grn, GroupNorm, Linear};
 use fcdm_ir::{Builder, Op, Type, Value};
 
 use crate::parameter::{CheckpointLayout, Parameter};
-use crate::role::{LayerKind, ParameterKind, Region, Role};
+use crate::role::{LayerKind, ParameterKind, Region, Resolution, Role};
 
 /// A layer: an op with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,21 +22,27 @@ pub(crate) struct Layer {
     weights: Vec<(String, Type)>,
 }
 
-/// Declares layers of one region of a network, in the order of registration.
+/// Declares layers of one region of a network and one size of the image, in the order of registration.
 pub(crate) struct Declaration<'a> {
     list: &'a mut Vec<Parameter>,
     region: Region,
+    resolution: Resolution,
 }
 
 impl Declaration<'_> {
     /// Declares layers of the trunk, whose parameters go to `list`.
     pub fn new(list: &mut Vec<Parameter>) -> Declaration<'_> {
-        Declaration { list, region: Region::Trunk }
+        Declaration { list, region: Region::Trunk, resolution: Resolution::Reduced }
     }
 
     /// Declares layers of another region.
     pub fn at(&mut self, region: Region) -> Declaration<'_> {
-        Declaration { list: self.list, region }
+        Declaration { list: self.list, region, resolution: self.resolution }
+    }
+
+    /// Declares layers at another size of the image.
+    pub fn sized(&mut self, resolution: Resolution) -> Declaration<'_> {
+        Declaration { list: self.list, region: self.region, resolution }
     }
 
     /// `NAME.weight [O,I]` and bias.
@@ -107,7 +113,7 @@ impl Declaration<'_> {
         layer: LayerKind,
         part: ParameterKind,
     ) -> (String, Type) {
-        let p = Parameter { name, shape, layout, role: Role { layer, part, region: self.region } };
+        let p = Parameter { name, shape, layout, role: Role { layer, part, region: self.region, resolution: self.resolution } };
         let weight = (p.name.clone(), p.ty());
         self.list.push(p);
         weight

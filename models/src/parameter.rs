@@ -110,7 +110,7 @@ fn each_transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::role::{LayerKind, ParameterKind, Region};
+    use crate::role::{LayerKind, ParameterKind, Region, Resolution};
 
     #[test]
     fn parts_are_laid_out_as_the_whole() {
@@ -121,7 +121,8 @@ mod tests {
             (CheckpointLayout::Depthwise, vec![5, 1, 3, 3], false),
             (CheckpointLayout::Channels, vec![1, 5, 1, 1], false),
         ] {
-            let role = Role { layer: LayerKind::Linear, part: ParameterKind::Weight, region: Region::Trunk };
+            let role =
+                Role { layer: LayerKind::Linear, part: ParameterKind::Weight, region: Region::Trunk, resolution: Resolution::Reduced };
             let p = Parameter { name: "w".into(), shape, layout, role };
             let values: Vec<f32> = (0..p.count()).map(|i| i as f32).collect();
             let whole = p.to_ir(values.clone());

@@ -46,6 +46,18 @@ pub enum Region {
     Output,
 }
 
+/// At which size of the image a layer works, or those do that it makes shifts, scales, gates, times and classes for. Networks have few weights
+/// at the full one, each of which makes every pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resolution {
+    /// The image's own.
+    Full,
+    /// Half of it, its channels becoming pixels of the image's own.
+    ToFull,
+    /// Less, or nobody has said.
+    Reduced,
+}
+
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
@@ -55,4 +67,6 @@ pub struct Role {
     pub part: ParameterKind,
     /// Where the layer stands.
     pub region: Region,
+    /// The size of the image there.
+    pub resolution: Resolution,
 }

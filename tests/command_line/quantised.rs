@@ -58,19 +58,37 @@ fn rules_are_of_names_and_the_first_counts() {
         f.ok("inspect a.fcdm --ir")
     };
     let ir = by_type(r"--quantize i8 --type-rules latent.*pwconv1=i4,latent.*=f16,^output_layer=f32");
-    let stored = |name: &str| {
+    let stored_in = |ir: &str, name: &str| {
         let line = ir.lines().find(|l| l.starts_with(&format!("weight @{name} "))).unwrap_or_else(|| panic!("no {name}"));
         line.rsplit_once(" as ").map_or("f32", |(_, ty)| ty).to_owned()
     };
+    let stored = |name: &str| stored_in(&ir, name);
     assert_eq!(stored("latent.0.pwconv1.weight"), "i4");
     assert_eq!(stored("latent.0.pwconv2.weight"), "f16");
     assert_eq!(stored("output_layer.weight"), "f32");
     assert_eq!(stored("encoder_level_1.0.pwconv1.weight"), "i8");
     assert_eq!(stored("encoder_level_1.0.dwconv.weight"), "f16");
-    assert_eq!(stored("t_embedder_1.mlp.0.weight"), "f16");
-    assert_eq!(stored("x_embedder.weight"), "f32");
+    assert_eq!(stored("t_embedder_1.mlp.0.weight"), "i8");
+    assert_eq!(stored("x_embedder.weight"), "f16");
     // No bias is ever stored in fewer bits.
     assert!(!ir.lines().any(|l| l.starts_with("weight @") && l.contains(".bias") && l.contains(" as ")), "{ir}");
+    // Few bits are for where many weights are: what works at the image's full size is not there.
+    let ir = by_type("--quantize i4");
+    for (name, ty) in [
+        ("latent.0.pwconv1", "i4"),
+        ("encoder_level_2.0.pwconv2", "i4"),
+        ("decoder_level_1.0.pwconv1", "i8"),
+        ("decoder_level_1.0.adaLN_modulation.1", "i8"),
+        ("output_layer", "i8"),
+        ("down1_2.conv.0", "i8"),
+        ("up2_1.conv.0", "i6"),
+        ("up3_2.conv.0", "i4"),
+        ("reduce_chans_2", "i8"),
+        ("y_embedder_3.embedding_table", "i8"),
+        ("final_layer.conv", "f16"),
+    ] {
+        assert_eq!(stored_in(&ir, &format!("{name}.weight")), ty, "{name}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ const EMBEDDING_DEVIATION: f32 = 0.02;
 /// Values of a parameter, in checkpoint order. `index` is its position in [`super::parameters`].
 pub fn initialise(p: &Parameter, index: usize, seed: u64) -> Vec<f32> {
     let stream = Stream { purpose: Purpose::Weights, item: index as u32, step: 0 };
-    let Role { layer, part, region } = p.role;
+    let Role { layer, part, region, .. } = p.role;
     match (layer, part, region) {
         (_, ParameterKind::Bias, _) | (LayerKind::Grn, ..) | (.., Region::Modulation | Region::Output) => vec![0.0; p.count()],
         (LayerKind::Norm, ParameterKind::Weight, _) => vec![1.0; p.count()],

@@ -6,7 +6,7 @@ use fcdm_ir::{DType, Function, Type, Value};
 use super::config::{Config, FREQUENCIES, STAGES};
 use crate::layers::{Declaration, Layer, Wiring};
 use crate::parameter::Parameter;
-use crate::role::Region;
+use crate::role::{Region, Resolution};
 
 /// Epsilon of every LayerNorm and GRN.
 const EPS: f64 = 1e-6;
@@ -75,16 +75,17 @@ impl Fcdm {
         let d = &mut Declaration::new(list);
         let [w1, w2, w3] = [0, 1, 2].map(|level| cfg.width(level));
         let conditions = [0, 1, 2].map(|level| Condition::declared(d, cfg, level));
-        let first = d.at(Region::Input).conv3x3("x_embedder", w1, cfg.in_channels, true);
+        let first = d.sized(Resolution::Full).at(Region::Input).conv3x3("x_embedder", w1, cfg.in_channels, true);
         let encoder1 = stage(d, cfg, 0);
-        let down1 = d.conv3x3("down1_2.conv.0", w1 / 2, w1, false);
+        let down1 = d.sized(Resolution::Full).conv3x3("down1_2.conv.0", w1 / 2, w1, false);
         let encoder2 = stage(d, cfg, 1);
         let down2 = d.conv3x3("down2_3.conv.0", w2 / 2, w2, false);
         let latent = stage(d, cfg, 2);
         let up2 = d.conv3x3("up3_2.conv.0", 2 * w3, w3, false);
         let reduce2 = d.at(Region::Skip).pointwise("reduce_chans_2", w2, 2 * w2, true);
         let decoder2 = stage(d, cfg, 3);
-        let up1 = d.conv3x3("up2_1.conv.0", 2 * w2, w2, false);
+        let up1 = d.sized(Resolution::ToFull).conv3x3("up2_1.conv.0", 2 * w2, w2, false);
+        let d = &mut d.sized(Resolution::Full);
         let reduce1 = d.at(Region::Skip).pointwise("reduce_chans_1", w1, 2 * w1, true);
         let decoder1 = stage(d, cfg, 4);
         let output = d.conv3x3("output_layer", w1, w1, true);
@@ -141,6 +142,7 @@ impl Fcdm {
 impl Condition {
     fn declared(d: &mut Declaration<'_>, cfg: &Config, level: usize) -> Condition {
         let (w, k) = (cfg.width(level), level + 1);
+        let d = &mut d.sized(resolution(level));
         let mut mlp = d.at(Region::Timestep);
         let timestep = [mlp.linear(&format!("t_embedder_{k}.mlp.0"), w, FREQUENCIES), mlp.linear(&format!("t_embedder_{k}.mlp.2"), w, w)];
         let class = d.at(Region::Class).table(&format!("y_embedder_{k}.embedding_table"), cfg.class_rows(), w);
@@ -158,9 +160,14 @@ impl Condition {
     }
 }
 
+/// The size of the image at a level.
+fn resolution(level: usize) -> Resolution {
+    if level == 0 { Resolution::Full } else { Resolution::Reduced }
+}
+
 fn stage(d: &mut Declaration<'_>, cfg: &Config, index: usize) -> Vec<Block> {
     let stage = STAGES[index];
-    let (w, wide) = (cfg.width(stage.level), cfg.expanded[stage.level]);
+    let (w, wide, d) = (cfg.width(stage.level), cfg.expanded[stage.level], &mut d.sized(resolution(stage.level)));
     (0..cfg.depths[index]).map(|n| Block::declared(d, format!("{}.{n}", stage.prefix), w, wide)).collect()
 }
 

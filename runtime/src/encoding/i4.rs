@@ -5,7 +5,7 @@
 //! A code's byte b of a row has channel `k + b` in its low half and `k + 4 + b` in its high one, k being a multiple of 8. The multipliers
 //! are a part of their own: a word of a row has those of eight groups, the first in the lowest bits.
 
-use super::integers::{self, Integers, Packed, Steps, best_scale, each, greatest, lanes, nearest, scaled, squared_error, widen};
+use super::integers::{self, Integers, Packed, Steps, Weighed, best_scale, each, greatest, lanes, nearest, scaled, widen};
 use super::{At, EncodingDef, Matrix, Overflow, Part, Parts};
 use crate::plan::{Element, PANEL};
 use crate::simd::Simd;
@@ -41,23 +41,24 @@ fn place_of_multiplier(m: Matrix, row: usize, tap: usize, channel: usize) -> (us
 }
 
 /// A row's scale, and the multiplier of every group of its taps.
-fn scales(row: &[f32], m: Matrix) -> (f32, Vec<f32>) {
-    let groups = || row.chunks_exact(m.channels).flat_map(|tap| tap.chunks(GROUP));
+fn scales(row: Weighed<'_>, m: Matrix) -> (f32, Vec<f32>) {
+    let starts = || (0..m.taps).flat_map(|tap| (0..m.channels).step_by(GROUP).map(move |channel| (tap * m.channels, channel)));
+    let groups = || starts().map(|(tap, channel)| row.part(tap + channel..tap + (channel + GROUP).min(m.channels)));
     // Zeros have no scale of their own, and 0 as their multiplier.
-    let own: Vec<f32> = groups().map(|group| if greatest(group) == 0.0 { 0.0 } else { best_scale(group, I4::RANGE) }).collect();
+    let own: Vec<f32> = groups().map(|group| if greatest(group.values) == 0.0 { 0.0 } else { best_scale(group, I4::RANGE) }).collect();
     let most = greatest(&own);
     if most == 0.0 || most.is_nan() {
         return (if most == 0.0 { 1.0 } else { f32::NAN }, vec![0.0; own.len()]);
     }
     let scale = (most / MOST).max(f32::MIN_POSITIVE);
-    let multiplier = |(group, own): (&[f32], &f32)| {
+    let multiplier = |(group, own): (Weighed<'_>, &f32)| {
         if *own == 0.0 {
             return 0.0;
         }
         // Of the two multiples next to the group's own scale, the better one.
         let below = (own / scale).floor().clamp(1.0, MOST);
         let above = (below + 1.0).min(MOST);
-        let error = |by: f32| squared_error(group, scale * by, I4::RANGE);
+        let error = |by: f32| group.squared_error(scale * by, I4::RANGE);
         if error(above) < error(below) { above } else { below }
     };
     (scale, groups().zip(&own).map(multiplier).collect())
@@ -66,10 +67,10 @@ fn scales(row: &[f32], m: Matrix) -> (f32, Vec<f32>) {
 impl Integers for I4 {
     const RANGE: [f32; 2] = [-8.0, 7.0];
 
-    fn steps(values: &[f32], m: Matrix) -> Steps {
+    fn steps(values: &[f32], m: Matrix, importance: &[f32]) -> Steps {
         let mut steps = Steps { scales: Vec::with_capacity(m.rows), multipliers: Vec::new(), group: GROUP };
-        for row in values.chunks_exact(m.columns().max(1)) {
-            let (scale, multipliers) = scales(row, m);
+        for values in values.chunks_exact(m.columns().max(1)) {
+            let (scale, multipliers) = scales(Weighed { values, importance }, m);
             steps.scales.push(scale);
             steps.multipliers.extend(multipliers.iter().map(|&by| by as u8));
         }

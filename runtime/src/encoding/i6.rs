@@ -27,8 +27,8 @@ fn place(m: Matrix, of: usize, bits: usize, row: usize, tap: usize, channel: usi
 impl Integers for I6 {
     const RANGE: [f32; 2] = [-31.0, 31.0];
 
-    fn steps(values: &[f32], m: Matrix) -> Steps {
-        row_steps(values, m, Self::RANGE)
+    fn steps(values: &[f32], m: Matrix, importance: &[f32]) -> Steps {
+        row_steps(values, m, importance, Self::RANGE)
     }
 
     fn pack(numbers: &[i8], _: &Steps, m: Matrix) -> Packed {

@@ -15,8 +15,8 @@ fn place(m: Matrix, row: usize, tap: usize, channel: usize) -> usize {
 impl Integers for I8 {
     const RANGE: [f32; 2] = [-127.0, 127.0];
 
-    fn steps(values: &[f32], m: Matrix) -> Steps {
-        row_steps(values, m, Self::RANGE)
+    fn steps(values: &[f32], m: Matrix, importance: &[f32]) -> Steps {
+        row_steps(values, m, importance, Self::RANGE)
     }
 
     fn pack(numbers: &[i8], _: &Steps, m: Matrix) -> Packed {

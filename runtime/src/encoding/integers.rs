@@ -12,6 +12,7 @@
 //! | `.sums` | `[panels, taps, 16]` | the sums of q over a tap's channels, for factors that have an offset |
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::{At, EncodingDef, Matrix, Part, Parts};
 use crate::plan::{Element, PANEL};
@@ -79,8 +80,8 @@ pub(super) trait Integers {
     /// The least and the greatest number.
     const RANGE: [f32; 2];
 
-    /// Steps of the least squared error.
-    fn steps(values: &[f32], m: Matrix) -> Steps;
+    /// Steps of the least squared error, in which that of every column counts as much as its importance says, or alike if there is none.
+    fn steps(values: &[f32], m: Matrix, importance: &[f32]) -> Steps;
 
     /// The bytes of every part but scales and sums, in their places; `numbers` are `[rows, taps * channels]`.
     fn pack(numbers: &[i8], steps: &Steps, m: Matrix) -> Packed;
@@ -111,7 +112,7 @@ pub(super) fn packed<I: Integers>(numbers: &[i8], steps: &Steps, m: Matrix) -> V
 
 /// Every part of the numbers nearest to values.
 pub(super) fn nearest<I: Integers>(values: &[f32], m: Matrix) -> Vec<Vec<u8>> {
-    let steps = I::steps(values, m);
+    let steps = I::steps(values, m, &[]);
     let mut numbers = Vec::with_capacity(values.len());
     for (row, values) in values.chunks_exact(m.columns().max(1)).enumerate() {
         for (tap, values) in values.chunks_exact(m.channels).enumerate() {
@@ -127,8 +128,8 @@ pub(super) fn nearest<I: Integers>(values: &[f32], m: Matrix) -> Vec<Vec<u8>> {
 }
 
 /// Steps of a scale a row alone.
-pub(super) fn row_steps(values: &[f32], m: Matrix, range: [f32; 2]) -> Steps {
-    let scales = values.chunks_exact(m.columns().max(1)).map(|row| best_scale(row, range)).collect();
+pub(super) fn row_steps(values: &[f32], m: Matrix, importance: &[f32], range: [f32; 2]) -> Steps {
+    let scales = values.chunks_exact(m.columns().max(1)).map(|values| best_scale(Weighed { values, importance }, range)).collect();
     Steps { scales, multipliers: Vec::new(), group: m.channels.max(1) }
 }
 
@@ -144,19 +145,43 @@ pub(super) fn rounded(v: f32, [least, most]: [f32; 2]) -> f32 {
     (within + WHOLE) - WHOLE
 }
 
-/// Sum of the squared errors of rounding to multiples of `scale` up to `most` of them.
-pub(super) fn squared_error(values: &[f32], scale: f32, range: [f32; 2]) -> f32 {
-    let (rate, mut sums) = (1.0 / scale, [0.0; 16]);
-    let mut add = |values: &[f32]| {
-        for (sum, &v) in sums.iter_mut().zip(values) {
+/// Values whose errors count so much each, or alike where nothing is said of that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weighed<'a> {
+    pub values: &'a [f32],
+    /// As many, or none.
+    pub importance: &'a [f32],
+}
+
+impl<'a> Weighed<'a> {
+    /// Some of them.
+    pub fn part(self, range: Range<usize>) -> Weighed<'a> {
+        let importance = if self.importance.is_empty() { self.importance } else { &self.importance[range.clone()] };
+        Weighed { values: &self.values[range], importance }
+    }
+
+    /// Sum of the squared errors of rounding to multiples of `scale` in a range.
+    pub fn squared_error(self, scale: f32, range: [f32; 2]) -> f32 {
+        let rate = 1.0 / scale;
+        let square = |v: f32| {
             let e = v - scale * rounded(v * rate, range);
-            *sum += e * e;
+            e * e
+        };
+        if self.importance.is_empty() {
+            return sum_of(self.values, |i| square(self.values[i]));
         }
-    };
-    let whole = values.chunks_exact(16);
-    let rest = whole.remainder();
-    whole.for_each(&mut add);
-    add(rest);
+        sum_of(self.values, |i| square(self.values[i]) * self.importance[i])
+    }
+}
+
+/// The sum of what there is of every element, in 16 parts.
+#[inline(always)]
+fn sum_of(values: &[f32], of: impl Fn(usize) -> f32) -> f32 {
+    let (mut sums, whole) = ([0.0; 16], values.len() / 16 * 16);
+    for first in (0..whole).step_by(16) {
+        sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += of(first + i));
+    }
+    (whole..values.len()).zip(&mut sums).for_each(|(i, sum)| *sum += of(i));
     sums.iter().sum()
 }
 
@@ -169,15 +194,15 @@ pub(super) fn greatest(values: &[f32]) -> f32 {
 
 /// Of the scales at which numbers up to `most` reach the greatest value or, clipping, a part of it, the one of the least squared error.
 /// 1 for zeros, NaN for values that are not finite.
-pub(super) fn best_scale(values: &[f32], range: [f32; 2]) -> f32 {
-    let greatest = greatest(values);
+pub(super) fn best_scale(values: Weighed<'_>, range: [f32; 2]) -> f32 {
+    let greatest = greatest(values.values);
     // A scale is a normal number, so that its reciprocal is finite.
     let scale = |clip: f32| (greatest * clip / range[1]).max(f32::MIN_POSITIVE);
     match greatest {
         0.0 => 1.0,
         g if g.is_nan() => f32::NAN,
         _ => {
-            let errors = CLIPS.map(|clip| (scale(clip), squared_error(values, scale(clip), range)));
+            let errors = CLIPS.map(|clip| (scale(clip), values.squared_error(scale(clip), range)));
             // The first of equals; rows of 127 steps or more gain by clipping rarely, and then little.
             errors.into_iter().reduce(|best, other| if other.1 < best.1 { other } else { best }).map_or(1.0, |(scale, _)| scale)
         }
@@ -255,19 +280,57 @@ pub(super) unsafe fn widen<E: EncodingDef, S: Simd>(s: S, parts: &Parts, at: At,
 mod tests {
     use super::*;
 
+    fn alike(values: &[f32]) -> Weighed<'_> {
+        Weighed { values, importance: &[] }
+    }
+
     #[test]
     fn ranges_end_where_the_error_is_least() {
         // Two values of 127 steps lose nothing to a range that both fill.
-        assert_eq!(best_scale(&[127.0, -127.0, 1.0], [-127.0, 127.0]), 1.0);
-        assert_eq!(best_scale(&[0.0; 5], [-127.0, 127.0]), 1.0);
-        assert!(best_scale(&[1.0, f32::NAN], [-7.0, 7.0]).is_nan() && best_scale(&[f32::INFINITY], [-7.0, 7.0]).is_nan());
-        // Many small values and one outlier: finer steps win.
+        assert_eq!(best_scale(alike(&[127.0, -127.0, 1.0]), [-127.0, 127.0]), 1.0);
+        assert_eq!(best_scale(alike(&[0.0; 5]), [-127.0, 127.0]), 1.0);
+        for odd in [[1.0, f32::NAN], [f32::INFINITY, 0.0]] {
+            assert!(best_scale(alike(&odd), [-7.0, 7.0]).is_nan());
+        }
+        // Many small values and one outlier: finer steps win, unless the outlier counts more than all others.
         let values: Vec<f32> = (0..1000).map(|i| (i % 21) as f32 - 10.0).chain([16.0]).collect();
-        let scale = best_scale(&values, [-7.0, 7.0]);
-        assert!(scale < 16.0 / 7.0, "{scale}");
-        for clip in CLIPS {
-            let other = 16.0 / 7.0 * clip;
-            assert!(squared_error(&values, scale, [-7.0, 7.0]) <= squared_error(&values, other, [-7.0, 7.0]) * 1.0001, "{clip}");
+        let importance: Vec<f32> = (0..1000).map(|_| 1e-4).chain([1.0]).collect();
+        assert!(best_scale(alike(&values), [-7.0, 7.0]) < 16.0 / 7.0);
+        assert_eq!(best_scale(Weighed { values: &values, importance: &importance }, [-7.0, 7.0]), 16.0 / 7.0);
+    }
+
+    /// The error of rounding, written out in f64.
+    fn error(values: Weighed<'_>, scale: f32, [least, most]: [f32; 2]) -> f64 {
+        let one = |(i, &v): (usize, &f32)| {
+            let nearest = (f64::from(v) / f64::from(scale)).round_ties_even().clamp(f64::from(least), f64::from(most));
+            let e = f64::from(v) - nearest * f64::from(scale);
+            e * e * f64::from(values.importance.get(i).copied().unwrap_or(1.0))
+        };
+        values.values.iter().enumerate().map(one).sum()
+    }
+
+    /// Against all scales there are, a thousandth of the greatest value apart. Those that are tried are a few: of steps as fine as `i8` has, some
+    /// other fits a short row better by chance.
+    #[test]
+    fn scales_are_nearly_the_best_there_are() {
+        let mut state = 1u32;
+        let mut uniform = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        for (range, slack) in [([-127.0, 127.0], 1.2), ([-31.0, 31.0], 1.1), ([-8.0, 7.0], 1.02)] {
+            let mut ratios = Vec::new();
+            for _ in 0..50 {
+                let values: Vec<f32> = (0..96).map(|_| (0..4).map(|_| uniform() - 0.5).sum()).collect();
+                let importance: Vec<f32> = (0..96).map(|_| uniform()).collect();
+                for values in [alike(&values), Weighed { values: &values, importance: &importance }] {
+                    let whole = greatest(values.values) / range[1];
+                    let best = (300..=1100).map(|i| error(values, whole * i as f32 / 1000.0, range)).fold(f64::INFINITY, f64::min);
+                    ratios.push(error(values, best_scale(values, range), range) / best);
+                }
+            }
+            let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+            assert!(mean <= slack, "{range:?}: {mean:.3} times the least error");
         }
     }
 
@@ -288,7 +351,7 @@ mod tests {
         let values = [0.0, 0.0, 0.0, 1e-30, -5e-31, 0.0, 1e-45, 0.0, 0.0, f32::NAN, 1.0, 2.0];
         let parts = crate::encoding::Encoding::I8.encode(&values, m).expect("any value has a number");
         let decoded = crate::encoding::Encoding::I8.decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), m);
-        let scales = row_steps(&values, m, [-127.0, 127.0]).scales;
+        let scales = row_steps(&values, m, &[], [-127.0, 127.0]).scales;
         assert!(scales[0] == 1.0 && scales[1].is_normal() && scales[2].is_normal() && scales[3].is_nan(), "{scales:?}");
         assert_eq!(decoded[..3], [0.0; 3]);
         assert!((decoded[3] - 1e-30).abs() < 1e-36 && (decoded[4] + 5e-31).abs() < 4e-33 && decoded[5..9] == [0.0; 4], "{decoded:?}");

@@ -280,13 +280,15 @@ impl Encoding {
         encodings! { of_encoding { (self) E => E::LINES_OF_F32; } }
     }
 
-    /// The grid of whole numbers that is nearest to values; `None` if the encoding is of floats.
+    /// The grid of whole numbers that is nearest to values, where the squared error of every column counts so much, or alike if there is no
+    /// importance; `None` if the encoding is of floats.
     ///
     /// # Panics
-    /// If there are not as many values.
-    pub fn steps(self, values: &[f32], m: Matrix) -> Option<Steps> {
+    /// If there are not as many values, or as many columns.
+    pub fn steps(self, values: &[f32], m: Matrix, importance: &[f32]) -> Option<Steps> {
         assert_eq!(values.len(), m.rows * m.columns(), "values of {m:?}");
-        integer_encodings! { self, I => Some(I::steps(values, m)), else None }
+        assert!(importance.is_empty() || importance.len() == m.columns(), "columns of {m:?}");
+        integer_encodings! { self, I => Some(I::steps(values, m, importance)), else None }
     }
 
     /// The least and the greatest whole number; `None` if the encoding is of floats.
