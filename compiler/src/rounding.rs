@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use fcdm_runtime::encoding::{Encoding, Matrix, Steps};
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayBase, ArrayView2, ArrayViewMut2, Axis, Ix2, RawData, Slice};
+use ndarray::{Array2, ArrayBase, ArrayViewMut2, Axis, Ix2, RawData, Slice};
 
 /// Another number than before wherever the same inputs are rounded otherwise: what was kept is made anew then.
 pub const METHOD: u32 = 2;

@@ -109,7 +109,7 @@ pub enum Epilogue {
         /// Applied to the sum.
         activation: Activation,
     },
-    /// `y = gelu(v)`, and a second output `ss [N,O]`, by sample the sums of y^2 over its pixels.
+    /// `y = gelu(v)`, exact, or of products of codes to 1.2e-5, and a second output `ss [N,O]`, by sample the sums of y^2 over its pixels.
     GeluSumsq,
     /// `y = r + gate * v`, `gate [N,O]` by sample, r with y's shape.
     GatedAdd,

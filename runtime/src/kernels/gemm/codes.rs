@@ -207,7 +207,7 @@ unsafe fn finished_codes_body<P: ByteProducts, const R: usize, const V: usize>(
     // SAFETY: the caller's contract.
     unsafe {
         multiply_segments::<P, R, V>(p, &mut codes);
-        finish_units(p.vectors(), &codes.group, units, block);
+        finish_units::<_, true>(p.vectors(), &codes.group, units, block);
     }
 }
 

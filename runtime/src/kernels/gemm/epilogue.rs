@@ -1,5 +1,5 @@
-//! What happens to some rows of a product while they are in L1: bias; residual and activation; exact GELU with the sum of
-//! squares for GRN; gate and residual.
+//! What happens to some rows of a product while they are in L1: bias; residual and activation; GELU with the sum of squares for GRN, exact
+//! but for products of codes, which are further from exact; gate and residual.
 
 use super::destination::Destination;
 use super::micro::GROUP;
@@ -39,17 +39,23 @@ pub(crate) fn activate<S: Simd>(s: S, activation: Activation, v: S::V) -> S::V {
     }
 }
 
+/// GELU of a product, of codes or not.
+#[inline(always)]
+fn gelu<S: Simd, const CODES: bool, const N: usize>(s: S, x: [S::V; N]) -> [S::V; N] {
+    if CODES { math::gelu_near(s, x) } else { math::gelu(s, x) }
+}
+
 /// Finishes the block whose product, in rows of [`GROUP`], is at `product`.
 ///
 /// # Safety
 /// - `product` and the block's addresses are valid for its extents, and only y and `squares` are written, by this call alone.
 #[inline(always)]
-pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Block) {
+pub(super) unsafe fn finish_body<S: Simd, const CODES: bool>(s: S, product: *const f32, block: &Block) {
     // SAFETY: the caller's contract.
     unsafe {
         match block.destination {
-            Destination::Rows { columns } => finish_columns::<S, true>(s, product, block, columns),
-            _ => finish_columns::<S, false>(s, product, block, 0),
+            Destination::Rows { columns } => finish_columns::<S, CODES, true>(s, product, block, columns),
+            _ => finish_columns::<S, CODES, false>(s, product, block, 0),
         }
     }
 }
@@ -57,7 +63,7 @@ pub(super) unsafe fn finish_body<S: Simd>(s: S, product: *const f32, block: &Blo
 /// As [`finish_body`]. Rows of a matrix, of `width` elements, are told apart when this is compiled: addresses that are
 /// asked for store by store cost 10 % of a product with GELU.
 #[inline(always)]
-unsafe fn finish_columns<S: Simd, const ROWS: bool>(s: S, product: *const f32, block: &Block, width: usize) {
+unsafe fn finish_columns<S: Simd, const CODES: bool, const ROWS: bool>(s: S, product: *const f32, block: &Block, width: usize) {
     let first = block.row * width + block.column;
     let mut j = 0;
     while j < block.columns {
@@ -92,12 +98,12 @@ unsafe fn finish_columns<S: Simd, const ROWS: bool>(s: S, product: *const f32, b
                         store(r, v);
                     };
                     for r in (0..block.rows - block.rows % 2).step_by(2) {
-                        let [first, second] = math::gelu(s, [value(r), value(r + 1)]);
+                        let [first, second] = gelu::<S, CODES, 2>(s, [value(r), value(r + 1)]);
                         finish(r, first);
                         finish(r + 1, second);
                     }
                     if block.rows % 2 == 1 {
-                        let [last] = math::gelu(s, [value(block.rows - 1)]);
+                        let [last] = gelu::<S, CODES, 1>(s, [value(block.rows - 1)]);
                         finish(block.rows - 1, last);
                     }
                     s.store_n(block.squares.add(j), sum, n);

@@ -61,7 +61,7 @@ unsafe fn finished_product_body<S: Simd, const R: usize, const V: usize>(
     // SAFETY: the caller's contract.
     unsafe {
         multiply_taps::<S, F32, R, V>(s, F32, &mut group);
-        finish_units(s, &group, units, block);
+        finish_units::<_, false>(s, &group, units, block);
     }
 }
 
@@ -75,19 +75,24 @@ unsafe fn finished_pairs_body<B: Bf16Products, const R: usize, const V: usize>(
     // SAFETY: the caller's contract.
     unsafe {
         multiply_taps::<B::Vectors, Bf16Pairs<B>, R, V>(b.vectors(), Bf16Pairs(b), &mut group);
-        finish_units(b.vectors(), &group, units, block);
+        finish_units::<_, false>(b.vectors(), &group, units, block);
     }
 }
 
 /// # Safety
 /// - As of [`finished_product`].
 #[inline(always)]
-pub(super) unsafe fn finish_units<S: Simd>(s: S, group: &Group<'_>, units: Range<usize>, block: &dyn Fn(usize) -> Block) {
+pub(super) unsafe fn finish_units<S: Simd, const CODES: bool>(
+    s: S,
+    group: &Group<'_>,
+    units: Range<usize>,
+    block: &dyn Fn(usize) -> Block,
+) {
     let mut at = 0;
     for unit in units {
         let block = block(unit);
         // SAFETY: the caller's contract.
-        unsafe { finish_body(s, group.sums[at..at + block.rows * GROUP].as_ptr(), &block) };
+        unsafe { finish_body::<S, CODES>(s, group.sums[at..at + block.rows * GROUP].as_ptr(), &block) };
         at += block.rows * GROUP;
     }
 }
