@@ -29,6 +29,12 @@ impl WeightType {
     /// f32.
     pub const F32: WeightType = WeightType { encoding: Encoding::F32, codes: false };
 
+    /// It, or the same of another encoding of whole numbers if that is finer.
+    fn or_finer(self, other: Encoding) -> WeightType {
+        let most = |encoding: Encoding| encoding.range().map_or(f32::INFINITY, |r| r[1]);
+        if most(other) > most(self.encoding) { WeightType { encoding: other, ..self } } else { self }
+    }
+
     /// All there are: the encodings, and those of whole numbers times codes.
     pub fn all() -> impl Iterator<Item = WeightType> {
         let with = |codes| move |&encoding: &Encoding| WeightType { encoding, codes };
@@ -155,10 +161,7 @@ impl Types {
         if !self.default.encoding.has_integers() {
             return if role.region == Region::Timestep { WeightType::F32 } else { self.default };
         }
-        let or_finer = |other: Encoding| {
-            let is_finer = other.range().map(|r| r[1]) > self.default.encoding.range().map(|r| r[1]);
-            WeightType { encoding: if is_finer { other } else { self.default.encoding }, ..self.default }
-        };
+        let or_finer = |other: Encoding| self.default.or_finer(other);
         match (role.region, role.layer, role.resolution) {
             // Few, and the image passes through all of them.
             (Region::Input | Region::Output, ..) | (_, LayerKind::Depthwise, _) => plain(Encoding::F16),
@@ -172,6 +175,12 @@ impl Types {
             (.., Resolution::ToFull) => or_finer(Encoding::I6),
             _ => self.default,
         }
+    }
+
+    /// The types of an autoencoder's weights: of whole numbers none of fewer than 8 bits but by rules, for all that it makes is shown, and it is
+    /// small beside a denoiser. TAEF2's decoder is at 43 dB in `i8`, at 33 in `i6`, at 28 in `i4`.
+    pub fn of_autoencoders(&self) -> Types {
+        Types { default: self.default.or_finer(Encoding::I8), rules: self.rules.clone(), chosen: BTreeMap::new() }
     }
 
     /// What they are called together.
@@ -243,6 +252,9 @@ mod tests {
             assert_eq!(of(default, Region::Trunk, reduced), default);
         }
         assert_eq!(of("w4a8", Region::Class, reduced), "w8a8");
+        for (default, of_autoencoders) in [("f32", "f32"), ("f16", "f16"), ("i8", "i8"), ("i6", "i8"), ("w4a8", "w8a8")] {
+            assert_eq!(types(default).of_autoencoders().default.name(), of_autoencoders);
+        }
     }
 
     #[test]

@@ -91,6 +91,22 @@ fn rules_are_of_names_and_the_first_counts() {
     }
 }
 
+/// The checkpoint's 131 MB of f32 are mapped and its layers are made one after the other: what is written to is less than what is read,
+/// whatever the encoding. A thread's stack counts as well.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_that_of_some_layers() {
+    let f = Folder::new();
+    f.ok("init FCDM-S -o s.safetensors");
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = format!("-d {}", 80_000 + 4 * 1024 * threads);
+    for ty in ["i8", "w4a8"] {
+        let line = format!("compile s.safetensors --quantize {ty} --batch 1 -o {ty}.fcdm");
+        let ran = finish(&line, f.limited(&line, &limit));
+        assert_eq!(ran.code, Some(0), "{line} within ulimit {limit}: {}", ran.err);
+    }
+}
+
 #[test]
 fn what_is_no_type_or_rule() {
     let f = Folder::new();

@@ -19,7 +19,7 @@ use crate::autoencoder::entries as autoencoder;
 use crate::fcdm;
 use crate::import::Survey;
 use crate::options::{AfterPass, OptionError, Options, WeightTypes};
-use crate::types::{Rule, WeightType};
+use crate::types::{Rule, Types, WeightType};
 
 /// A compilation but for the values of weights.
 pub(super) struct Planned {
@@ -113,13 +113,16 @@ impl Source<'_> {
 /// Builds and optimises all functions of an artifact; no weights are needed.
 fn functions(networks: Networks<'_>, options: &Options, observe: AfterPass<'_>) -> Result<Compiled, CompileError> {
     let mut all = Compiled::default();
-    let types: WeightTypes<'_> = &|weight| {
-        let ty = options.types.of(weight, networks.role(weight));
+    let named = |types: &Types, weight: &str| {
+        let ty = types.of(weight, networks.role(weight));
         (ty != WeightType::F32).then(|| ty.name())
     };
+    let of_autoencoders = options.types.of_autoencoders();
+    let types: WeightTypes<'_> = &|weight| named(&options.types, weight);
     if let Some(import) = networks.fcdm {
         all = fcdm::entries::functions(import, options, types, observe)?;
     }
+    let types: WeightTypes<'_> = &|weight| named(&of_autoencoders, weight);
     if let Some(a) = networks.autoencoder {
         if options.decoder {
             autoencoder::decoders(a, DecoderKind::Own, options, types, &mut all, observe).map_err(BuildError::from)?;
