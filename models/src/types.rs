@@ -171,8 +171,9 @@ impl Types {
             (Region::Skip, ..) if self.default.encoding == Encoding::I8 => plain(Encoding::F16),
             // Of fewer bits those go to weights that are used at every pixel, and to rows of tables, for which no other makes up. For as many
             // bytes as `i4` without this a network is 9 and 6 dB better.
-            (Region::Skip | Region::Class, ..) | (.., Resolution::Full) => or_finer(Encoding::I8),
-            (.., Resolution::ToFull) => or_finer(Encoding::I6),
+            (Region::Skip | Region::Class, ..) | (_, LayerKind::Convolution, Resolution::Full) => or_finer(Encoding::I8),
+            (.., Resolution::Full | Resolution::ToFull) if self.default.encoding == Encoding::I4 => or_finer(Encoding::I6),
+            (.., Resolution::Full | Resolution::ToFull) => or_finer(Encoding::I8),
             _ => self.default,
         }
     }
@@ -233,14 +234,14 @@ mod tests {
         let types = |default: &str| Types { default: named(default), ..Types::default() };
         let of = |default: &str, region, resolution| types(default).of("w", role(region, resolution)).name();
         let reduced = Resolution::Reduced;
-        for (default, timestep, first, skip, full, to_full) in [
-            ("f16", "f32", "f16", "f16", "f16", "f16"),
-            ("bf16", "f32", "bf16", "bf16", "bf16", "bf16"),
-            ("i8", "i8", "f16", "f16", "i8", "i8"),
-            ("w8a8", "i8", "f16", "f16", "w8a8", "w8a8"),
-            ("i6", "i8", "f16", "i8", "i8", "i6"),
-            ("i4", "i8", "f16", "i8", "i8", "i6"),
-            ("w4a8", "i8", "f16", "w8a8", "w8a8", "w6a8"),
+        for (default, timestep, first, skip, full) in [
+            ("f16", "f32", "f16", "f16", "f16"),
+            ("bf16", "f32", "bf16", "bf16", "bf16"),
+            ("i8", "i8", "f16", "f16", "i8"),
+            ("w8a8", "i8", "f16", "f16", "w8a8"),
+            ("i6", "i8", "f16", "i8", "i8"),
+            ("i4", "i8", "f16", "i8", "i6"),
+            ("w4a8", "i8", "f16", "w8a8", "w6a8"),
         ] {
             assert_eq!(of(default, Region::Timestep, reduced), timestep, "{default}");
             assert_eq!(of(default, Region::Input, Resolution::Full), first, "{default}");
@@ -248,10 +249,13 @@ mod tests {
             assert_eq!(of(default, Region::Skip, reduced), skip, "{default}");
             assert_eq!(of(default, Region::Trunk, Resolution::Full), full, "{default}");
             assert_eq!(of(default, Region::Modulation, Resolution::Full), full, "{default}");
-            assert_eq!(of(default, Region::Trunk, Resolution::ToFull), to_full, "{default}");
+            assert_eq!(of(default, Region::Trunk, Resolution::ToFull), full, "{default}");
             assert_eq!(of(default, Region::Trunk, reduced), default);
         }
         assert_eq!(of("w4a8", Region::Class, reduced), "w8a8");
+        let (layer, resolution) = (LayerKind::Convolution, Resolution::Full);
+        let convolution = Role { layer, part: ParameterKind::Weight, region: Region::Trunk, resolution };
+        assert_eq!(types("i4").of("w", Some(convolution)).name(), "i8");
         for (default, of_autoencoders) in [("f32", "f32"), ("f16", "f16"), ("i8", "i8"), ("i6", "i8"), ("w4a8", "w8a8")] {
             assert_eq!(types(default).of_autoencoders().default.name(), of_autoencoders);
         }

@@ -77,8 +77,8 @@ fn rules_are_of_names_and_the_first_counts() {
     for (name, ty) in [
         ("latent.0.pwconv1", "i4"),
         ("encoder_level_2.0.pwconv2", "i4"),
-        ("decoder_level_1.0.pwconv1", "i8"),
-        ("decoder_level_1.0.adaLN_modulation.1", "i8"),
+        ("decoder_level_1.0.pwconv1", "i6"),
+        ("decoder_level_1.0.adaLN_modulation.1", "i6"),
         ("output_layer", "i8"),
         ("down1_2.conv.0", "i8"),
         ("up2_1.conv.0", "i6"),
