@@ -17,6 +17,7 @@ use fcdm_runtime::threads;
 
 use crate::options::OptionError;
 use crate::trajectory::{self, BATCH};
+pub use crate::trajectory::{classes, over};
 
 pub mod ssim;
 
@@ -47,16 +48,6 @@ impl Trial {
         let sampler = Sampler::new(self.method, trajectory::layout(model, 1)).map_err(|e| OptionError(e.to_string()))?;
         Ok(sampler.evaluations())
     }
-}
-
-/// The classes that a model has, or was specialised to, but for the null class.
-pub fn classes(model: &ModelInfo) -> Vec<i32> {
-    trajectory::classes(model)
-}
-
-/// A class for each of some pictures: all of few, in turn, else some from all over the list.
-pub fn over(classes: &[i32], pictures: usize) -> Vec<i32> {
-    trajectory::over(classes, pictures)
 }
 
 /// What a model made of a trial.

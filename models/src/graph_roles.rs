@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use fcdm_ir::flow::depends;
-use fcdm_ir::{Def, Function, Inst, Op, Value};
+use fcdm_ir::{Def, Function, Op, Value};
 
 use crate::parameter::Parameter;
 use crate::role::{LayerKind, ParameterKind, Region, Resolution, Role};
@@ -45,23 +45,34 @@ fn resolutions(f: &Function, image: &[bool]) -> Vec<Resolution> {
     };
     let full = f.values().filter_map(|(v, _)| pixels(v)).max();
     let mut found = vec![Resolution::Reduced; f.value_count()];
-    let of = |v: Value, found: &[Resolution]| {
-        let users = || f.insts().iter().filter(move |inst| inst.operands.contains(&v));
-        let all_full = |inst: &Inst| inst.results.iter().all(|r| found[r.index()] == Resolution::Full);
-        let is_used_at_full_alone = users().next().is_some() && users().all(all_full);
-        match pixels(v) {
-            pixels if pixels.is_some() && pixels == full => Resolution::Full,
-            Some(_) if is_used_at_full_alone && users().all(|inst| matches!(inst.op, Op::PixelShuffle(_))) => Resolution::ToFull,
-            None if is_used_at_full_alone => Resolution::Full,
-            _ => Resolution::Reduced,
-        }
-    };
+    let mut users = vec![Users { any: false, full: true, shuffles: true }; f.value_count()];
     for inst in f.insts().iter().rev() {
         for &v in &inst.results {
-            found[v.index()] = of(v, &found);
+            let Users { any, full: at_full, shuffles } = users[v.index()];
+            found[v.index()] = match pixels(v) {
+                pixels if pixels.is_some() && pixels == full => Resolution::Full,
+                Some(_) if any && at_full && shuffles => Resolution::ToFull,
+                None if any && at_full => Resolution::Full,
+                _ => Resolution::Reduced,
+            };
+        }
+        let is_full = inst.results.iter().all(|r| found[r.index()] == Resolution::Full);
+        for v in &inst.operands {
+            let users = &mut users[v.index()];
+            users.any = true;
+            users.full &= is_full;
+            users.shuffles &= matches!(inst.op, Op::PixelShuffle(_));
         }
     }
     found
+}
+
+/// Of the instructions that use a value: whether there are any, and whether all results are at the full size, and all pixel shuffles.
+#[derive(Clone, Copy)]
+struct Users {
+    any: bool,
+    full: bool,
+    shuffles: bool,
 }
 
 /// What an op does with an operand. Exporters write biases as sums and scales as products.

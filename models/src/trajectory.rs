@@ -44,13 +44,13 @@ pub(crate) fn layout(model: &ModelInfo, states: usize) -> Layout {
 }
 
 /// A class for each of some trajectories: all of few, in turn, else some from all over the list.
-pub(crate) fn over(classes: &[i32], trajectories: usize) -> Vec<i32> {
+pub fn over(classes: &[i32], trajectories: usize) -> Vec<i32> {
     let count = classes.len();
     (0..trajectories).map(|i| classes[if count <= trajectories { i % count } else { i * count / trajectories }]).collect()
 }
 
 /// The classes that a model has, or was specialised to, but for the null class.
-pub(crate) fn classes(model: &ModelInfo) -> Vec<i32> {
+pub fn classes(model: &ModelInfo) -> Vec<i32> {
     let all: Vec<usize> = model.specialisation.as_ref().map_or_else(|| (0..model.num_classes).collect(), |held| held.classes.clone());
     all.into_iter().filter(|&class| class < model.num_classes || !model.null_class).map(|class| class as i32).collect()
 }

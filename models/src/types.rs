@@ -161,7 +161,6 @@ impl Types {
         if !self.default.encoding.has_integers() {
             return if role.region == Region::Timestep { WeightType::F32 } else { self.default };
         }
-        let or_finer = |other: Encoding| self.default.or_finer(other);
         match (role.region, role.layer, role.resolution) {
             // Few, and the image passes through all of them.
             (Region::Input | Region::Output, ..) | (_, LayerKind::Depthwise, _) => plain(Encoding::F16),
@@ -171,9 +170,10 @@ impl Types {
             (Region::Skip, ..) if self.default.encoding == Encoding::I8 => plain(Encoding::F16),
             // Of fewer bits those go to weights that are used at every pixel, and to rows of tables, for which no other makes up. For as many
             // bytes as `i4` without this a network is 9 and 6 dB better.
-            (Region::Skip | Region::Class, ..) | (_, LayerKind::Convolution, Resolution::Full) => or_finer(Encoding::I8),
-            (.., Resolution::Full | Resolution::ToFull) if self.default.encoding == Encoding::I4 => or_finer(Encoding::I6),
-            (.., Resolution::Full | Resolution::ToFull) => or_finer(Encoding::I8),
+            (Region::Skip | Region::Class, ..) | (_, LayerKind::Convolution, Resolution::Full) => self.default.or_finer(Encoding::I8),
+            (.., Resolution::Full | Resolution::ToFull) => {
+                self.default.or_finer(if self.default.encoding == Encoding::I4 { Encoding::I6 } else { Encoding::I8 })
+            }
             _ => self.default,
         }
     }
