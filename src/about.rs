@@ -9,7 +9,7 @@ use fcdm_runtime::artifact::{Artifact, ModelInfo, Prediction, Specialisation, ke
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::entry_name::{DecoderKind, EntryName};
 use fcdm_runtime::generate::{Choice, Description, Generator, Order, Setup};
-use fcdm_runtime::kernels::{Kernel, Left};
+use fcdm_runtime::kernels::Kernel;
 use fcdm_runtime::plan::{Element, Form, Operand, Place};
 use fcdm_runtime::sampler::Guidance;
 use serde_json::Value;
@@ -211,7 +211,7 @@ fn whole_numbers(artifact: &Artifact) -> Option<String> {
         let denoise = artifact.plan().entry(EntryName::Denoise).into_iter().flat_map(|e| &e.steps);
         denoise.filter_map(|s| if let Kernel::Product(product) = &s.kernel { Some(product) } else { None })
     };
-    let codes = products().filter(|p| p.left == Left::U8).count();
+    let codes = products().filter(|p| p.left.most_code().is_some()).count();
     if codes > 0 {
         line += &format!("; {codes} of {} products in whole numbers", products().count());
     }

@@ -95,8 +95,8 @@ pub struct Arguments {
     ///
     /// One of f32, f16, bf16, i8, i6, i4; w8a8, w6a8, w4a8. Of whole numbers it is that of most weights: the first and the last layer and
     /// depthwise convolutions are f16, and so is with i8 what joins skip connections; with i6 and i4 what works at the image's full size has
-    /// two bits more or i8, and autoencoders are i8. With w8a8 and its like images are multiplied in whole numbers of 8 bits as well, which
-    /// is faster. `auto` measures what each layer costs in pictures and gives it i4, i6, i8 or f16 by that, for --budget or --min-psnr;
+    /// two bits more or i8, and autoencoders are i8. With w8a8 and its like images are multiplied in whole numbers of 7 or 8 bits as well,
+    /// which is faster. `auto` measures what each layer costs in pictures and gives it i4, i6, i8 or f16 by that, for --budget or --min-psnr;
     /// `auto-a8` is that in whole numbers.
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = quantize, alias = "precision", alias = "type", alias = "quantise", help_heading = WEIGHTS)]
     quantize: Quantize,

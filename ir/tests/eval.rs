@@ -133,11 +133,14 @@ fn rows_are_rounded_to_codes_of_their_own_range() {
     // Ranges -1 .. 50, whose zero is code 5; 0 .. 3, which has 0 in it; one of zeros; one that is not finite.
     let nan = f64::NAN;
     let x = tensor(&[5, 3], &[-1.0, 50.0, 0.11, 3.0, 3.0, 1.0, 0.0, 0.0, 0.0, 1.0, nan, 2.0, -2.0, -1.0, 0.0]);
-    let y = run(QuantiseRows {}, &[x]);
+    let y = run(QuantiseRows { bits: 8 }, &[x]);
     let want = [-1.0, 50.0, 0.2, 3.0, 3.0, 1.0, 0.0, 0.0, 0.0, nan, nan, nan, -2.0, -1.0 - 1.0 / 255.0, 0.0];
     for (y, want) in y.iter().zip(want) {
         assert!((y - want).abs() < 1e-12 || y.is_nan() && want.is_nan(), "{y} {want}");
     }
+    // Of seven bits, a step is twice as large: zero of -1 .. 126 is code 1, and 2.6 is code 4.
+    let y = run(QuantiseRows { bits: 7 }, &[tensor(&[3], &[-1.0, 126.0, 2.6])]);
+    assert_close(&y, &[3], &[-1.0, 126.0, 3.0]);
 }
 
 #[test]

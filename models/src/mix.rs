@@ -35,7 +35,7 @@ pub(crate) use verify::verify;
 pub struct Mix {
     /// What it is to hold.
     pub goal: Goal,
-    /// Whether images are multiplied as codes of 8 bits wherever weights are whole numbers.
+    /// Whether images are multiplied as codes wherever weights are whole numbers.
     pub codes: bool,
 }
 

@@ -15,7 +15,7 @@ use crate::role::{LayerKind, Region, Resolution, Role};
 pub struct WeightType {
     /// How they are stored.
     pub encoding: Encoding,
-    /// Whether images are multiplied as codes of 8 bits, in whole numbers.
+    /// Whether images are multiplied as codes, in whole numbers: of 7 bits, of 8 where GRN has scaled them.
     pub codes: bool,
 }
 

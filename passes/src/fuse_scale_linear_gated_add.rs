@@ -1,5 +1,5 @@
 //! `gated_add(x, linear(scale_channels(h, a), W, b), gate)` -> `fused.scale_linear_gated_add`: GRN's factor is applied
-//! to the product's input, gate and residual in its epilogue. A `quantise_rows` between scale and layer becomes an attribute. Legal only
+//! to the product's input, gate and residual in its epilogue. A `quantise_rows` of 8 bits between scale and layer becomes an attribute. Legal only
 //! when neither the product nor its scaled input has another use and the layer has a bias.
 
 use fcdm_ir::ops::{Linear, QuantiseRows, ScaleChannels, ScaleLinearGatedAdd};
@@ -13,8 +13,8 @@ pub(crate) fn fuse_scale_linear_gated_add(f: &Function) -> Function {
         let (Op::GatedAdd(_), &[x, product, gate]) = (&inst.op, &inst.operands[..]) else { return None };
         let (_, linear) = r.def::<Linear>(product)?;
         let &[input, w, bias] = &linear.operands[..] else { return None };
-        let codes = r.operands::<QuantiseRows>(input).filter(|_| r.used_once(input));
-        let scaled = codes.map_or(input, |x| x[0]);
+        let codes = r.def::<QuantiseRows>(input).filter(|(codes, _)| codes.bits == 8 && r.used_once(input));
+        let scaled = codes.map_or(input, |(_, inst)| inst.operands[0]);
         let (_, scale) = r.def::<ScaleChannels>(scaled)?;
         if !r.used_once(product) || !r.used_once(scaled) {
             return None;

@@ -12,7 +12,7 @@ use crate::entry_name::{DecoderKind, EntryName};
 use crate::kernels::Kernel;
 
 /// Version of the plan's format. A reader refuses every other.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Output channels of one panel of a packed weight matrix, on every CPU.
 pub const PANEL: usize = 16;

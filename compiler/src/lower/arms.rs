@@ -16,7 +16,7 @@ use crate::weights::{Order, matrix};
 struct Multiplied {
     /// Images, of which a concatenation has two.
     images: Vec<Value>,
-    /// Whether the op itself rounds them.
+    /// Whether the op itself rounds them, to codes of 8 bits.
     quantise: bool,
     w: Value,
 }
@@ -32,6 +32,11 @@ impl Multiplied {
             _ => None,
         }
     }
+}
+
+/// Rows of codes of so many bits, of which the verifier allows 7 and 8.
+fn code_rows(bits: usize) -> Left {
+    if bits == 7 { Left::U7 } else { Left::U8 }
 }
 
 impl Lowering<'_> {
@@ -84,7 +89,7 @@ impl Lowering<'_> {
             Op::Linear(_) => self.product(inst, Product::linear()),
             Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),
             Op::ScaleLinearGatedAdd(_) => self.product(inst, Product::scale_linear_gated_add()),
-            Op::QuantiseRows(_) => self.quantise_rows(inst),
+            Op::QuantiseRows(o) => self.quantise_rows(inst, o.bits),
             Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
             Op::FusedLinear(o) => self.linear(inst, o),
             Op::Matmul(_) => self.batched(inst, Matmul {}),
@@ -167,44 +172,45 @@ impl Lowering<'_> {
     fn factor(&mut self, w: Value, concat: bool, left: Left) -> View {
         let m = matrix(&self.f.ty(w).shape);
         let parted = Matrix { taps: 2, channels: m.channels / 2, ..m };
-        self.matrix_of(w, if concat && left == Left::U8 { parted } else { m }, Rearrange::Keep)
+        self.matrix_of(w, if concat && left.most_code().is_some() { parted } else { m }, Rearrange::Keep)
     }
 
     /// What a product multiplies its image as. A vector a sample is a condition, which is computed in f32.
     fn left(&self, inst: &Inst) -> Left {
         let Some(Multiplied { images, quantise, w }) = Multiplied::of(inst) else { return Left::F32 };
         let same = images.iter().all(|&x| self.f.ty(x).channels() == self.f.ty(images[0]).channels());
-        let codes = quantise || images.iter().all(|&x| self.codes(x).is_some());
-        match self.encoding(w) {
-            encoding if encoding.has_integers() && codes && same => Left::U8,
-            Encoding::Bf16 if self.f.ty(images[0]).rank() > 2 => Left::Bf16,
+        let bits = |x: Value| if quantise { Some(8) } else { self.codes(x).map(|(_, bits)| bits) };
+        let codes = bits(images[0]).filter(|_| same && images.iter().all(|&x| bits(x) == bits(images[0])));
+        match (self.encoding(w), codes) {
+            (encoding, Some(bits)) if encoding.has_integers() => code_rows(bits),
+            (Encoding::Bf16, _) if self.f.ty(images[0]).rank() > 2 => Left::Bf16,
             _ => Left::F32,
         }
     }
 
-    /// What a value is the codes of.
-    fn codes(&self, v: Value) -> Option<Value> {
+    /// What a value is the codes of, and of how many bits.
+    fn codes(&self, v: Value) -> Option<(Value, usize)> {
         let inst = self.f.def_inst(v)?;
-        matches!(inst.op, Op::QuantiseRows(_)).then(|| inst.operands[0])
+        if let Op::QuantiseRows(codes) = &inst.op { Some((inst.operands[0], codes.bits)) } else { None }
     }
 
     /// An image as a product reads it, which makes codes of it by itself.
     fn rows_of(&mut self, x: Value, left: Left) -> View {
-        let rows = if left == Left::U8 { self.codes(x) } else { None };
-        self.view(rows.unwrap_or(x))
+        let rows = left.most_code().and_then(|_| self.codes(x));
+        self.view(rows.map_or(x, |(rows, _)| rows))
     }
 
     /// Rows that products make codes of need no step.
-    fn quantise_rows(&mut self, inst: &Inst) {
+    fn quantise_rows(&mut self, inst: &Inst, bits: usize) {
         let y = inst.results[0];
         let codes = |i: &Inst| {
-            self.left(i) == Left::U8
+            self.left(i).most_code().is_some()
                 && Multiplied::of(i)
                     .is_some_and(|m| i.operands.iter().filter(|&&v| v == y).count() == m.images.iter().filter(|&&v| v == y).count())
         };
         let read = self.f.insts().iter().filter(|i| i.operands.contains(&y)).any(|i| !codes(i));
         if read || self.f.results().iter().any(|&(_, r)| r == y) {
-            self.kernel(inst, QuantiseRows {});
+            self.kernel(inst, QuantiseRows { rows: code_rows(bits) });
         }
     }
 
@@ -225,7 +231,7 @@ impl Lowering<'_> {
         let shape = &self.f.ty(w).shape;
         let left = self.left(inst);
         // Codes are asked for by the function, Winograd by the target alone.
-        let winograd = winograd && left != Left::U8;
+        let winograd = winograd && left.most_code().is_none();
         let product = Product {
             window: Some(Window { kernel: [shape[1], shape[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
             left: if winograd { Left::F32 } else { left },

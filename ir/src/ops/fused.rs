@@ -66,7 +66,7 @@ impl FusedDef for ScaleLinearGatedAdd {
 
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError> {
         let h = b.try_emit(ScaleChannels {}, &x[..2])?[0];
-        let h = if self.quantise { b.try_one(QuantiseRows {}, h)? } else { h };
+        let h = if self.quantise { b.try_one(QuantiseRows { bits: 8 }, h)? } else { h };
         let h = b.try_emit(Linear {}, &[h, x[2], x[3]])?[0];
         b.try_emit(GatedAdd {}, &[x[5], h, x[4]])
     }

@@ -341,10 +341,10 @@ ops! {
     "scale_channels" = ScaleChannels {};
 
     // --- rounding
-    /// Every row of x, along its last axis, rounded to 256 codes of its own range, which has 0 in it: `lo = min(0, min x)`, `hi = max(0, max
-    /// x)`, `r = 255 / (hi - lo)`, `z = round(-lo r)`, `y = (clamp(round(x r) + z, 0, 255) - z) / r`. What an integer product multiplies.
-    /// Its gradient is that of `y = x` (the straight-through estimator, arXiv 1308.3432).
-    "quantise_rows" = QuantiseRows {};
+    /// Every row of x, along its last axis, rounded to codes of its own range, which has 0 in it: `lo = min(0, min x)`, `hi = max(0, max
+    /// x)`, `r = m / (hi - lo)`, `z = round(-lo r)`, `y = (clamp(round(x r) + z, 0, m) - z) / r`, m being 255 with 8 bits and 127 with 7. What
+    /// an integer product multiplies. Its gradient is that of `y = x` (the straight-through estimator, arXiv 1308.3432).
+    "quantise_rows" = QuantiseRows { bits: usize = 8 };
 
     // --- matrix products
     /// `x [..,K]`, `w [O,K]`, `b [O]`: `y [..,O] = x w^T + b`. The 1x1 convolution.

@@ -8,9 +8,6 @@ use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError};
 
-/// The greatest code.
-const MOST: f64 = 255.0;
-
 impl OpDef for QuantiseRows {
     fn operands(&self) -> &'static [&'static str] {
         &["x"]
@@ -18,6 +15,10 @@ impl OpDef for QuantiseRows {
 
     fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
         rule::rank_at_least("quantise_rows.1", "x", x[0], 1)?;
+        if !matches!(self.bits, 7 | 8) {
+            let message = format!("codes must have 7 or 8 bits, found {}", self.bits);
+            return Err(TypeError { constraint: "quantise_rows.2", message });
+        }
         Ok(vec![x[0].clone()])
     }
 
@@ -28,6 +29,7 @@ impl OpDef for QuantiseRows {
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let mut y = x[0].clone();
+        let most = ((1 << self.bits) - 1) as f64;
         let last = Axis(y.ndim() - 1);
         for mut row in y.lanes_mut(last) {
             if row.iter().any(|v| !v.is_finite()) {
@@ -39,9 +41,9 @@ impl OpDef for QuantiseRows {
             if width == 0.0 {
                 continue;
             }
-            let rate = MOST / width;
+            let rate = most / width;
             let zero = (-least * rate).round_ties_even();
-            row.mapv_inplace(|v| (((v * rate).round_ties_even() + zero).clamp(0.0, MOST) - zero) / rate);
+            row.mapv_inplace(|v| (((v * rate).round_ties_even() + zero).clamp(0.0, most) - zero) / rate);
         }
         vec![y]
     }

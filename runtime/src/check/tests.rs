@@ -53,8 +53,8 @@ fn broken(change: impl Fn(&mut Entry)) -> String {
 #[test]
 fn plans_and_entries() {
     let mut p = neg();
-    p.version = 7;
-    assert_eq!(fault(&p), format!("plan, entry ``: expected version {VERSION}, found 7"));
+    p.version = VERSION + 1;
+    assert_eq!(fault(&p), format!("plan, entry ``: expected version {VERSION}, found {}", VERSION + 1));
     p = neg();
     p.entries.push(p.entries[0].clone());
     assert_eq!(fault(&p), "plan, entry `main`: expected an entry for every name and rows once, found 1");

@@ -10,6 +10,7 @@ use crate::cost::Cost;
 use crate::encoding::Matrix;
 use crate::plan::{Form, Operand};
 use crate::simd::Isa;
+use crate::simd::bytes::SEVEN_BITS;
 
 /// `x, W[O,K], b[O]? -> y`: `epilogue(W x + b)`, by pixel.
 ///
@@ -84,6 +85,19 @@ pub enum Left {
     /// `hi = max(0, max x)`, `r = 255 / (hi - lo)`, `x ~ (clamp(round(x r) + z, 0, 255) - z) / r` with `z = round(-lo r)`. W is then `[O, 2, K/2]`
     /// where there are two inputs, of equally many channels.
     U8,
+    /// The same with codes of 7 bits, 127 in the place of 255: sums of two products fit 16 bits, which some CPUs are faster at.
+    U7,
+}
+
+impl Left {
+    /// The greatest code, of what is rounded to codes.
+    pub const fn most_code(self) -> Option<u8> {
+        match self {
+            Left::U8 => Some(u8::MAX),
+            Left::U7 => Some(SEVEN_BITS),
+            Left::F32 | Left::Bf16 => None,
+        }
+    }
 }
 
 /// A function of every element of a result, applied before it is stored; formulas as for the IR ops of the same name.
@@ -208,7 +222,11 @@ impl Product {
             Epilogue::GeluSumsq => name + "_gelu_sumsq",
             Epilogue::GatedAdd => name + "_gated_add",
         };
-        if self.left == Left::U8 { name + " u8" } else { name }
+        match self.left {
+            Left::U8 => name + " u8",
+            Left::U7 => name + " u7",
+            Left::F32 | Left::Bf16 => name,
+        }
     }
 
     /// Whether samples are told apart by what is computed.
@@ -223,13 +241,18 @@ impl Product {
             if self.concat {
                 let (others, more) = rows("product.1", "the second x", &x[1])?;
                 ensure("product.2", outer == others, format!("{outer:?} before the second x's last axis"), others)?;
-                ensure("product.20", self.left != Left::U8 || k == more, format!("{k} channels of a second x that becomes codes"), more)?;
+                ensure(
+                    "product.20",
+                    self.left.most_code().is_none() || k == more,
+                    format!("{k} channels of a second x that becomes codes"),
+                    more,
+                )?;
                 k += more;
             }
             let (_, o) = rows("product.3", "y", y)?;
             shape("product.3", "y", y, &[outer, &[o]].concat())?;
             ensure("product.4", self.rearrange == Rearrange::Keep, "a window where y is rearranged", self.rearrange)?;
-            let taps = if self.concat && self.left == Left::U8 { 2 } else { 1 };
+            let taps = if self.concat && self.left.most_code().is_some() { 2 } else { 1 };
             return Ok(Matrix { rows: o, taps, channels: k / taps });
         };
         ensure("product.5", !self.concat && !self.scaled, "one x as it is under a window", (self.concat, self.scaled))?;
@@ -317,7 +340,7 @@ impl KernelDef for Product {
         let exact =
             matches!(x[w].form, Form::Encoded(e) if e.has_integers()) && m.channels <= MOST_CODES && self.algorithm == Algorithm::Direct;
         let expected = format!("whole numbers and at most {MOST_CODES} channels directly, for an x that becomes codes");
-        ensure("product.19", self.left != Left::U8 || exact, expected, (x[w].form, m.channels, self.algorithm))?;
+        ensure("product.19", self.left.most_code().is_none() || exact, expected, (x[w].form, m.channels, self.algorithm))?;
         let plain = self.window.is_some_and(|w| w.kernel == [3, 3] && w.stride == 1) && matches!(self.epilogue, Epilogue::Activate { .. });
         ensure("product.18", self.algorithm == Algorithm::Direct || plain, "a convolution 3x3 of stride 1 by Winograd", self.window)
     }

@@ -3,6 +3,9 @@
 //! A weight matrix has the signed bytes of four neighbouring channels in a lane, a *quad*. What is multiplied at a step is a
 //! *line*: quads as they are, or, on a CPU that multiplies pairs of 16 bits, two lines with a pair of the quad's bytes each. The rows
 //! of the other factor, unsigned codes, are laid out to match by [`ByteProducts::store_codes`].
+//!
+//! Codes of seven bits have products of their own ([`ByteProducts::Sevens`]): the sum of two fits 16 bits, so that a CPU that knows no sum of
+//! four products has them in three instructions, where codes of eight bits are widened and take four.
 
 use super::{Scalar, Simd};
 
@@ -14,6 +17,11 @@ pub trait ByteProducts: Copy {
     type Vectors: Simd;
     /// Lines that a quad becomes, and 32-bit words that a row has for four channels.
     const LINES: usize;
+    /// Products of codes of at most [`SEVEN_BITS`].
+    type Sevens: ByteProducts<Vectors = Self::Vectors>;
+
+    /// The proof of those.
+    fn sevens(self) -> Self::Sevens;
 
     /// The proof of those vectors.
     fn vectors(self) -> Self::Vectors;
@@ -37,6 +45,9 @@ pub trait ByteProducts: Copy {
     unsafe fn store_codes(self, row: *mut u8, channel: usize, v: Bytes<Self>);
 }
 
+/// The greatest code of seven bits: two products with signed bytes are at most 2 x 127 x 128 = 32,512.
+pub const SEVEN_BITS: u8 = 127;
+
 /// A vector of an implementation.
 pub type Bytes<P> = <<P as ByteProducts>::Vectors as Simd>::V;
 
@@ -49,6 +60,12 @@ impl<const FUSED: bool> ByteProducts for Scalar<FUSED> {
     const NAME: &'static str = <Scalar<FUSED> as Simd>::NAME;
     type Vectors = Scalar<FUSED>;
     const LINES: usize = 1;
+    type Sevens = Scalar<FUSED>;
+
+    #[inline(always)]
+    fn sevens(self) -> Scalar<FUSED> {
+        self
+    }
 
     #[inline(always)]
     fn vectors(self) -> Scalar<FUSED> {
@@ -126,8 +143,10 @@ mod tests {
     use super::*;
     use crate::simd::Isa;
 
-    /// Codes of 64 channels, weights of 16 rows of them as quads `[16][16][4]`, sums, zeros, column sums, and what comes of it.
+    /// Codes of 64 channels, whether they have seven bits, weights of 16 rows of them as quads `[16][16][4]`, sums, zeros, column sums, and
+    /// what comes of it.
     struct Case {
+        sevens: bool,
         codes: [f32; 64],
         quads: [f32; 256],
         sums: [f32; 16],
@@ -138,6 +157,12 @@ mod tests {
 
     #[inline(always)]
     unsafe fn row_body<P: ByteProducts, const R: usize, const V: usize>(p: P, case: &mut Case) {
+        // SAFETY: none is needed.
+        unsafe { if case.sevens { products(p.sevens(), case) } else { products(p, case) } }
+    }
+
+    #[inline(always)]
+    unsafe fn products<P: ByteProducts>(p: P, case: &mut Case) {
         let s = p.vectors();
         let mut row = [0u32; 64];
         for c in (0..64).step_by(P::Vectors::LANES) {
@@ -165,13 +190,21 @@ mod tests {
     #[test]
     fn rows_times_columns_are_exact() {
         let int = |i: i32| f32::from_bits(i as u32);
-        for (code, weight) in [(|i| i * 37 % 256, |i| (i * 91 % 255) as i8), (|_| 255, |_| -128), (|_| 255, |_| 127)]
-            as [(fn(usize) -> usize, fn(usize) -> i8); 3]
-        {
+        type Of<T> = fn(usize) -> T;
+        let cases: [(Of<usize>, Of<i8>); 6] = [
+            (|i| i * 37 % 256, |i| (i * 91 % 255) as i8),
+            (|_| 255, |_| -128),
+            (|_| 255, |_| 127),
+            (|i| i * 37 % 128, |i| (i * 91 % 255) as i8),
+            (|_| 127, |_| -128),
+            (|_| 127, |_| 127),
+        ];
+        for (i, (code, weight)) in cases.into_iter().enumerate() {
             // Row j's weight of channel c is number 16 c + j.
             let at = |j: usize, c: usize| weight(16 * c + j);
             let quad = |i: usize| u32::from_le_bytes([0, 1, 2, 3].map(|b| at(i % 16, i / 16 * 4 + b) as u8));
             let mut case = Case {
+                sevens: i >= 3,
                 codes: std::array::from_fn(|c| code(c) as f32),
                 quads: std::array::from_fn(|i| f32::from_bits(quad(i))),
                 sums: std::array::from_fn(|j| int(j as i32 * 1000 - 7000)),

@@ -33,7 +33,7 @@ macro_rules! byte_products {
     ($($then:ident)::+ { $($given:tt)* }) => {
         $($then)::+! { $($given)* Avx512Vnni ("x86_64", "avx512f,avx512bw,avx512vnni", [12, 2]) }
         $($then)::+! { $($given)* AvxVnni ("x86_64", "avx2,fma,f16c,avxvnni", [6, 2]) }
-        $($then)::+! { $($given)* Avx2 ("x86_64", "avx2,fma,f16c", [6, 2]) }
+        $($then)::+! { $($given)* Avx2 ("x86_64", "avx2,fma,f16c", [4, 2]) }
     };
 }
 pub(crate) use byte_products;

@@ -26,6 +26,10 @@ pub struct Avx512Vnni(Avx512);
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512Bf16(Avx512);
 
+/// Proof of AVX2, for products of codes of seven bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Sevens(Avx2);
+
 /// A token's two makers: with a look at the CPU, and on somebody's word.
 macro_rules! token {
     ($name:ident($inner:expr), $($feature:tt)*) => {
@@ -323,6 +327,12 @@ impl ByteProducts for Avx2 {
     const NAME: &'static str = "avx2";
     type Vectors = Avx2;
     const LINES: usize = 2;
+    type Sevens = Sevens;
+
+    #[inline(always)]
+    fn sevens(self) -> Sevens {
+        Sevens(self)
+    }
 
     #[inline(always)]
     fn vectors(self) -> Avx2 {
@@ -408,10 +418,96 @@ unsafe fn offset_256(sum: __m256, zero: __m256, columns: __m256) -> __m256 {
     }
 }
 
+/// Writes 8 whole numbers of 0 to 255 as bytes.
+///
+/// # Safety
+/// - The CPU has AVX2; `out` is valid for writes of 8 bytes.
+#[inline(always)]
+unsafe fn store_bytes_256(out: *mut u8, v: __m256) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let words = _mm256_cvtps_epi32(v);
+        let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        _mm_storel_epi64(out.cast(), _mm_packus_epi16(halves, halves));
+    }
+}
+
+impl ByteProducts for Sevens {
+    const NAME: &'static str = "avx2";
+    type Vectors = Avx2;
+    const LINES: usize = 1;
+    type Sevens = Sevens;
+
+    #[inline(always)]
+    fn sevens(self) -> Sevens {
+        self
+    }
+
+    #[inline(always)]
+    fn vectors(self) -> Avx2 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn line(self, quads: __m256, _: usize) -> __m256 {
+        quads
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { add_products_of_quads(a, b, sum) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        ByteProducts::add(self.0, a, b)
+    }
+
+    #[inline(always)]
+    fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
+        self.0.offset(sum, zero, columns)
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
+        // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
+        unsafe { store_bytes_256(row.add(channel), v) }
+    }
+}
+
+/// `sum` and the products of four bytes, the unsigned of seven bits, by 32 bits. As [`add_products_of_pairs`].
+///
+/// # Safety
+/// - The CPU has AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_products_of_quads(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    let (total, _products): (__m256, __m256);
+    // SAFETY: registers alone are read and written.
+    unsafe {
+        std::arch::asm!(
+            "vpmaddubsw {products}, {a}, {b}",
+            "vpmaddwd {products}, {products}, {ones}",
+            "vpaddd {sum}, {sum}, {products}",
+            ones = in(ymm_reg) _mm256_set1_epi16(1), a = in(ymm_reg) a, b = in(ymm_reg) b,
+            sum = inout(ymm_reg) sum => total, products = out(ymm_reg) _products,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    total
+}
+
 impl ByteProducts for AvxVnni {
     const NAME: &'static str = "avxvnni";
     type Vectors = Avx2;
     const LINES: usize = 1;
+    type Sevens = AvxVnni;
+
+    #[inline(always)]
+    fn sevens(self) -> AvxVnni {
+        self
+    }
 
     #[inline(always)]
     fn vectors(self) -> Avx2 {
@@ -445,11 +541,7 @@ impl ByteProducts for AvxVnni {
     #[inline(always)]
     unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
         // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
-        unsafe {
-            let words = _mm256_cvtps_epi32(v);
-            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-            _mm_storel_epi64(row.add(channel).cast(), _mm_packus_epi16(halves, halves));
-        }
+        unsafe { store_bytes_256(row.add(channel), v) }
     }
 }
 
@@ -457,6 +549,12 @@ impl ByteProducts for Avx512Vnni {
     const NAME: &'static str = "avx512vnni";
     type Vectors = Avx512;
     const LINES: usize = 1;
+    type Sevens = Avx512Vnni;
+
+    #[inline(always)]
+    fn sevens(self) -> Avx512Vnni {
+        self
+    }
 
     #[inline(always)]
     fn vectors(self) -> Avx512 {

@@ -4,11 +4,13 @@
 //! token):
 //!
 //! ```text
-//! lo = min(0, min x), hi = max(0, max x), r = 255 / (hi - lo), z = round(-lo r), c = clamp(round(x r) + z, 0, 255)
-//! x ~ (c - z) (hi - lo) / 255
+//! lo = min(0, min x), hi = max(0, max x), r = m / (hi - lo), z = round(-lo r), c = clamp(round(x r) + z, 0, m)
+//! x ~ (c - z) (hi - lo) / m
 //! ```
 //!
-//! A weight is a whole number times its row's scale, so that `W x ~ scale (sum over k of c q - z sum over k of q) (hi - lo) / 255`: the second
+//! with m = 255, or 127 where codes have seven bits.
+//!
+//! A weight is a whole number times its row's scale, so that `W x ~ scale (sum over k of c q - z sum over k of q) (hi - lo) / m`: the second
 //! sum is stored with the weights. Pixels of a window and sources that are joined have ranges of their own: their sums, the
 //! *segments* of a product, become f32 before they are added. Everything else is exact, and all roundings are of single operations:
 //! the result is the same on every CPU.
@@ -23,7 +25,7 @@ use crate::encoding::integers::{SUMS, scales};
 use crate::encoding::{At, EncodingDef, Parts, encodings, of_encoding};
 use crate::plan::PANEL;
 use crate::simd::Simd;
-use crate::simd::bytes::{ByteProducts, Bytes, byte_variants, row_bytes};
+use crate::simd::bytes::{ByteProducts, Bytes, SEVEN_BITS, byte_variants, row_bytes};
 
 /// f32 of what a row has beside its codes: what a code's step is worth, and z as an i32.
 pub(super) const RANGE: usize = 2;
@@ -31,6 +33,8 @@ pub(super) const RANGE: usize = 2;
 /// What a code's row, as it is copied, has where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodeLayout {
+    /// The greatest code.
+    pub most: u8,
     /// Words of four channels.
     pub words: usize,
 }
@@ -53,34 +57,42 @@ impl CodeLayout {
 }
 
 byte_variants! {
-    /// Words of a row for four channels.
+    /// Words of a row for four channels, whose codes are `most` at most.
     ///
     /// # Safety
     /// - None.
-    pub(super) unsafe fn words() -> usize as Words = words_body
+    pub(super) unsafe fn words(most: u8) -> usize as Words = words_body
 }
 
 #[inline(always)]
-unsafe fn words_body<P: ByteProducts, const R: usize, const V: usize>(_: P) -> usize {
-    P::LINES
+unsafe fn words_body<P: ByteProducts, const R: usize, const V: usize>(_: P, most: u8) -> usize {
+    if most <= SEVEN_BITS { P::Sevens::LINES } else { P::LINES }
 }
 
 byte_variants! {
-    /// Codes and range of `x * a`, or of `x` if `a` is empty.
+    /// Codes, of `most` at most, and range of `x * a`, or of `x` if `a` is empty.
     ///
     /// # Safety
     /// - `a` is empty or as long as `x`; `row` has [`CodeLayout::row`] f32 for so many channels.
-    pub(super) unsafe fn code_row(x: &[f32], a: &[f32], row: &mut [f32]) as CodeRow = code_row_body
+    pub(super) unsafe fn code_row(x: &[f32], a: &[f32], row: &mut [f32], most: u8) as CodeRow = code_row_body
 }
 
 #[inline(always)]
-unsafe fn code_row_body<P: ByteProducts, const R: usize, const V: usize>(p: P, x: &[f32], a: &[f32], row: &mut [f32]) {
+unsafe fn code_row_body<P: ByteProducts, const R: usize, const V: usize>(p: P, x: &[f32], a: &[f32], row: &mut [f32], most: u8) {
+    // SAFETY: the caller's contract.
+    unsafe { if most <= SEVEN_BITS { row_of_codes(p.sevens(), x, a, row, most) } else { row_of_codes(p, x, a, row, most) } }
+}
+
+/// # Safety
+/// - As of [`code_row`].
+#[inline(always)]
+unsafe fn row_of_codes<P: ByteProducts>(p: P, x: &[f32], a: &[f32], row: &mut [f32], most: u8) {
     let (s, count, lanes) = (p.vectors(), x.len(), P::Vectors::LANES);
     let range = row_bytes::<P>(count) / 4;
     assert!(row.len() >= range + RANGE && (a.is_empty() || a.len() == count));
     let values = Values { x: x.as_ptr(), factors: if a.is_empty() { std::ptr::null() } else { a.as_ptr() }, count };
     // SAFETY: slices of `count` elements; `row` has room for whole vectors of codes.
-    let scale = unsafe { code_scale(s, values) };
+    let scale = unsafe { code_scale(s, values, most) };
     for i in (0..count).step_by(lanes) {
         // SAFETY: as above.
         unsafe { p.store_codes(row.as_mut_ptr().cast(), i, scale.code(s, values.at(s, i))) };
@@ -98,14 +110,16 @@ pub(in crate::kernels) struct CodeScale {
     pub step: f32,
     /// The code of 0, a whole number.
     pub origin: f32,
+    /// The greatest code.
+    most: f32,
 }
 
 impl CodeScale {
-    /// Codes of values, whole numbers of 0 to 255.
+    /// Codes of values, whole numbers from 0 on.
     #[inline(always)]
     pub fn code<S: Simd>(self, s: S, v: S::V) -> S::V {
         let code = s.add(s.round(s.mul(v, s.splat(self.rate))), s.splat(self.origin));
-        s.min(s.splat(255.0), s.max(s.splat(0.0), code))
+        s.min(s.splat(self.most), s.max(s.splat(0.0), code))
     }
 }
 
@@ -133,28 +147,28 @@ impl Values {
     }
 }
 
-/// That of a row.
+/// That of a row, for codes of `most` at most.
 ///
 /// # Safety
 /// - As of [`Values::at`].
 #[inline(always)]
-pub(in crate::kernels) unsafe fn code_scale<S: Simd>(s: S, values: Values) -> CodeScale {
+pub(in crate::kernels) unsafe fn code_scale<S: Simd>(s: S, values: Values, most: u8) -> CodeScale {
     let zero = s.splat(0.0);
-    let (mut least, mut most, mut odd) = (zero, zero, zero);
+    let (mut least, mut greatest, mut odd) = (zero, zero, zero);
     for i in (0..values.count).step_by(S::LANES) {
         // SAFETY: the caller's contract.
         let v = unsafe { values.at(s, i) };
         least = s.max(least, s.neg(v));
-        most = s.max(most, v);
+        greatest = s.max(greatest, v);
         // NaN where a value is not finite, which the others would pass over.
         odd = s.fma(v, zero, odd);
     }
-    let (least, most) = (-s.reduce_max(least), s.reduce_max(most));
-    let width = most - least;
-    let rate = 255.0 / width;
+    let (least, greatest) = (-s.reduce_max(least), s.reduce_max(greatest));
+    let (width, most) = (greatest - least, f32::from(most));
+    let rate = most / width;
     // A range that has no rate is of zeros, or as good as that.
     let rate = if rate.is_finite() { rate } else { 0.0 };
-    CodeScale { rate, step: width / 255.0 + s.reduce_add(odd), origin: (-least * rate).round_ties_even() }
+    CodeScale { rate, step: width / most + s.reduce_add(odd), origin: (-least * rate).round_ties_even(), most }
 }
 
 /// Lines of bytes, times words of codes.
@@ -186,6 +200,8 @@ pub(super) struct CodeGroup<'a> {
     pub range: &'a mut [f32],
     /// [`GROUP`] f32 a row for what the segments before have come to, if there are several.
     pub before: &'a mut [f32],
+    /// The greatest code.
+    pub most: u8,
 }
 
 byte_variants! {
@@ -206,7 +222,11 @@ unsafe fn finished_codes_body<P: ByteProducts, const R: usize, const V: usize>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        multiply_segments::<P, R, V>(p, &mut codes);
+        if codes.most <= SEVEN_BITS {
+            multiply_segments::<P::Sevens, R, V>(p.sevens(), &mut codes);
+        } else {
+            multiply_segments::<P, R, V>(p, &mut codes);
+        }
         finish_units::<_, true>(p.vectors(), &codes.group, units, block);
     }
 }

@@ -130,12 +130,14 @@ impl Gemm {
                 Some(run) => (LeftRows::Bf16Pairs(round_row(isa)), Run::Floats(run)),
                 None => (gemm.left, gemm.run),
             },
-            Left::U8 => {
-                // SAFETY: it asks for nothing.
-                let layout = CodeLayout { words: unsafe { words(isa)() } };
-                (LeftRows::Codes(code_row(isa), layout), Run::Codes(finished_codes(isa)))
-            }
-            Left::F32 | Left::Bf16 => (gemm.left, gemm.run),
+            left => match left.most_code() {
+                Some(most) => {
+                    // SAFETY: it asks for nothing.
+                    let layout = CodeLayout { most, words: unsafe { words(isa)(most) } };
+                    (LeftRows::Codes(code_row(isa), layout), Run::Codes(finished_codes(isa)))
+                }
+                None => (gemm.left, gemm.run),
+            },
         };
         let channels = [k, if product.concat { *x[1].shape.last().expect("checked: both parts have an axis") } else { 0 }];
         Gemm { channels, epilogue: product.epilogue, encoding, inputs, left, run, ..gemm }
@@ -436,7 +438,7 @@ impl Gemm {
                     }
                     LeftRows::Codes(code_row, layout) => {
                         let row = layout.row(c);
-                        code_row(x, factors, &mut out[before..before + row]);
+                        code_row(x, factors, &mut out[before..before + row], layout.most);
                         before += row;
                         continue;
                     }
@@ -495,7 +497,8 @@ impl Gemm {
                     let (range, rest) = rest.split_at_mut(rows.len() * RANGE);
                     let before = &mut rest[..if self.segments() > 1 { rows.len() * GROUP } else { 0 }];
                     let layout = self.codes().expect("it multiplies codes");
-                    let codes = CodeGroup { group: product, ranges: self.channels.map(|c| layout.range(c)), range, before };
+                    let codes =
+                        CodeGroup { group: product, ranges: self.channels.map(|c| layout.range(c)), range, before, most: layout.most };
                     run(codes, block.clone(), &of_unit);
                 }
             }
