@@ -211,7 +211,7 @@ fn whole_numbers(artifact: &Artifact) -> Option<String> {
         let denoise = artifact.plan().entry(EntryName::Denoise).into_iter().flat_map(|e| &e.steps);
         denoise.filter_map(|s| if let Kernel::Product(product) = &s.kernel { Some(product) } else { None })
     };
-    let codes = products().filter(|p| p.left.most_code().is_some()).count();
+    let codes = products().filter(|p| p.left.is_codes()).count();
     if codes > 0 {
         line += &format!("; {codes} of {} products in whole numbers", products().count());
     }

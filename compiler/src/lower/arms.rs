@@ -172,7 +172,7 @@ impl Lowering<'_> {
     fn factor(&mut self, w: Value, concat: bool, left: Left) -> View {
         let m = matrix(&self.f.ty(w).shape);
         let parted = Matrix { taps: 2, channels: m.channels / 2, ..m };
-        self.matrix_of(w, if concat && left.most_code().is_some() { parted } else { m }, Rearrange::Keep)
+        self.matrix_of(w, if concat && left.is_codes() { parted } else { m }, Rearrange::Keep)
     }
 
     /// What a product multiplies its image as. A vector a sample is a condition, which is computed in f32.
@@ -196,7 +196,7 @@ impl Lowering<'_> {
 
     /// An image as a product reads it, which makes codes of it by itself.
     fn rows_of(&mut self, x: Value, left: Left) -> View {
-        let rows = left.most_code().and_then(|_| self.codes(x));
+        let rows = if left.is_codes() { self.codes(x) } else { None };
         self.view(rows.map_or(x, |(rows, _)| rows))
     }
 
@@ -204,7 +204,7 @@ impl Lowering<'_> {
     fn quantise_rows(&mut self, inst: &Inst, bits: usize) {
         let y = inst.results[0];
         let codes = |i: &Inst| {
-            self.left(i).most_code().is_some()
+            self.left(i).is_codes()
                 && Multiplied::of(i)
                     .is_some_and(|m| i.operands.iter().filter(|&&v| v == y).count() == m.images.iter().filter(|&&v| v == y).count())
         };
@@ -231,7 +231,7 @@ impl Lowering<'_> {
         let shape = &self.f.ty(w).shape;
         let left = self.left(inst);
         // Codes are asked for by the function, Winograd by the target alone.
-        let winograd = winograd && left.most_code().is_none();
+        let winograd = winograd && !left.is_codes();
         let product = Product {
             window: Some(Window { kernel: [shape[1], shape[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
             left: if winograd { Left::F32 } else { left },

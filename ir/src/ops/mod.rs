@@ -408,7 +408,7 @@ ops! {
     /// `x [N,H,W,K]`, `w [O,K]`, `b [O]`: `h = gelu(linear(x, w, b))` and `sum_squares(h)`.
     "fused.linear_gelu_sumsq" = LinearGeluSumsq {} fused;
     /// `h [N,H,W,K]`, `a [N,K]`, `w [O,K]`, `b [O]`, `gate [N,O]`, `x [N,H,W,O]`:
-    /// `gated_add(x, linear(scale_channels(h, a), w, b), gate)`; with `quantise`, of rows that are scaled and then as by `quantise_rows`.
+    /// `gated_add(x, linear(scale_channels(h, a), w, b), gate)`; with `quantise`, of rows that are scaled and then as by `quantise_rows` of 8 bits.
     "fused.scale_linear_gated_add" = ScaleLinearGatedAdd { quantise: bool = false } fused;
     /// `x [N,H,W,C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(x), shift, scale)`.
     "fused.norm_modulate" = NormModulate { eps: f64 } fused;

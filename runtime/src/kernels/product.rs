@@ -90,6 +90,11 @@ pub enum Left {
 }
 
 impl Left {
+    /// Whether x is rounded to codes.
+    pub const fn is_codes(self) -> bool {
+        self.most_code().is_some()
+    }
+
     /// The greatest code, of what is rounded to codes.
     pub const fn most_code(self) -> Option<u8> {
         match self {
@@ -241,18 +246,13 @@ impl Product {
             if self.concat {
                 let (others, more) = rows("product.1", "the second x", &x[1])?;
                 ensure("product.2", outer == others, format!("{outer:?} before the second x's last axis"), others)?;
-                ensure(
-                    "product.20",
-                    self.left.most_code().is_none() || k == more,
-                    format!("{k} channels of a second x that becomes codes"),
-                    more,
-                )?;
+                ensure("product.20", !self.left.is_codes() || k == more, format!("{k} channels of a second x that becomes codes"), more)?;
                 k += more;
             }
             let (_, o) = rows("product.3", "y", y)?;
             shape("product.3", "y", y, &[outer, &[o]].concat())?;
             ensure("product.4", self.rearrange == Rearrange::Keep, "a window where y is rearranged", self.rearrange)?;
-            let taps = if self.concat && self.left.most_code().is_some() { 2 } else { 1 };
+            let taps = if self.concat && self.left.is_codes() { 2 } else { 1 };
             return Ok(Matrix { rows: o, taps, channels: k / taps });
         };
         ensure("product.5", !self.concat && !self.scaled, "one x as it is under a window", (self.concat, self.scaled))?;
@@ -340,7 +340,7 @@ impl KernelDef for Product {
         let exact =
             matches!(x[w].form, Form::Encoded(e) if e.has_integers()) && m.channels <= MOST_CODES && self.algorithm == Algorithm::Direct;
         let expected = format!("whole numbers and at most {MOST_CODES} channels directly, for an x that becomes codes");
-        ensure("product.19", self.left.most_code().is_none() || exact, expected, (x[w].form, m.channels, self.algorithm))?;
+        ensure("product.19", !self.left.is_codes() || exact, expected, (x[w].form, m.channels, self.algorithm))?;
         let plain = self.window.is_some_and(|w| w.kernel == [3, 3] && w.stride == 1) && matches!(self.epilogue, Epilogue::Activate { .. });
         ensure("product.18", self.algorithm == Algorithm::Direct || plain, "a convolution 3x3 of stride 1 by Winograd", self.window)
     }

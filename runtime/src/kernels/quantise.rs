@@ -24,7 +24,7 @@ impl KernelDef for QuantiseRows {
 
     fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
         rows("quantise_rows.1", "x", &x[0])?;
-        ensure("quantise_rows.3", self.rows.most_code().is_some(), "rows of codes", self.rows)?;
+        ensure("quantise_rows.3", self.rows.is_codes(), "rows of codes", self.rows)?;
         like("quantise_rows.2", "y", &y[0], &x[0])
     }
 

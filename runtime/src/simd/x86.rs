@@ -418,63 +418,60 @@ unsafe fn offset_256(sum: __m256, zero: __m256, columns: __m256) -> __m256 {
     }
 }
 
-/// Writes 8 whole numbers of 0 to 255 as bytes.
-///
-/// # Safety
-/// - The CPU has AVX2; `out` is valid for writes of 8 bytes.
-#[inline(always)]
-unsafe fn store_bytes_256(out: *mut u8, v: __m256) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let words = _mm256_cvtps_epi32(v);
-        let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        _mm_storel_epi64(out.cast(), _mm_packus_epi16(halves, halves));
-    }
+/// Products by AVX2's vectors of quads as they are stored, for a CPU that has `sum + a . b` of them.
+macro_rules! quads_by_avx2 {
+    ($proof:ident, $name:literal, $dot:expr) => {
+        impl ByteProducts for $proof {
+            const NAME: &'static str = $name;
+            type Vectors = Avx2;
+            const LINES: usize = 1;
+            type Sevens = $proof;
+
+            #[inline(always)]
+            fn sevens(self) -> $proof {
+                self
+            }
+
+            #[inline(always)]
+            fn vectors(self) -> Avx2 {
+                self.0
+            }
+
+            #[inline(always)]
+            fn line(self, quads: __m256, _: usize) -> __m256 {
+                quads
+            }
+
+            #[inline(always)]
+            fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+                // SAFETY: `self` proves the features.
+                unsafe { $dot(a, b, sum) }
+            }
+
+            #[inline(always)]
+            fn add(self, a: __m256, b: __m256) -> __m256 {
+                ByteProducts::add(self.0, a, b)
+            }
+
+            #[inline(always)]
+            fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
+                self.0.offset(sum, zero, columns)
+            }
+
+            #[inline(always)]
+            unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
+                // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
+                unsafe {
+                    let words = _mm256_cvtps_epi32(v);
+                    let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                    _mm_storel_epi64(row.add(channel).cast(), _mm_packus_epi16(halves, halves));
+                }
+            }
+        }
+    };
 }
-
-impl ByteProducts for Sevens {
-    const NAME: &'static str = "avx2";
-    type Vectors = Avx2;
-    const LINES: usize = 1;
-    type Sevens = Sevens;
-
-    #[inline(always)]
-    fn sevens(self) -> Sevens {
-        self
-    }
-
-    #[inline(always)]
-    fn vectors(self) -> Avx2 {
-        self.0
-    }
-
-    #[inline(always)]
-    fn line(self, quads: __m256, _: usize) -> __m256 {
-        quads
-    }
-
-    #[inline(always)]
-    fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
-        // SAFETY: `self` proves AVX2.
-        unsafe { add_products_of_quads(a, b, sum) }
-    }
-
-    #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        ByteProducts::add(self.0, a, b)
-    }
-
-    #[inline(always)]
-    fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
-        self.0.offset(sum, zero, columns)
-    }
-
-    #[inline(always)]
-    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
-        // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
-        unsafe { store_bytes_256(row.add(channel), v) }
-    }
-}
+quads_by_avx2!(Sevens, "avx2", add_products_of_quads);
+quads_by_avx2!(AvxVnni, "avxvnni", add_products_by_vnni);
 
 /// `sum` and the products of four bytes, the unsigned of seven bits, by 32 bits. As [`add_products_of_pairs`].
 ///
@@ -498,51 +495,15 @@ unsafe fn add_products_of_quads(a: __m256, b: __m256, sum: __m256) -> __m256 {
     total
 }
 
-impl ByteProducts for AvxVnni {
-    const NAME: &'static str = "avxvnni";
-    type Vectors = Avx2;
-    const LINES: usize = 1;
-    type Sevens = AvxVnni;
-
-    #[inline(always)]
-    fn sevens(self) -> AvxVnni {
-        self
-    }
-
-    #[inline(always)]
-    fn vectors(self) -> Avx2 {
-        self.0
-    }
-
-    #[inline(always)]
-    fn line(self, quads: __m256, _: usize) -> __m256 {
-        quads
-    }
-
-    #[inline(always)]
-    fn dot(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
-        // SAFETY: `self` proves the feature.
-        unsafe {
-            let (a, b, sum) = (_mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(sum));
-            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, a, b))
-        }
-    }
-
-    #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        ByteProducts::add(self.0, a, b)
-    }
-
-    #[inline(always)]
-    fn offset(self, sum: __m256, zero: __m256, columns: __m256) -> __m256 {
-        self.0.offset(sum, zero, columns)
-    }
-
-    #[inline(always)]
-    unsafe fn store_codes(self, row: *mut u8, channel: usize, v: __m256) {
-        // SAFETY: the caller's contract: 8 channels are 8 bytes; `self` proves AVX2.
-        unsafe { store_bytes_256(row.add(channel), v) }
-    }
+/// `sum` and the products of four bytes, by 32 bits.
+///
+/// # Safety
+/// - The CPU has AVX2 and AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn add_products_by_vnni(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    let (a, b, sum) = (_mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(sum));
+    _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, a, b))
 }
 
 impl ByteProducts for Avx512Vnni {
