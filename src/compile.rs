@@ -121,10 +121,10 @@ pub struct Arguments {
     /// data is needed; a small model takes seconds, FCDM-S minutes.
     #[arg(long, help_heading = WEIGHTS)]
     calibrate: bool,
-    /// Keep what calibrating has done here, to go on from.
+    /// Keep what calibrating and measuring have done here, to go on from.
     ///
-    /// A folder, which is made. After an interruption the same command goes on where it was; what is of another checkpoint or of other
-    /// options is left alone. When the model is written it can be deleted.
+    /// A folder, which is made. After an interruption the same command goes on where it was, and `--quantize auto` for another goal takes what
+    /// was measured for the first; what is of another checkpoint or of other options is left alone. When the model is written it can be deleted.
     #[arg(long, value_name = "DIR", help_heading = WEIGHTS, hide_short_help = true)]
     calibration_folder: Option<PathBuf>,
     /// Let quantised results differ between CPUs.

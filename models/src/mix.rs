@@ -12,14 +12,15 @@ use std::sync::Arc;
 use fcdm_compiler::compiled::BuildError;
 use fcdm_compiler::rounding::{Feedback, Inputs, round};
 use fcdm_compiler::weights::{Order, WeightSource, WeightUse, matrix};
-use fcdm_runtime::artifact::Artifact;
+use fcdm_runtime::artifact::{Artifact, WriteError};
 use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::plan::{self, ALIGN};
 use fcdm_runtime::threads;
 use serde_json::{Value, json};
 
 use crate::calibrate::Calibration;
-use crate::calibrate::observe::Observed;
+use crate::calibrate::observe::{Observed, Product};
+use crate::calibrate::records::Records;
 use crate::calibrate::states::{States, floats, in_floats};
 use crate::compile::{CompileError, Networks, Observer, Phase, planned};
 use crate::fcdm::Import;
@@ -154,7 +155,8 @@ fn is_open(weight: &str, role: Option<Role>, types: &Types) -> bool {
     product && role.region != Region::Timestep && !types.rules.iter().any(|rule| rule.matches(weight))
 }
 
-/// Measures the effect of every layer on the network's own trajectories, of which `held` says that the artifact has it.
+/// Measures the effect of every layer on the network's own trajectories, of which `held` says that the artifact has it. What records
+/// have is taken.
 ///
 /// # Errors
 /// When the network generates what is not finite, or the machine has not the memory.
@@ -164,6 +166,7 @@ pub(crate) fn effects(
     states: &States,
     calibration: Calibration,
     held: &dyn Fn(&str) -> bool,
+    records: &Records,
     observer: &mut dyn Observer,
 ) -> Result<Effects, CompileError> {
     let assembly = planned(Networks { fcdm: Some(import), ..Networks::default() }, &in_floats(options))?;
@@ -175,28 +178,58 @@ pub(crate) fn effects(
     let mut observed = Observed::new(import, options, &|weight| uses.contains_key(weight))?;
     let measurements = MEASURED * uses.len();
     let course = Course::new(import, states.floats.clone(), assembly, measurements, BUDGET, observer)?;
-    let mut measuring = Measuring { import, course: &course, observer, done: 0, total: uses.len() as u64 };
-    let mut layers: Vec<Layer> = Vec::new();
-    for group in observed.groups() {
+    let mut measuring = Measuring { import, course: &course, records, measurements, observer, done: 0, total: uses.len() as u64 };
+    let mut found: BTreeMap<String, Measured> =
+        uses.keys().filter_map(|weight| Some((weight.clone(), measuring.recorded(weight)?))).collect();
+    measuring.go_on(found.len() as u64);
+    let groups = observed.groups();
+    let mut order: Vec<String> = groups.iter().flatten().map(|product| product.weight.clone()).collect();
+    // Tables are no products.
+    order.extend(uses.keys().filter(|weight| !order.contains(weight)).cloned().collect::<Vec<_>>());
+    for group in groups {
+        let group: Vec<Product> = group.into_iter().filter(|product| !found.contains_key(&product.weight)).collect();
+        if group.is_empty() {
+            continue;
+        }
         let inputs = observed.look(&group, states, calibration.rows, &mut |_| measuring.go_on(0))?;
         for (product, inputs) in group.iter().zip(inputs) {
-            layers.push(measuring.layer(&uses[&product.weight], Some((product.bias.as_deref(), inputs)))?);
+            let measured = measuring.layer(&uses[&product.weight], Some((product.bias.as_deref(), inputs)))?;
+            found.insert(product.weight.clone(), measured);
         }
     }
-    // Tables are no products.
-    for usage in uses.values() {
-        if !layers.iter().any(|layer| layer.weight == usage.weight) {
-            layers.push(measuring.layer(usage, None)?);
+    for weight in &order {
+        if !found.contains_key(weight) {
+            found.insert(weight.clone(), measuring.layer(&uses[weight], None)?);
         }
     }
+    let layers = order.into_iter().map(|weight| {
+        let (m, measured) = (matrix(&uses[&weight].ty.shape), found[&weight]);
+        Layer::new(weight, m, measured)
+    });
+    let layers = layers.collect();
     let scale = Scale { power: course.power, pictures: course.is_of_pictures() };
     Ok(Effects { layers, scale, floats: Some(course.floats) })
+}
+
+/// Errors of what is generated with one layer as `i4`, as `i6`, as `f16`: mean squares, infinite where it cannot be stored so.
+type Measured = [f64; MEASURED];
+
+impl Layer {
+    fn new(weight: String, m: Matrix, [i4, i6, f16]: Measured) -> Layer {
+        let i6 = i6.min(i4);
+        let i8 = i6 * I8_OF_I6;
+        let forms = FORMS.iter().zip([i4, i6, i8, f16.min(i8)]);
+        Layer { weight, forms: forms.map(|(encoding, error)| Form { bytes: encoding.bytes(m, ALIGN) as u64, error }).collect() }
+    }
 }
 
 /// The work, as far as it is.
 struct Measuring<'a> {
     import: &'a Import,
     course: &'a Course,
+    records: &'a Records,
+    /// How many there are in all: the course is as long as they let it be.
+    measurements: usize,
     observer: &'a mut dyn Observer,
     done: u64,
     total: u64,
@@ -208,8 +241,21 @@ impl Measuring<'_> {
         self.observer.progress(Phase::Measuring, self.done, self.total)
     }
 
+    /// What the record of a layer is called.
+    fn named(&self, weight: &str) -> String {
+        format!("{weight} alone, of {}", self.measurements)
+    }
+
+    /// What was measured of a layer before.
+    fn recorded(&self, weight: &str) -> Option<Measured> {
+        let [record] = &self.records.get(&self.named(weight), &[size_of::<Measured>()])?[..] else { return None };
+        let bytes = record.read().ok()?;
+        let mut values = bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight bytes")));
+        Some(std::array::from_fn(|_| values.next().expect("the record's length was asked for")))
+    }
+
     /// Of a weight, with what its product sees, if it has one, and the bias behind.
-    fn layer(&mut self, usage: &WeightUse, seen: Option<(Option<&str>, Inputs)>) -> Result<Layer, CompileError> {
+    fn layer(&mut self, usage: &WeightUse, seen: Option<(Option<&str>, Inputs)>) -> Result<Measured, CompileError> {
         let m = matrix(&usage.ty.shape);
         let values = usage.order.rows(&self.import.load(&usage.weight).map_err(BuildError::from)?, m.rows, 0..m.rows);
         let seen =
@@ -225,19 +271,13 @@ impl Measuring<'_> {
             }
             self.course.effect(changed)
         };
-        let i4 = effect(Encoding::I4)?;
-        let i6 = effect(Encoding::I6)?.min(i4);
-        if !i4.is_finite() {
+        let measured = [effect(Encoding::I4)?, effect(Encoding::I6)?, effect(Encoding::F16)?];
+        if !measured[0].is_finite() {
             return Err(self.import.wrong(&format!("expected finite outputs with `{}` rounded, found others", usage.weight)).into());
         }
-        let i8 = i6 * I8_OF_I6;
-        let f16 = effect(Encoding::F16)?.min(i8);
-        let forms = FORMS.iter().zip([i4, i6, i8, f16]);
-        let forms = forms.map(|(encoding, error)| Form { bytes: encoding.bytes(m, ALIGN) as u64, error }).collect();
-        match self.go_on(1) {
-            true => Ok(Layer { weight: usage.weight.clone(), forms }),
-            false => Err(CompileError::Cancelled),
-        }
+        let bytes = measured.iter().flat_map(|error| error.to_le_bytes()).collect();
+        self.records.put(&self.named(&usage.weight), vec![bytes]).map_err(WriteError::from)?;
+        if self.go_on(1) { Ok(measured) } else { Err(CompileError::Cancelled) }
     }
 }
 

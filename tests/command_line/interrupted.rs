@@ -258,3 +258,23 @@ fn calibration_goes_on_where_it_was() {
         f.misused("compile GOLDEN/eps8/0000003.pt --calibration-folder cal -o c.fcdm").contains("calibration-folder: expected --calibrate")
     );
 }
+
+/// So is what measuring layers has found out, before any is rounded for good.
+#[test]
+fn measuring_goes_on_where_it_was() {
+    let f = Folder::new();
+    let line = "compile GOLDEN/eps8/0000003.pt --size 8x8 --quantize auto --min-psnr 20";
+    let mut child = start(&f, &format!("{line} --calibration-folder cal -o a.fcdm"));
+    let records = || f.files().iter().filter(|n| n.starts_with("cal/") && n.ends_with(".fcdmcal")).count();
+    wait_for(&mut child, || records() > 4);
+    interrupt(&child);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130), "{out:?}");
+    let kept = records();
+    assert_eq!(kept, f.files().len(), "records alone are left: {:?}", f.files());
+    let ran = f.run(&format!("{line} --calibration-folder cal -o a.fcdm"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains(&format!("calibration went on from {kept} pieces of work that were there")), "{ran:?}");
+    f.ok(&format!("{line} -o whole.fcdm --quiet"));
+    assert!(f.bytes("a.fcdm") == f.bytes("whole.fcdm"));
+}

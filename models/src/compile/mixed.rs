@@ -53,7 +53,7 @@ pub(super) fn mixed(
     observer: &mut dyn Observer,
 ) -> Result<Mixture, CompileError> {
     let held = |weight: &str| assembly.weights.values().any(|usage| usage.weight == weight);
-    let effects = effects(seen.import, options, seen.states, seen.calibration, &held, observer)?;
+    let effects = effects(seen.import, options, seen.states, seen.calibration, &held, seen.records, observer)?;
     let (mut aim, mut best) = (mix, None);
     for _ in 0..ATTEMPTS {
         let (options, mut planned, chosen) = match settled(source, options, aim, &effects) {
