@@ -176,16 +176,14 @@ pub(crate) fn effects(
     };
     let uses: BTreeMap<String, WeightUse> = assembly.weights.values().filter(is_matrix).map(|u| (u.weight.clone(), u.clone())).collect();
     let mut observed = Observed::new(import, options, &|weight| uses.contains_key(weight))?;
-    let measurements = MEASURED * uses.len();
-    let course = Course::new(import, states.floats.clone(), assembly, measurements, BUDGET, observer)?;
-    let mut measuring = Measuring { import, course: &course, records, measurements, observer, done: 0, total: uses.len() as u64 };
+    let course = Course::new(import, states.floats.clone(), assembly, MEASURED * uses.len(), BUDGET, observer)?;
+    let mut measuring = Measuring { import, course: &course, records, observer, done: 0, total: uses.len() as u64 };
     let mut found: BTreeMap<String, Measured> =
         uses.keys().filter_map(|weight| Some((weight.clone(), measuring.recorded(weight)?))).collect();
     measuring.go_on(found.len() as u64);
     let groups = observed.groups();
-    let mut order: Vec<String> = groups.iter().flatten().map(|product| product.weight.clone()).collect();
-    // Tables are no products.
-    order.extend(uses.keys().filter(|weight| !order.contains(weight)).cloned().collect::<Vec<_>>());
+    let products: Vec<String> = groups.iter().flatten().map(|product| product.weight.clone()).collect();
+    let tables: Vec<String> = uses.keys().filter(|weight| !products.contains(weight)).cloned().collect();
     for group in groups {
         let group: Vec<Product> = group.into_iter().filter(|product| !found.contains_key(&product.weight)).collect();
         if group.is_empty() {
@@ -197,16 +195,16 @@ pub(crate) fn effects(
             found.insert(product.weight.clone(), measured);
         }
     }
-    for weight in &order {
+    for weight in &tables {
         if !found.contains_key(weight) {
             found.insert(weight.clone(), measuring.layer(&uses[weight], None)?);
         }
     }
-    let layers = order.into_iter().map(|weight| {
+    let layers = products.into_iter().chain(tables).map(|weight| {
         let (m, measured) = (matrix(&uses[&weight].ty.shape), found[&weight]);
         Layer::new(weight, m, measured)
     });
-    let layers = layers.collect();
+    let layers: Vec<Layer> = layers.collect();
     let scale = Scale { power: course.power, pictures: course.is_of_pictures() };
     Ok(Effects { layers, scale, floats: Some(course.floats) })
 }
@@ -228,8 +226,6 @@ struct Measuring<'a> {
     import: &'a Import,
     course: &'a Course,
     records: &'a Records,
-    /// How many there are in all: the course is as long as they let it be.
-    measurements: usize,
     observer: &'a mut dyn Observer,
     done: u64,
     total: u64,
@@ -241,9 +237,9 @@ impl Measuring<'_> {
         self.observer.progress(Phase::Measuring, self.done, self.total)
     }
 
-    /// What the record of a layer is called.
+    /// What the record of a layer is called: the course is as long as all of them let it be.
     fn named(&self, weight: &str) -> String {
-        format!("{weight} alone, of {}", self.measurements)
+        format!("{weight} alone, of {}", self.total)
     }
 
     /// What was measured of a layer before.

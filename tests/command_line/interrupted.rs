@@ -228,19 +228,25 @@ fn a_file_that_may_not_grow() {
     assert!(said.starts_with("error: u.fcdm: cannot write: File too large"), "{said}");
 }
 
-/// What calibrating has done is kept where it was told to, and the file is that of a run that nobody stopped.
-#[test]
-fn calibration_goes_on_where_it_was() {
-    let f = Folder::new();
-    let line = "compile GOLDEN/flow16/weights.safetensors --size 16x16 --quantize i4 --calibrate";
-    let mut child = start(&f, &format!("{line} --calibration-folder cal -o a.fcdm"));
+/// Stops a compilation that has more than so many records, by the folder of which it is to go on: how many are left.
+fn interrupted_with_records(f: &Folder, line: &str, more_than: usize) -> usize {
+    let mut child = start(f, &format!("{line} --calibration-folder cal -o a.fcdm"));
     let records = || f.files().iter().filter(|n| n.starts_with("cal/") && n.ends_with(".fcdmcal")).count();
-    wait_for(&mut child, || records() > 2);
+    wait_for(&mut child, || records() > more_than);
     interrupt(&child);
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130), "{out:?}");
     let kept = records();
     assert_eq!(kept, f.files().len(), "records alone are left: {:?}", f.files());
+    kept
+}
+
+/// What calibrating has done is kept where it was told to, and the file is that of a run that nobody stopped.
+#[test]
+fn calibration_goes_on_where_it_was() {
+    let f = Folder::new();
+    let line = "compile GOLDEN/flow16/weights.safetensors --size 16x16 --quantize i4 --calibrate";
+    let kept = interrupted_with_records(&f, line, 2);
     // A damaged one is made anew.
     let damaged = f.files().swap_remove(0);
     let mut bytes = f.bytes(&damaged);
@@ -264,14 +270,7 @@ fn calibration_goes_on_where_it_was() {
 fn measuring_goes_on_where_it_was() {
     let f = Folder::new();
     let line = "compile GOLDEN/eps8/0000003.pt --size 8x8 --quantize auto --min-psnr 20";
-    let mut child = start(&f, &format!("{line} --calibration-folder cal -o a.fcdm"));
-    let records = || f.files().iter().filter(|n| n.starts_with("cal/") && n.ends_with(".fcdmcal")).count();
-    wait_for(&mut child, || records() > 4);
-    interrupt(&child);
-    let out = child.wait_with_output().unwrap();
-    assert_eq!(out.status.code(), Some(130), "{out:?}");
-    let kept = records();
-    assert_eq!(kept, f.files().len(), "records alone are left: {:?}", f.files());
+    let kept = interrupted_with_records(&f, line, 4);
     let ran = f.run(&format!("{line} --calibration-folder cal -o a.fcdm"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.err.contains(&format!("calibration went on from {kept} pieces of work that were there")), "{ran:?}");
