@@ -312,7 +312,7 @@ pub fn print_entries(plan: &Plan) {
 
 /// The steps that are such convolutions, by their names.
 fn by_winograd(e: &Entry) -> impl Iterator<Item = &str> {
-    e.steps.iter().filter(|s| matches!(&s.kernel, Kernel::Product(p) if p.algorithm == Algorithm::Winograd)).map(|s| &*s.label)
+    e.steps.iter().filter(|s| matches!(&s.kernel, Kernel::Product(p) if p.algorithm.is_winograd())).map(|s| &*s.label)
 }
 
 fn print_plan(e: &Entry) {

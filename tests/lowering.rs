@@ -181,7 +181,7 @@ fn plans_compute_what_functions_mean() {
 fn winograd_convolutions_compute_what_functions_mean() {
     let folder = tempfile::tempdir().unwrap();
     let worst = Cell::new(0.0);
-    let suits = |f: &Function| f.insts().iter().any(|inst| Winograd::Always.suits(f, inst, &Target::CPU));
+    let suits = |f: &Function| f.insts().iter().any(|inst| Winograd::Always.algorithm(f, inst, &Target::CPU).is_winograd());
     let eligible: Vec<Function> = cases().into_iter().filter(suits).collect();
     for f in &eligible {
         compare_with(f, "by Winograd", &folder.path().join("f"), Winograd::Always, &worst);
@@ -198,7 +198,7 @@ fn the_optimised_denoiser_copies_nothing() {
         let (m, _) = fcdm_passes::run(fcdm_passes::OPTIMISED, Module { functions: vec![f] }, &mut |_, _| {}).unwrap();
         let denoise = m.function("denoise").unwrap();
         let program = lower(denoise, &[], &Target::CPU).unwrap();
-        let by_winograd = |s: &&Step| matches!(&s.kernel, Kernel::Product(p) if p.algorithm == Algorithm::Winograd);
+        let by_winograd = |s: &&Step| matches!(&s.kernel, Kernel::Product(p) if p.algorithm.is_winograd());
         let rearranged: Vec<_> = program.steps.iter().filter(by_winograd).map(|s| s.kernel.clone()).collect();
         let has = |which: fn(Rearrange) -> bool| rearranged.iter().any(|k| matches!(k, Kernel::Product(p) if which(p.rearrange)));
         assert!(has(|r| matches!(r, Rearrange::Shuffle { .. })) && has(|r| matches!(r, Rearrange::Unshuffle { .. })));

@@ -1,14 +1,16 @@
-//! Which convolutions run by Winograd's F(4x4, 3x3): those of 3x3 and stride 1 for which a model of the cost says so.
+//! Which convolutions run by Winograd: those of 3x3 and stride 1 for which a model of the cost says so.
 //!
-//! Per tile of 4x4 outputs it takes 36 multiplications in place of 144. Where tiles are few, transforming the weights takes as
-//! long as that saves. The model counts, by the rates of the [`Target`], what arithmetic, weights and the transformed values
-//! take.
+//! By F(4x4, 3x3) a tile of 4x4 outputs takes 36 multiplications in place of 144. Of an image enlarged to twice its size, four
+//! phases by F(5x5, 2x2) take 144 for 10x10 outputs, in place of 900 ([`Algorithm::WinogradPhases`]). Where tiles are few,
+//! transforming the weights takes as long as that saves. The model counts, by the rates of the [`Target`], what arithmetic,
+//! weights and the transformed values take.
 //!
 //! The model looks at one sample, whatever the batch: more of them only help, and so the bits of a picture do not depend on
 //! the batch sizes that an artifact was compiled for.
 
 use fcdm_ir::ops::FusedConv2d;
 use fcdm_ir::{Function, Inst};
+use fcdm_runtime::kernels::Algorithm;
 use fcdm_runtime::plan::PANEL;
 
 use crate::target::Target;
@@ -39,45 +41,69 @@ pub enum Winograd {
 }
 
 impl Winograd {
-    /// True for a convolution of `f` that can run by Winograd and is meant to.
-    pub fn suits(self, f: &Function, inst: &Inst, target: &Target) -> bool {
-        self.wins(f, inst, |convolution| convolution.is_faster_by_winograd(target, target.macs_per_second))
+    /// How a convolution of `f` that can run by Winograd does, if it is meant to.
+    pub fn algorithm(self, f: &Function, inst: &Inst, target: &Target) -> Algorithm {
+        self.choice(f, inst, target, target.macs_per_second)
     }
 
-    /// The same of one that would be computed by products of codes else, in whole numbers.
+    /// True if so does one that would be computed by products of codes else, in whole numbers.
     pub fn beats_codes(self, f: &Function, inst: &Inst, target: &Target) -> bool {
-        self.wins(f, inst, |convolution| convolution.is_faster_by_winograd(target, target.code_macs_per_second))
+        self.choice(f, inst, target, target.code_macs_per_second).is_winograd()
     }
 
-    fn wins(self, f: &Function, inst: &Inst, faster: impl Fn(Convolution) -> bool) -> bool {
-        let Some(FusedConv2d { stride, pad, upsample, .. }) = FusedConv2d::from_op(&inst.op) else { return false };
+    fn choice(self, f: &Function, inst: &Inst, target: &Target, directly: f64) -> Algorithm {
+        let Some(FusedConv2d { stride, pad, upsample, .. }) = FusedConv2d::from_op(&inst.op) else { return Algorithm::Direct };
         let (x, w) = (&f.ty(inst.operands[0]).shape, &f.ty(inst.operands[1]).shape);
         if stride != 1 || w[1..3] != [3, 3] {
-            return false;
+            return Algorithm::Direct;
         }
         // Not the result's extents, which may be those of a shuffled image.
         let (h, w_) = (x[1] * upsample + pad[0] + pad[2] - 2, x[2] * upsample + pad[1] + pad[3] - 2);
+        let convolution = Convolution { h, w: w_, i: w[3], o: w[0], upsample };
         match self {
-            Winograd::Never => false,
-            Winograd::WhereFaster => faster(Convolution { h, w: w_, i: w[3], o: w[0] }),
-            Winograd::Always => true,
+            Winograd::Never => Algorithm::Direct,
+            Winograd::WhereFaster => convolution.fastest(target, directly),
+            Winograd::Always => convolution.by_winograd(target).0,
         }
     }
 }
 
-/// The sizes of a convolution of 3x3 and stride 1: height and width of the result, channels in and out.
+/// The sizes of a convolution of 3x3 and stride 1: height and width of the result, channels in and out, and how many times its image
+/// is enlarged first.
 #[derive(Clone, Copy, Debug)]
 struct Convolution {
     h: usize,
     w: usize,
     i: usize,
     o: usize,
+    upsample: usize,
 }
 
+/// One of Winograd's ways: the outputs of a tile's edge, its products for every pair of channels, and what transforming a kernel costs, in
+/// multiply-accumulates.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    edge: usize,
+    phases: f64,
+    transform: f64,
+}
+
+const WHOLE: Way = Way { edge: 4, phases: 1.0, transform: TRANSFORM };
+const PHASES: Way = Way { edge: 10, phases: 4.0, transform: 4.0 * TRANSFORM };
+
 impl Convolution {
-    /// Than directly, at so many multiply-accumulates a second.
-    fn is_faster_by_winograd(self, t: &Target, directly: f64) -> bool {
-        self.i.min(self.o) >= LEAST_CHANNELS && self.winograd_seconds(t) * ADVANTAGE < self.direct_seconds(t, directly)
+    /// Directly runs at so many multiply-accumulates a second.
+    fn fastest(self, t: &Target, directly: f64) -> Algorithm {
+        let (algorithm, seconds) = self.by_winograd(t);
+        let wins = self.i.min(self.o) >= LEAST_CHANNELS && seconds * ADVANTAGE < self.direct_seconds(t, directly);
+        if wins { algorithm } else { Algorithm::Direct }
+    }
+
+    /// The faster one of Winograd's ways.
+    fn by_winograd(self, t: &Target) -> (Algorithm, f64) {
+        let whole = self.winograd_seconds(t, WHOLE);
+        let phases = if self.upsample == 2 { self.winograd_seconds(t, PHASES) } else { f64::INFINITY };
+        if phases < whole { (Algorithm::WinogradPhases, phases) } else { (Algorithm::Winograd, whole) }
     }
 
     /// Input times output channels: weights of one tap or point.
@@ -94,12 +120,14 @@ impl Convolution {
 
     /// As directly, the transform of the weights, and what passes through memory: the transformed pixels are written once and
     /// read for every panel, the products are written and read once.
-    fn winograd_seconds(self, t: &Target) -> f64 {
-        let tiles = self.h.div_ceil(4) as f64 * self.w.div_ceil(4) as f64;
+    fn winograd_seconds(self, t: &Target, way: Way) -> f64 {
+        let tiles = self.h.div_ceil(way.edge) as f64 * self.w.div_ceil(way.edge) as f64;
         let bytes = |channels: usize| 4.0 * POINTS * tiles * channels as f64;
-        let pixels = bytes(self.i) / t.memory_bytes_per_second + bytes(self.i) * self.o.div_ceil(PANEL) as f64 / t.cache_bytes_per_second;
-        let arithmetic = (tiles * POINTS + TRANSFORM) * self.pairs() / t.macs_per_second;
-        arithmetic.max(4.0 * 9.0 * self.pairs() / t.memory_bytes_per_second) + pixels + 2.0 * bytes(self.o) / t.cache_bytes_per_second
+        let passes = self.o.div_ceil(PANEL) as f64 * way.phases;
+        let pixels = bytes(self.i) / t.memory_bytes_per_second + bytes(self.i) * passes / t.cache_bytes_per_second;
+        let arithmetic = (tiles * POINTS * way.phases + way.transform) * self.pairs() / t.macs_per_second;
+        let products = 2.0 * way.phases * bytes(self.o) / t.cache_bytes_per_second;
+        arithmetic.max(4.0 * 9.0 * self.pairs() / t.memory_bytes_per_second) + pixels + products
     }
 }
 
@@ -109,10 +137,18 @@ mod tests {
     use fcdm_ir::ops::{Activation, Conv2d};
     use fcdm_ir::{Builder, Op, Type};
 
+    fn fastest(side: usize, i: usize, o: usize, upsample: usize) -> Algorithm {
+        Convolution { h: side, w: side, i, o, upsample }.fastest(&Target::CPU, Target::CPU.macs_per_second)
+    }
+
+    fn wins(side: usize, i: usize, o: usize, upsample: usize) -> bool {
+        fastest(side, i, o, upsample).is_winograd()
+    }
+
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
     fn convolutions(d: usize) -> [bool; 7] {
         let sizes = [(32, 4, d), (32, d, d / 2), (16, 2 * d, d), (8, 4 * d, 8 * d), (16, 2 * d, 4 * d), (32, d, d), (32, d, 8)];
-        sizes.map(|(s, i, o)| Convolution { h: s, w: s, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second))
+        sizes.map(|(s, i, o)| wins(s, i, o, 1))
     }
 
     #[test]
@@ -121,14 +157,14 @@ mod tests {
             assert_eq!(convolutions(d), [false, true, true, false, true, true, false], "width {d}");
         }
         // Sixteen tiles are enough arithmetic for the weights' way from memory.
-        assert!(Convolution { h: 16, w: 16, i: 2048, o: 4096 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
+        assert!(wins(16, 2048, 4096, 1));
     }
 
     #[test]
     fn weights_without_tiles_lose() {
-        assert!(!Convolution { h: 4, w: 4, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
-        assert!(!Convolution { h: 1, w: 1, i: 512, o: 512 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
-        assert!(Convolution { h: 512, w: 512, i: 128, o: 128 }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second));
+        assert!(!wins(4, 512, 512, 1));
+        assert!(!wins(1, 512, 512, 1));
+        assert!(wins(512, 128, 128, 1));
     }
 
     /// Of SD's decoder and of TAESD's at 256 px: all but those to and from a few channels.
@@ -137,16 +173,10 @@ mod tests {
         let wide = [(32, 512, 512), (64, 512, 512), (128, 512, 256), (128, 256, 256), (256, 256, 128), (256, 128, 128)];
         let narrow = [16, 32, 64, 128, 256].map(|side| (side, 64, 64));
         for (side, i, o) in wide.into_iter().chain(narrow) {
-            assert!(
-                Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second),
-                "{side} {i} {o}"
-            );
+            assert!(wins(side, i, o, 1), "{side} {i} {o}");
         }
         for (side, i, o) in [(32, 4, 512), (256, 128, 3), (256, 64, 3)] {
-            assert!(
-                !Convolution { h: side, w: side, i, o }.is_faster_by_winograd(&Target::CPU, Target::CPU.macs_per_second),
-                "{side} {i} {o}"
-            );
+            assert!(!wins(side, i, o, 1), "{side} {i} {o}");
         }
     }
 
@@ -160,7 +190,7 @@ mod tests {
             let w = b.weight("w", Type::f32([128, 3, 3, 128]));
             let y = b.one(op, &[&[x, w][..], &[r][..usize::from(residual)]].concat());
             let f = b.finish(vec![("y".into(), y)]);
-            let suits = |which: Winograd| f.insts().iter().any(|inst| which.suits(&f, inst, &Target::CPU));
+            let suits = |which: Winograd| f.insts().iter().any(|inst| which.algorithm(&f, inst, &Target::CPU).is_winograd());
             (suits(Winograd::Always), suits(Winograd::WhereFaster))
         };
         let pad = vec![1; 4];
@@ -182,7 +212,7 @@ mod tests {
             let w = b.weight("w", Type::f32([128, 3, 3, 128]));
             let y = b.one(Conv2d { stride: 1, pad: vec![1; 4] }, &[x, w]);
             let f = b.finish(vec![("y".into(), y)]);
-            f.insts().iter().any(|inst| which.suits(&f, inst, &Target::CPU))
+            f.insts().iter().any(|inst| which.algorithm(&f, inst, &Target::CPU).is_winograd())
         };
         assert!(suits(1, 32, Winograd::WhereFaster) && !suits(1, 32, Winograd::Never));
         assert!(!suits(64, 4, Winograd::WhereFaster) && suits(1, 4, Winograd::Always));

@@ -227,17 +227,16 @@ impl Lowering<'_> {
             ops::Rearrange::Shuffle { factor } => Rearrange::Shuffle { factor },
             ops::Rearrange::Unshuffle { factor } => Rearrange::Unshuffle { factor },
         };
-        let winograd = self.target.winograd.suits(self.f, inst, self.target);
         let shape = &self.f.ty(w).shape;
         let left = self.left(inst);
         // Codes are asked for by the function, Winograd by the target alone.
-        let winograd = winograd && !left.is_codes();
+        let algorithm = if left.is_codes() { Algorithm::Direct } else { self.target.winograd.algorithm(self.f, inst, self.target) };
         let product = Product {
             window: Some(Window { kernel: [shape[1], shape[2]], stride: c.stride, pad: four(&c.pad), upsample: c.upsample }),
-            left: if winograd { Left::F32 } else { left },
+            left: if algorithm.is_winograd() { Left::F32 } else { left },
             epilogue: epilogue(c.residual, c.activation),
             rearrange,
-            algorithm: if winograd { Algorithm::Winograd } else { Algorithm::Direct },
+            algorithm,
             ..Product::default()
         };
         let mut inputs = vec![self.rows_of(x, left), self.matrix(w, rearrange)];

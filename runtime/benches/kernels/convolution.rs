@@ -45,7 +45,7 @@ const DECODER: [(usize, usize, usize); 11] = [
     (256, 64, 64),
 ];
 
-/// By Winograd with bias, residual and ReLU; of an image half as large; directly.
+/// By Winograd with bias, residual and ReLU; of an image half as large, enlarged or by phases; directly.
 pub fn decoder(c: &mut Criterion) {
     let epilogue = Epilogue::Activate { residual: true, activation: Activation::Relu };
     for (side, i, o) in DECODER {
@@ -57,6 +57,8 @@ pub fn decoder(c: &mut Criterion) {
         let given = [value(&x), panels(o, 9, i), weight(&[o]), value(&y)];
         bench(c, "winograd_add_relu", &name, winograd(1, epilogue), &given, &[&y]);
         bench(c, "winograd_upsample", &name, winograd(2, Epilogue::NONE), &[value(&half), panels(o, 9, i), weight(&[o])], &[&y]);
+        let phases = Product { algorithm: Algorithm::WinogradPhases, ..direct(2) };
+        bench(c, "winograd_phases", &name, phases, &[value(&half), panels(o, 9, i), weight(&[o])], &[&y]);
         bench(c, "decoder_direct", &name, direct(1), &[value(&x), panels(o, 9, i), weight(&[o])], &[&y]);
     }
 }

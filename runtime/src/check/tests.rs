@@ -196,6 +196,10 @@ fn kernels() {
             "groups that divide 6 channels",
         ),
         (
+            plan(Product { algorithm: Algorithm::WinogradPhases, ..winograd(pad) }, &[&[1, 4, 4, 1], &[5, 9, 1]], &[&[1, 4, 4, 5]]),
+            "an image enlarged to twice its size",
+        ),
+        (
             plan(Product { window: Some(Window::square(5)), ..winograd(pad) }, &[&[1, 6, 6, 1], &[5, 25, 1]], &[&[1, 2, 2, 5]]),
             "3x3 of stride 1",
         ),

@@ -155,6 +155,16 @@ pub enum Algorithm {
     /// By Winograd's F(4x4, 3x3) with points 0, 5/8, -5/8, 3/2, -3/2 and infinity: a window 3x3 of stride 1, nothing scaled, and an
     /// epilogue without other results.
     Winograd,
+    /// The same of an image enlarged to twice its size, as four convolutions 2x2 of the image itself, one for each parity of an
+    /// output's row and column: by Winograd's F(5x5, 2x2) with the same points, whose weights are sums of the window's.
+    WinogradPhases,
+}
+
+impl Algorithm {
+    /// True of either kind.
+    pub fn is_winograd(self) -> bool {
+        self != Algorithm::Direct
+    }
 }
 
 /// How a convolution's result is rearranged while it is written.
@@ -219,6 +229,7 @@ impl Product {
     pub fn description(&self) -> String {
         let name = match (self.window, self.algorithm) {
             (Some(_), Algorithm::Winograd) => "conv2d_winograd".to_owned(),
+            (Some(_), Algorithm::WinogradPhases) => "conv2d_winograd_phases".to_owned(),
             (Some(Window { kernel: [h, w], .. }), Algorithm::Direct) => format!("conv2d {h}x{w}"),
             (None, _) => format!("{}{}linear", if self.scaled { "scale_" } else { "" }, if self.concat { "concat_" } else { "" }),
         };
@@ -342,7 +353,14 @@ impl KernelDef for Product {
         let expected = format!("whole numbers and at most {MOST_CODES} channels directly, for an x that becomes codes");
         ensure("product.19", !self.left.is_codes() || exact, expected, (x[w].form, m.channels, self.algorithm))?;
         let plain = self.window.is_some_and(|w| w.kernel == [3, 3] && w.stride == 1) && matches!(self.epilogue, Epilogue::Activate { .. });
-        ensure("product.18", self.algorithm == Algorithm::Direct || plain, "a convolution 3x3 of stride 1 by Winograd", self.window)
+        ensure("product.18", !self.algorithm.is_winograd() || plain, "a convolution 3x3 of stride 1 by Winograd", self.window)?;
+        let twice = self.window.is_some_and(|w| w.upsample == 2);
+        ensure(
+            "product.21",
+            self.algorithm != Algorithm::WinogradPhases || twice,
+            "an image enlarged to twice its size by phases",
+            self.window,
+        )
     }
 
     fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
@@ -354,7 +372,7 @@ impl KernelDef for Product {
     fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
         match self.algorithm {
             Algorithm::Direct => Box::new(gemm::Gemm::of(self, x, y, isa)),
-            Algorithm::Winograd => winograd::task(self, x, y, isa),
+            Algorithm::Winograd | Algorithm::WinogradPhases => winograd::task(self, x, y, isa),
         }
     }
 }
