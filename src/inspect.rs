@@ -13,7 +13,7 @@ use fcdm_models::latents::saved::Latents;
 use fcdm_models::size;
 use fcdm_runtime::artifact::{Artifact, Fault, ModelInfo, Prediction, keys};
 use fcdm_runtime::entry_name::EntryName;
-use fcdm_runtime::kernels::{Algorithm, Kernel};
+use fcdm_runtime::kernels::Kernel;
 use fcdm_runtime::plan::{Entry, Form, Place, Plan};
 use serde_json::{Value, json};
 

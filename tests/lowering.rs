@@ -24,7 +24,7 @@ use fcdm_ir::{Builder, DType, Def, Function, Module, Type, Value, ValueData};
 use fcdm_models::fcdm::{Preset, Size, network};
 use fcdm_runtime::encoding::Encoding;
 use fcdm_runtime::executor::Input;
-use fcdm_runtime::kernels::{Algorithm, Kernel, Rearrange};
+use fcdm_runtime::kernels::{Kernel, Rearrange};
 
 /// Relative L2 distance allowed: f32 against f64 over one op and its gradient.
 const TOLERANCE: f64 = 3e-6;
