@@ -141,14 +141,14 @@ mod tests {
         Convolution { h: side, w: side, i, o, upsample }.fastest(&Target::CPU, Target::CPU.macs_per_second)
     }
 
-    fn wins(side: usize, i: usize, o: usize, upsample: usize) -> bool {
-        fastest(side, i, o, upsample).is_winograd()
+    fn wins(side: usize, i: usize, o: usize) -> bool {
+        fastest(side, i, o, 1).is_winograd()
     }
 
     /// The convolutions of FCDM at 32x32 with width `d`: x_embedder, down1_2, down2_3, up3_2, up2_1, output_layer, final.
     fn convolutions(d: usize) -> [bool; 7] {
         let sizes = [(32, 4, d), (32, d, d / 2), (16, 2 * d, d), (8, 4 * d, 8 * d), (16, 2 * d, 4 * d), (32, d, d), (32, d, 8)];
-        sizes.map(|(s, i, o)| wins(s, i, o, 1))
+        sizes.map(|(s, i, o)| wins(s, i, o))
     }
 
     #[test]
@@ -157,14 +157,14 @@ mod tests {
             assert_eq!(convolutions(d), [false, true, true, false, true, true, false], "width {d}");
         }
         // Sixteen tiles are enough arithmetic for the weights' way from memory.
-        assert!(wins(16, 2048, 4096, 1));
+        assert!(wins(16, 2048, 4096));
     }
 
     #[test]
     fn weights_without_tiles_lose() {
-        assert!(!wins(4, 512, 512, 1));
-        assert!(!wins(1, 512, 512, 1));
-        assert!(wins(512, 128, 128, 1));
+        assert!(!wins(4, 512, 512));
+        assert!(!wins(1, 512, 512));
+        assert!(wins(512, 128, 128));
     }
 
     /// Of SD's decoder and of TAESD's at 256 px: all but those to and from a few channels.
@@ -173,11 +173,24 @@ mod tests {
         let wide = [(32, 512, 512), (64, 512, 512), (128, 512, 256), (128, 256, 256), (256, 256, 128), (256, 128, 128)];
         let narrow = [16, 32, 64, 128, 256].map(|side| (side, 64, 64));
         for (side, i, o) in wide.into_iter().chain(narrow) {
-            assert!(wins(side, i, o, 1), "{side} {i} {o}");
+            assert!(wins(side, i, o), "{side} {i} {o}");
         }
         for (side, i, o) in [(32, 4, 512), (256, 128, 3), (256, 64, 3)] {
-            assert!(!wins(side, i, o, 1), "{side} {i} {o}");
+            assert!(!wins(side, i, o), "{side} {i} {o}");
         }
+    }
+
+    /// SD's and TAESD's images that are enlarged to twice their size first. Where tiles are few, four kernels in place of one cost more than
+    /// they save.
+    #[test]
+    fn enlarged_images_have_phases() {
+        for (side, channels) in [(64, 512), (128, 512), (256, 256), (64, 64), (128, 64), (256, 64)] {
+            assert_eq!(fastest(side, channels, channels, 2), Algorithm::WinogradPhases, "{side} {channels}");
+            for upsample in [1, 4] {
+                assert_eq!(fastest(side, channels, channels, upsample), Algorithm::Winograd, "{side} {channels}");
+            }
+        }
+        assert_eq!(fastest(16, 64, 64, 2), Algorithm::Winograd);
     }
 
     /// The size that counts is that of the result, be it of an image that was never enlarged.
