@@ -19,5 +19,6 @@ pub mod pictures;
 pub mod role;
 pub mod size;
 pub mod tensors;
+pub mod train;
 mod trajectory;
 pub mod types;

@@ -114,7 +114,7 @@ impl Options {
     /// Hands on what passes are told.
     pub(crate) fn set<T>(&self, types: WeightTypes<'_>, then: impl FnOnce(&Settings<'_>) -> T) -> T {
         let target = self.target();
-        then(&Settings { types, rows: &|f, inst| !target.winograd.beats_codes(f, inst, &target) })
+        then(&Settings { types, rows: &|f, inst| !target.winograd.beats_codes(f, inst, &target), ..Settings::default() })
     }
 
     /// The machine to plan for.

@@ -12,6 +12,7 @@ pub mod rebatch;
 pub mod rewrite;
 pub mod rows;
 
+mod differentiate;
 mod eliminate_dead_code;
 mod fold_grn_bias;
 mod fold_weights;
@@ -40,7 +41,8 @@ mod recognise_split;
 mod repeated;
 mod simplify;
 
+pub use differentiate::{GRADIENT, LOSS};
 pub use fold_weights::folded_from;
-pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, Settings, find, run, run_with};
+pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, Settings, TRAINING, find, run, run_with};
 pub use quantise_rows::encoding_of;
 pub use rebatch::rebatch;

@@ -3,6 +3,7 @@
 use fcdm_ir::verify::{VerifyError, verify_module};
 use fcdm_ir::{Function, Inst, Module};
 
+use crate::differentiate::differentiate;
 use crate::eliminate_dead_code::eliminate_dead_code;
 use crate::fold_grn_bias::fold_grn_bias;
 use crate::fold_weights::fold_weights;
@@ -38,11 +39,13 @@ pub struct Settings<'a> {
     pub types: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a product whose weight's type says so has its rows made codes.
     pub rows: &'a dyn Fn(&Function, &Inst) -> bool,
+    /// Whether a weight is trained, by its name: the loss is differentiated by it.
+    pub trained: &'a dyn Fn(&str) -> bool,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Settings { types: &|_| None, rows: &|_, _| true }
+        Settings { types: &|_| None, rows: &|_, _| true, trained: &|_| true }
     }
 }
 
@@ -146,6 +149,7 @@ pub const PASSES: &[Pass] = &[
         about: "convolution, linear layer or group norm and ReLU or SiLU as one kernel",
         body: Body::Function(fuse_activation),
     },
+    Pass { name: "differentiate", about: "gradients of the loss by every weight", body: Body::Set(differentiate) },
     Pass { name: "fuse_attention", about: "attention as one kernel, without its matrix of scores", body: Body::Function(fuse_attention) },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
     Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },
@@ -181,6 +185,16 @@ pub const OPTIMISED: &[&str] = &[
     // Before hoisting: what needs no input at all must not become an input of the denoiser.
     "fold_weights",
     "hoist_condition",
+    "eliminate_dead_code",
+];
+
+/// What makes a training step of a function with a result `loss`.
+pub const TRAINING: &[&str] = &[
+    "simplify",
+    // Before the gradients: that of a fused op is a fused op, where there is one.
+    "fuse_norm_modulate",
+    "differentiate",
+    "simplify",
     "eliminate_dead_code",
 ];
 

@@ -4,9 +4,9 @@ use fcdm_ir::ops::{self, FusedConv2d, FusedLinear, ProductOperands};
 use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::kernels::{
-    Activation, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
+    Activation, Adamw, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
     Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, Matmul, Modulate, NormModulate, OneHot,
-    Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, Unary, Window,
+    Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, TimestepFrequencies, Unary, Window,
 };
 
 use super::{LowerError, Lowering, View, shares_buffer};
@@ -106,7 +106,7 @@ impl Lowering<'_> {
             Op::UpsampleNearest(o) => self.upsample(inst, o.factor),
             Op::PixelShuffle(o) => self.pixel_shuffle(inst, o.factor),
             Op::PixelUnshuffle(o) => self.pixel_unshuffle(inst, o.factor),
-            Op::Reshape(_) => unreachable!("shares its operand's buffer"),
+            Op::Reshape(_) | Op::Barrier(_) | Op::StopGradient(_) => unreachable!("shares its operand's buffer"),
             Op::Transpose(o) => self.transpose(inst, &o.perm)?,
             Op::Broadcast(_) => self.broadcast(inst)?,
             Op::Concat(o) => self.concat(inst, o.axis),
@@ -115,8 +115,11 @@ impl Lowering<'_> {
             Op::Flip(o) => self.flip(inst, &o.axes)?,
 
             Op::TimestepEmbedding(_) => self.kernel(inst, TimestepEmbedding {}),
+            Op::TimestepFrequencies(_) => self.kernel(inst, TimestepFrequencies {}),
             Op::Embedding(_) => self.embedding(inst),
             Op::OneHot(_) => self.kernel(inst, OneHot {}),
+
+            Op::Adamw(o) => self.adamw(inst, o),
         }
         Ok(())
     }
@@ -212,6 +215,17 @@ impl Lowering<'_> {
         if read || self.f.results().iter().any(|&(_, r)| r == y) {
             self.kernel(inst, QuantiseRows { rows: code_rows(bits) });
         }
+    }
+
+    fn adamw(&mut self, inst: &Inst, o: &ops::Adamw) {
+        let kernel = Adamw {
+            new_mean: (1.0 - o.beta1) as f32,
+            old_square: o.beta2 as f32,
+            new_square: (1.0 - o.beta2) as f32,
+            eps: o.eps as f32,
+            averages: inst.results.len() - 3,
+        };
+        self.kernel(inst, kernel);
     }
 
     fn group_norm(&mut self, inst: &Inst, groups: usize, eps: f64, activation: Activation) {

@@ -381,5 +381,5 @@ impl Lowering<'_> {
 
 /// True for an op whose result shares its operand's buffer.
 fn shares_buffer(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_))
+    matches!(op, Op::Reshape(_) | Op::Barrier(_) | Op::StopGradient(_))
 }

@@ -3,7 +3,10 @@
 use ndarray::Axis;
 
 use super::rule;
-use super::{Cost, Embedding, Matmul, OneHot, OpDef, Share, TimestepEmbedding, Transpose};
+use super::{
+    Broadcast, Concat, Cost, Embedding, Matmul, Mul, Neg, OneHot, OpDef, Reshape, Share, Split, Sum, TimestepEmbedding,
+    TimestepFrequencies, Transpose,
+};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{DType, Type, TypeError, ensure};
@@ -12,6 +15,43 @@ use crate::types::{DType, Type, TypeError, ensure};
 /// place above the correctly rounded one. Networks were trained and evaluated with PyTorch's values; at t = 999 one
 /// unit moves a feature by 5e-5.
 const PYTORCH_ONE_UP: [usize; 2] = [12, 106];
+
+/// The frequencies of an embedding of width `2 * half`.
+fn frequencies(half: usize) -> Vec<f32> {
+    let rate = (-(10000f64.ln()) / half as f64) as f32;
+    let frequency = |i: usize| {
+        let f = f64::from(i as f32 * rate).exp() as f32;
+        if half == 128 && PYTORCH_ONE_UP.contains(&i) { f.next_up() } else { f }
+    };
+    (0..half).map(frequency).collect()
+}
+
+impl OpDef for TimestepFrequencies {
+    fn operands(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn infer(&self, _x: &[&Type]) -> Result<Vec<Type>, TypeError> {
+        ensure!("timestep_frequencies.1", self.dim >= 2 && self.dim.is_multiple_of(2), "dim must be even and positive, found {}", self.dim);
+        Ok(vec![Type::f32([self.dim / 2])])
+    }
+
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        None
+    }
+
+    fn eval(&self, _x: &[&Tensor]) -> Vec<Tensor> {
+        vec![Tensor::from_shape_vec(vec![self.dim / 2], frequencies(self.dim / 2).into_iter().map(f64::from).collect()).expect("that many")]
+    }
+
+    fn grad(&self, _b: &mut Builder, _x: &[Value], _y: &[Value], _dy: &[Value]) -> Vec<Option<Value>> {
+        Vec::new()
+    }
+
+    fn cost(&self, _x: &[&Type], _y: &[&Type]) -> Cost {
+        Cost::default()
+    }
+}
 
 impl OpDef for TimestepEmbedding {
     fn operands(&self) -> &'static [&'static str] {
@@ -30,18 +70,26 @@ impl OpDef for TimestepEmbedding {
 
     fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
         let half = self.dim / 2;
-        let rate = (-(10000f64.ln()) / half as f64) as f32;
-        let frequency = |i: usize| {
-            let f = f64::from(i as f32 * rate).exp() as f32;
-            if half == 128 && PYTORCH_ONE_UP.contains(&i) { f.next_up() } else { f }
-        };
-        let angle = |n: usize, i: usize| f64::from(x[0][[n]] as f32 * frequency(i));
+        let frequencies = frequencies(half);
+        let angle = |n: usize, i: usize| f64::from(x[0][[n]] as f32 * frequencies[i]);
         let value = |n: usize, i: usize| if i < half { angle(n, i).cos() } else { angle(n, i - half).sin() };
         vec![Tensor::from_shape_fn(vec![x[0].len(), self.dim], |at| value(at[0], at[1]))]
     }
 
-    fn grad(&self, _b: &mut Builder, _x: &[Value], _y: &[Value], _dy: &[Value]) -> Vec<Option<Value>> {
-        vec![None]
+    /// `dt = sum_i f_i (dsin_i cos_i - dcos_i sin_i)`.
+    fn grad(&self, b: &mut Builder, x: &[Value], y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
+        let (n, half) = (b.ty(x[0]).shape[0], self.dim / 2);
+        let y = b.emit(Split { axis: 1, parts: 2 }, &[y[0]]);
+        let back = b.one(Neg {}, &[y[1]]);
+        let slope = b.one(Concat { axis: 1 }, &[back, y[0]]);
+        let product = b.one(Mul {}, &[dy[0], slope]);
+        let f = b.one(TimestepFrequencies { dim: self.dim }, &[]);
+        let f = b.one(Reshape { shape: vec![1, half] }, &[f]);
+        let f = b.one(Concat { axis: 1 }, &[f, f]);
+        let f = b.one(Broadcast { shape: vec![n, self.dim] }, &[f]);
+        let product = b.one(Mul {}, &[product, f]);
+        let sum = b.one(Sum { axes: vec![1] }, &[product]);
+        vec![Some(b.one(Reshape { shape: vec![n] }, &[sum]))]
     }
 
     fn cost(&self, _x: &[&Type], y: &[&Type]) -> Cost {

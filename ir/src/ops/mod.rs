@@ -14,9 +14,11 @@ mod depthwise;
 mod elementwise;
 mod epilogue;
 mod fused;
+mod identity;
 mod image;
 mod linear;
 mod norm;
+mod optimiser;
 mod quantise;
 mod reduce;
 mod rule;
@@ -31,6 +33,7 @@ use crate::types::{DType, Type, TypeError, ensure};
 pub use attr::{Attr, Word};
 pub use epilogue::{Activation, Rearrange};
 pub use fused::ProductOperands;
+pub use optimiser::Rate;
 pub(crate) use rule::sized;
 
 /// What one execution of an op costs. Sums saturate.
@@ -269,6 +272,12 @@ ops! {
     /// `y[..] = value`.
     "fill" = Fill { value: f64, dtype: DType, shape: Vec<usize> };
 
+    // --- what is the same
+    /// `y = x`, which passes see as another value: what is computed behind barriers of different `id` is computed anew.
+    "barrier" = Barrier { id: usize };
+    /// `y = x`; its gradient is zero.
+    "stop_gradient" = StopGradient {};
+
     // --- elementwise, one operand
     /// `y = -x`.
     "neg" = Neg {};
@@ -395,6 +404,8 @@ ops! {
     /// `t [N] -> [N, dim]`: `cos(t f)`, then `sin(t f)`, `f_i = exp(-ln(10000) i / (dim/2))`. f and the product
     /// t f are float32 by definition, in every precision of the rest.
     "timestep_embedding" = TimestepEmbedding { dim: usize };
+    /// The constants f of `timestep_embedding`: `[dim/2]`.
+    "timestep_frequencies" = TimestepFrequencies { dim: usize };
     /// `table [R,W]`, `y [N]` of i32: `[N,W]`, row y of the table.
     "embedding" = Embedding {};
     /// `y [N]` of i32: `[N, depth]`, 1 at column y.
@@ -430,6 +441,12 @@ ops! {
     "fused.group_norm" = FusedGroupNorm { groups: usize, eps: f64, activation: Activation = Activation::None } fused;
     /// `q [..,M,K]`, `k [..,S,K]`, `v [..,S,N]`, equal leading axes: `softmax(scale * q k^T) v`, `[..,M,N]`.
     "fused.attention" = Attention { scale: f64 } fused;
+
+    // --- training
+    /// AdamW (arXiv 1711.05101) of weights p by the gradient g, all alike, with running averages e of the weights. In `rates [4 + 2E]`,
+    /// for E averages, are c, d, s, r and for each `e` its a and a': `g' = c g`, `m' = m + (1 - beta1) (g' - m)`,
+    /// `v' = beta2 v + (1 - beta2) g'^2`, `p' = d p - s m' / (r sqrt(v') + eps)`, `e' = a e + a' p'`. Results: `p'`, `m'`, `v'`, each `e'`.
+    "adamw" = Adamw { beta1: f64, beta2: f64, eps: f64 } fused;
 }
 
 impl Op {

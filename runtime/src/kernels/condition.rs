@@ -15,6 +15,10 @@ use crate::simd::{Isa, Simd, variants};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimestepEmbedding {}
 
+/// `-> f [dim/2]`, the frequencies of [`TimestepEmbedding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimestepFrequencies {}
+
 /// `table [R,W], labels [N] i32 -> [N,W]`. The table is a matrix `[R, 1, W]` in an encoding. A label outside of it is the caller's error,
 /// refused before `run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,24 @@ impl KernelDef for TimestepEmbedding {
 
     fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
         Box::new(Angles { rows: y[0].shape[0], frequencies: frequencies(y[0].shape[1] / 2) })
+    }
+}
+
+impl KernelDef for TimestepFrequencies {
+    fn signature(&self) -> Signature {
+        Signature::of(&[], &["f"])
+    }
+
+    fn check(&self, _: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        rank::<1>("timestep_frequencies.1", "f", &y[0]).map(|_| ())
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(0, x, y)
+    }
+
+    fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+        Box::new(Frequencies(frequencies(y[0].shape[0])))
     }
 }
 
@@ -89,6 +111,8 @@ struct Angles {
     rows: usize,
     frequencies: Vec<f32>,
 }
+
+struct Frequencies(Vec<f32>);
 
 struct Lookup {
     rows: usize,
@@ -159,6 +183,20 @@ impl Task for Angles {
     }
 }
 
+impl Task for Frequencies {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        for part in worker.units(1) {
+            debug_assert_eq!(part, 0);
+            // SAFETY: the task's contract; the one unit is this thread's.
+            unsafe { args.output_range(0, 0..self.0.len()) }.copy_from_slice(&self.0);
+        }
+    }
+}
+
 impl Task for Lookup {
     fn needs(&self, _threads: usize) -> Needs {
         Needs::PLAIN
@@ -210,6 +248,7 @@ mod tests {
             });
             close(&y[0], &want.collect::<Vec<_>>(), 1e-7, what);
         });
+        run_all(&step(TimestepFrequencies {}, &[], &[&[128]]), &[], |y, what| assert_eq!(y[0], frequencies(128), "{what}"));
         assert_eq!(frequencies(128)[0], 1.0);
         assert!((f64::from(frequencies(128)[64]) - 0.01).abs() < 1e-8);
     }

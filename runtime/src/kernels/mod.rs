@@ -7,6 +7,7 @@
 //! Results do not depend on the number of threads: every sum has an order that follows from the shapes alone,
 //! and how work is parted moves only whole units that are computed alike.
 
+mod adamw;
 mod attention;
 mod channelwise;
 mod condition;
@@ -40,9 +41,10 @@ use crate::cost::Cost;
 use crate::encoding::MAX_PARTS;
 use crate::plan::{Operand, Step};
 use crate::simd::Isa;
+pub use adamw::{Adamw, MAX_AVERAGES};
 pub use attention::Attention;
 pub use channelwise::{GatedAdd, Modulate, ScaleChannels};
-pub use condition::{Embedding, OneHot, TimestepEmbedding};
+pub use condition::{Embedding, OneHot, TimestepEmbedding, TimestepFrequencies};
 pub use conv_transpose::ConvTranspose2d;
 pub use copy::{Copy, MAX_AXES};
 pub(crate) use definition::KernelDef;
@@ -91,6 +93,7 @@ macro_rules! kernels {
 
 // The table. A line makes a kernel's variant of `Kernel` and its name in plans; its file has all else there is to know of it.
 kernels! {
+    Adamw = "adamw";
     Attention = "attention";
     Binary = "binary";
     Conv2dWeightGrad = "conv2d_weight_grad";
@@ -118,6 +121,7 @@ kernels! {
     Sum = "sum";
     SumSquares = "sum_squares";
     TimestepEmbedding = "timestep_embedding";
+    TimestepFrequencies = "timestep_frequencies";
     Unary = "unary";
 }
 
@@ -142,7 +146,7 @@ impl Kernel {
 pub(crate) const MAX_INPUTS: usize = 8;
 
 /// Most outputs that a kernel has.
-pub(crate) const MAX_OUTPUTS: usize = 3;
+pub(crate) const MAX_OUTPUTS: usize = 6;
 
 /// The address of an input, and of its further parts if it is encoded; null where there is none.
 pub(crate) type Parts = [*const u8; MAX_PARTS];

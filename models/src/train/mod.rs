@@ -1,0 +1,9 @@
+//! Training through the IR: from latents or pictures to checkpoints.
+//!
+//! - [`loss`]: the training losses, as IR;
+//! - [`objective`]: what is predicted of what, by time;
+//! - [`step`]: forward, loss, backward and update as a plan over state.
+
+pub mod loss;
+pub mod objective;
+pub mod step;
