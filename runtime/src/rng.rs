@@ -44,6 +44,10 @@ pub enum Purpose {
     Flip = 7,
     /// Noise of an autoencoder's posterior.
     Posterior = 8,
+    /// Which examples are held out from training.
+    HeldOut = 9,
+    /// Time and noise of a held-out example.
+    Validation = 10,
 }
 
 /// One independent sequence of words under a seed.

@@ -20,6 +20,7 @@ mod inflate;
 mod npy;
 mod npz;
 mod tensors;
+mod wanted;
 mod zarr;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ use fcdm_compiler::kind::Kind;
 use fcdm_runtime::memory::{Need, f32s};
 
 pub use error::LatentsError;
+pub use wanted::Wanted;
 
 /// What latents are read from.
 trait Source {
@@ -61,17 +63,44 @@ impl Latents {
     /// # Errors
     /// When it holds no latents, or none that are understood; see [`LatentsError`].
     pub fn open(path: &Path) -> Result<Latents, LatentsError> {
+        Latents::open_as(path, Wanted::LATENTS)
+    }
+
+    /// As [`Latents::open`], of a path that leads to something else than latents; labels have shape `[1,1,1]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_as(path: &Path, wanted: Wanted) -> Result<Latents, LatentsError> {
         let file = path.display().to_string();
-        let kind = Kind::of(path).map_err(|source| LatentsError::Read { file: file.clone(), source })?;
-        let opened = match kind {
+        let opened = match Kind::of(path).map_err(|source| LatentsError::Read { file: file.clone(), source })? {
             // Its tensors are weights, whatever their shapes.
-            Kind::Artifact => return Err(wrong(&file, "content", "latents", kind.to_string())),
-            Kind::Zarr => zarr::open(path)?,
-            Kind::Npy => npy::open(path)?,
-            Kind::Npz => npz::open(path)?,
-            kind if kind.is_folder() => folder::open(path)?,
-            _ => tensors::open(path)?,
+            kind @ Kind::Artifact => return Err(wrong(&file, "content", wanted.what(), kind.to_string())),
+            Kind::Zarr => zarr::open(path, wanted)?,
+            Kind::Npy => npy::open(path, wanted)?,
+            Kind::Npz => npz::open(path, wanted)?,
+            kind if kind.is_folder() => folder::open(path, wanted)?,
+            _ => tensors::open(path, wanted)?,
         };
+        Latents::reserved(file, opened)
+    }
+
+    /// What is stored beside the latents that `path` leads to; `None` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Latents::open`].
+    pub fn beside(path: &Path, wanted: Wanted) -> Result<Option<Latents>, LatentsError> {
+        let file = path.display().to_string();
+        let opened = match Kind::of(path).map_err(|source| LatentsError::Read { file: file.clone(), source })? {
+            Kind::Zarr => zarr::beside(path, wanted)?,
+            Kind::Npz => npz::beside(path, wanted)?,
+            Kind::Npy | Kind::Artifact => None,
+            kind if kind.is_folder() => folder::beside(path, wanted)?,
+            _ => tensors::beside(path, wanted)?,
+        };
+        opened.map(|opened| Latents::reserved(file, opened)).transpose()
+    }
+
+    fn reserved(file: String, opened: Opened) -> Result<Latents, LatentsError> {
         let bytes = f32s(&opened.shape);
         let need = Need::of("a latent").with("as it is read", bytes).with("in order", bytes);
         need.reserve().map_err(|source| LatentsError::NoMemory { file: file.clone(), source })?;
@@ -124,19 +153,6 @@ impl Latents {
 fn wrong(file: &str, field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> LatentsError {
     LatentsError::Field { file: file.to_owned(), field: field.into(), expected: expected.into(), found: found.into() }
 }
-
-/// Number of latents and shape of each, of an array of 3 or 4 axes.
-fn latents_of(shape: &[usize]) -> Option<(usize, [usize; 3])> {
-    match *shape {
-        [c, h, w] => Some((1, [c, h, w])),
-        [n, c, h, w] => Some((n, [c, h, w])),
-        _ => None,
-    }
-    .filter(|(n, image)| *n > 0 && !image.contains(&0))
-}
-
-/// What [`latents_of`] expects, in words.
-const SHAPE: &str = "shape [n,C,h,w] or [C,h,w]";
 
 #[cfg(test)]
 mod tests;

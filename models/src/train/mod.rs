@@ -6,4 +6,6 @@
 
 pub mod loss;
 pub mod objective;
+pub mod order;
+pub mod schedule;
 pub mod step;

@@ -5,31 +5,56 @@ use half::f16;
 /// What elements are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Bytes: 2, 4 or 8, of f16, f32 or f64.
+    /// Bytes: 1, 2, 4 or 8.
     pub size: usize,
+    kind: Kind,
     big_endian: bool,
+}
+
+/// What the bytes of an element are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// f16, f32 or f64.
+    Float,
+    Signed,
+    Unsigned,
 }
 
 impl Element {
     /// By NumPy's name of it, such as `<f4`.
     pub fn named(descr: &str) -> Option<Element> {
         let (order, rest) = descr.split_at_checked(1)?;
-        let size = match rest {
-            "f2" => 2,
-            "f4" => 4,
-            "f8" => 8,
+        let (kind, size) = match rest {
+            "f2" => (Kind::Float, 2),
+            "f4" => (Kind::Float, 4),
+            "f8" => (Kind::Float, 8),
+            "i1" => (Kind::Signed, 1),
+            "i2" => (Kind::Signed, 2),
+            "i4" => (Kind::Signed, 4),
+            "i8" => (Kind::Signed, 8),
+            "u1" => (Kind::Unsigned, 1),
+            "u2" => (Kind::Unsigned, 2),
+            "u4" => (Kind::Unsigned, 4),
+            "u8" => (Kind::Unsigned, 8),
             _ => return None,
         };
         let big_endian = match order {
             "<" => false,
             ">" => true,
             "=" => cfg!(target_endian = "big"),
+            // Of one byte there is no order.
+            "|" if size == 1 => false,
             _ => return None,
         };
-        Some(Element { size, big_endian })
+        Some(Element { size, kind, big_endian })
     }
 
-    /// The element at the beginning of `bytes`; f64 are rounded to nearest.
+    /// Whether it is a whole number.
+    pub fn is_integer(self) -> bool {
+        self.kind != Kind::Float
+    }
+
+    /// The element at the beginning of `bytes`; f64 and large whole numbers are rounded to nearest.
     fn value(self, bytes: &[u8]) -> f32 {
         let mut word = [0u8; 8];
         word[..self.size].copy_from_slice(&bytes[..self.size]);
@@ -37,16 +62,16 @@ impl Element {
             word[..self.size].reverse();
         }
         let [a, b, c, d, ..] = word;
+        let unused = 64 - 8 * self.size;
         match self.size {
+            _ if self.kind == Kind::Unsigned => u64::from_le_bytes(word) as f32,
+            _ if self.kind == Kind::Signed => (i64::from_le_bytes(word) << unused >> unused) as f32,
             2 => f16::from_le_bytes([a, b]).to_f32(),
             4 => f32::from_le_bytes([a, b, c, d]),
             _ => f64::from_le_bytes(word) as f32,
         }
     }
 }
-
-/// What is accepted, in words.
-pub(super) const ELEMENTS: &str = "f2, f4 or f8 elements";
 
 /// How an array of latents `[n,C,h,w]` lies in its bytes.
 #[derive(Clone, Copy, Debug)]

@@ -4,21 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use super::npy::Npy;
-use super::{LatentsError, Opened, Source, wrong};
+use super::wanted::FEATURES;
+use super::{LatentsError, Opened, Source, Wanted, wrong};
 use crate::latents::{Array, name_text};
-
-/// What the folders of latents end in.
-const FEATURES: &str = "_features";
-
-/// What folders end in that hold something else, and what that is.
-const OTHERS: [(&str, &str); 3] =
-    [("_labels", "labels"), ("_deviations", "standard deviations"), ("_flipped_features", "latents of mirrored pictures")];
 
 struct Folder {
     path: PathBuf,
     /// In order.
     files: Vec<PathBuf>,
     shape: [usize; 3],
+    wanted: Wanted,
 }
 
 impl Source for Folder {
@@ -27,7 +22,7 @@ impl Source for Folder {
     }
 
     fn read(&mut self, index: usize) -> Result<Vec<f32>, LatentsError> {
-        Ok(one(&self.path.join(&self.files[index]), Some(self.shape))?.values(0))
+        Ok(one(&self.path.join(&self.files[index]), Some(self.shape), self.wanted)?.values(0))
     }
 
     fn name(&self, index: usize) -> Option<String> {
@@ -35,16 +30,33 @@ impl Source for Folder {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
+    if wanted != Wanted::LATENTS {
+        return open_files(path, wanted);
+    }
+    open_files(&features(path)?, wanted)
+}
+
+/// The folder beside that of the latents, if there is one.
+pub(super) fn beside(path: &Path, wanted: Wanted) -> Result<Option<Opened>, LatentsError> {
+    let features = features(path)?;
+    let name = features.file_name().map(name_text).unwrap_or_default();
+    let Some(stem) = name.strip_suffix(FEATURES) else { return Ok(None) };
+    let folder = features.with_file_name(format!("{stem}{}", wanted.ending()));
+    if folder.is_dir() { open_files(&folder, wanted).map(Some) } else { Ok(None) }
+}
+
+/// The folder of latents that a path leads to.
+fn features(path: &Path) -> Result<PathBuf, LatentsError> {
     let file = path.display().to_string();
     let names = names(path)?;
     let ends_in = |name: &Path, ending: &str| name_text(name.as_os_str()).ends_with(ending);
-    let no_latents = |name: &Path| OTHERS.iter().any(|(ending, _)| ends_in(name, ending));
+    let no_latents = |name: &Path| Wanted::OTHERS.iter().any(|other| ends_in(name, other.ending()));
     let is_features = |name: &&PathBuf| ends_in(name, FEATURES) && !no_latents(name) && path.join(name).is_dir();
     let features: Vec<&PathBuf> = names.iter().filter(is_features).collect();
     let ours = features.iter().find(|name| name.as_os_str() == Array::Latents.folder());
     match (ours, &features[..]) {
-        (Some(only), _) | (None, [only]) => return open_files(&path.join(only)),
+        (Some(only), _) | (None, [only]) => return Ok(path.join(only)),
         (None, []) => {}
         (None, several) => {
             let list: Vec<String> = several.iter().map(|name| format!("`{}`", name_text(name.as_os_str()))).collect();
@@ -52,14 +64,15 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
         }
     }
     let name = path.file_name().map(name_text).unwrap_or_default();
-    if let Some((ending, what)) = OTHERS.iter().find(|(ending, _)| name.ends_with(ending)) {
-        return Err(wrong(&file, "folder", format!("latents, in a folder that ends in `{FEATURES}`"), format!("{what} (`{ending}`)")));
+    if let Some(other) = Wanted::OTHERS.iter().find(|other| name.ends_with(other.ending())) {
+        let found = format!("{} (`{}`)", other.what(), other.ending());
+        return Err(wrong(&file, "folder", format!("latents, in a folder that ends in `{FEATURES}`"), found));
     }
-    open_files(path)
+    Ok(path.to_owned())
 }
 
 /// A folder of latents alone: every file is looked at, so that all are of one shape and as long as they say.
-fn open_files(path: &Path) -> Result<Opened, LatentsError> {
+fn open_files(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
     let mut files: Vec<PathBuf> = names(path)?.into_iter().filter(|name| name.extension().is_some_and(|e| e == "npy")).collect();
     // Numbers need not have equally many digits.
     files.sort_by_cached_key(|name| {
@@ -67,19 +80,19 @@ fn open_files(path: &Path) -> Result<Opened, LatentsError> {
         (stem.parse::<u64>().unwrap_or(u64::MAX), stem)
     });
     let Some(first) = files.first() else {
-        let expected = format!("latents (.npy files, or a folder of them that ends in `{FEATURES}`), or a zarr store");
+        let expected = format!("{} (.npy files, or a folder of them that ends in `{}`), or a zarr store", wanted.what(), wanted.ending());
         return Err(wrong(&path.display().to_string(), "folder", expected, "none"));
     };
-    let [_, c, h, w] = one(&path.join(first), None)?.shape();
+    let [_, c, h, w] = one(&path.join(first), None, wanted)?.shape();
     for name in &files {
-        one(&path.join(name), Some([c, h, w]))?;
+        one(&path.join(name), Some([c, h, w]), wanted)?;
     }
-    Ok(Opened { source: Box::new(Folder { path: path.to_owned(), files, shape: [c, h, w] }), shape: [c, h, w], note: None })
+    Ok(Opened { source: Box::new(Folder { path: path.to_owned(), files, shape: [c, h, w], wanted }), shape: [c, h, w], note: None })
 }
 
 /// A file of one latent.
-fn one(path: &Path, expected: Option<[usize; 3]>) -> Result<Npy, LatentsError> {
-    let npy = Npy::open(path)?;
+fn one(path: &Path, expected: Option<[usize; 3]>, wanted: Wanted) -> Result<Npy, LatentsError> {
+    let npy = Npy::open(path, wanted)?;
     let [n, c, h, w] = npy.shape();
     match expected {
         _ if n != 1 => Err(wrong(&path.display().to_string(), "shape", "[1,C,h,w], one latent a file", format!("{:?}", npy.shape()))),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fcdm_runtime::mapped::MappedFile;
 
-use super::array::{ELEMENTS, Element, Layout};
-use super::{LatentsError, Opened, SHAPE, Source, latents_of, wrong};
+use super::array::Layout;
+use super::{LatentsError, Opened, Source, Wanted, wrong};
 
 /// Longest header that is read; NumPy's own limit is 10,000.
 const HEADER: usize = 1 << 16;
@@ -47,10 +47,10 @@ impl Header {
         Ok(Header { descr, fortran, shape, data: start + length })
     }
 
-    /// How the latents lie in the elements, of which there are enough in `available` bytes.
-    pub fn layout(&self, available: usize) -> Result<Layout, Wrong> {
-        let element = Element::named(&self.descr).ok_or_else(|| ("descr", ELEMENTS.into(), format!("`{}`", self.descr)))?;
-        let (n, [c, h, w]) = latents_of(&self.shape).ok_or_else(|| ("shape", SHAPE.into(), format!("{:?}", self.shape)))?;
+    /// How what is wanted lies in the elements, of which there are enough in `available` bytes.
+    pub fn layout(&self, wanted: Wanted, available: usize) -> Result<Layout, Wrong> {
+        let element = wanted.element(&self.descr).ok_or_else(|| ("descr", wanted.elements().into(), format!("`{}`", self.descr)))?;
+        let (n, [c, h, w]) = wanted.parts(&self.shape).ok_or_else(|| ("shape", wanted.shapes().into(), format!("{:?}", self.shape)))?;
         let layout = Layout::new(element, [n, c, h, w], self.fortran).filter(|layout| layout.bytes() <= available);
         layout.ok_or_else(|| ("shape", format!("one that fits the file's {available} bytes of elements"), format!("{:?}", self.shape)))
     }
@@ -93,7 +93,7 @@ impl<'a> Text<'a> {
     fn descr(&mut self) -> Result<String, Wrong> {
         self.skip();
         match self.0.starts_with(['[', '(']) {
-            true => Err(("descr", ELEMENTS.into(), "a structure".into())),
+            true => Err(("descr", Wanted::LATENTS.elements().into(), "a structure".into())),
             false => self.quoted().map(str::to_owned),
         }
     }
@@ -156,7 +156,7 @@ pub(super) struct Npy {
 
 impl Npy {
     /// Opens a file, whose header is checked against its length.
-    pub fn open(path: &Path) -> Result<Npy, LatentsError> {
+    pub fn open(path: &Path, wanted: Wanted) -> Result<Npy, LatentsError> {
         let file = || path.display().to_string();
         let map = MappedFile::open(path).map_err(|source| LatentsError::Read { file: file(), source })?;
         let field = |(field, expected, found): Wrong| wrong(&file(), field, expected, found);
@@ -164,7 +164,7 @@ impl Npy {
             return Err(wrong(&file(), "header", "a NumPy array", "another kind of file"));
         }
         let header = Header::parse(map.bytes()).map_err(field)?;
-        let layout = header.layout(map.bytes().len() - header.data).map_err(field)?;
+        let layout = header.layout(wanted, map.bytes().len() - header.data).map_err(field)?;
         Ok(Npy { data: header.data, layout, map })
     }
 
@@ -189,8 +189,8 @@ impl Source for Npy {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
-    let npy = Npy::open(path)?;
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
+    let npy = Npy::open(path, wanted)?;
     let [_, c, h, w] = npy.shape();
     Ok(Opened { source: Box::new(npy), shape: [c, h, w], note: None })
 }

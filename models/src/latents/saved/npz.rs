@@ -10,8 +10,8 @@ use zip::{CompressionMethod, ZipArchive};
 use super::array::Layout;
 use super::inflate::Compression;
 use super::npy::{Header, Wrong};
-use super::tensors::{Chosen, choose};
-use super::{LatentsError, Opened, Source, wrong};
+use super::tensors::{Chosen, choose, named};
+use super::{LatentsError, Opened, Source, Wanted, wrong};
 
 /// Most arrays of which headers are looked at.
 const ARRAYS: usize = 1024;
@@ -59,37 +59,69 @@ impl Source for Npz {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
-    let file = path.display().to_string();
-    let map = MappedFile::open(path).map_err(|source| LatentsError::Read { file: file.clone(), source })?;
-    let members = members(&file, map.bytes())?;
-    let (mut arrays, mut headers) = (Vec::new(), Vec::new());
-    for member in &members {
-        let field = |(field, expected, found): Wrong| wrong(&file, format!("{}.npy: {field}", member.name), expected, found);
-        let all = &map.bytes()[member.start..member.end];
-        let header = match member.packed {
-            None => Header::parse(all).map_err(field)?,
-            // An array may be shorter than that.
-            Some(packed) => Header::parse(&packed.unpack(all, member.size.min(HEAD), &file, &member.name)?).map_err(field)?,
-        };
-        arrays.push((member.name.clone(), header.shape.clone()));
-        headers.push(header);
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
+    let archive = Archive::open(path)?;
+    let Chosen::One { index, note } = choose(&archive.file, "arrays", &archive.arrays(), wanted, false)? else {
+        return Err(wrong(&archive.file, "arrays", format!("one of {}", wanted.what()), "several without names"));
+    };
+    Ok(Opened { note, ..archive.array(index, wanted)? })
+}
+
+/// The array of that name, if there is one.
+pub(super) fn beside(path: &Path, wanted: Wanted) -> Result<Option<Opened>, LatentsError> {
+    let archive = Archive::open(path)?;
+    named(&archive.arrays(), wanted).map(|index| archive.array(index, wanted)).transpose()
+}
+
+/// An archive of which the headers were read.
+struct Archive {
+    file: String,
+    map: MappedFile,
+    members: Vec<Member>,
+    headers: Vec<Header>,
+}
+
+impl Archive {
+    fn open(path: &Path) -> Result<Archive, LatentsError> {
+        let file = path.display().to_string();
+        let map = MappedFile::open(path).map_err(|source| LatentsError::Read { file: file.clone(), source })?;
+        let members = members(&file, map.bytes())?;
+        let mut headers = Vec::new();
+        for member in &members {
+            let field = |(field, expected, found): Wrong| wrong(&file, format!("{}.npy: {field}", member.name), expected, found);
+            let all = &map.bytes()[member.start..member.end];
+            let header = match member.packed {
+                None => Header::parse(all).map_err(field)?,
+                // An array may be shorter than that.
+                Some(packed) => Header::parse(&packed.unpack(all, member.size.min(HEAD), &file, &member.name)?).map_err(field)?,
+            };
+            headers.push(header);
+        }
+        Ok(Archive { file, map, members, headers })
     }
-    let Chosen::One { index, note } = choose(&file, "arrays", &arrays, false)? else {
-        return Err(wrong(&file, "arrays", "one of latents", "several without names"));
-    };
-    let (member, header) = (&members[index], &headers[index]);
-    let field = |(field, expected, found): Wrong| wrong(&file, format!("{}.npy: {field}", member.name), expected, found);
-    // A header that is longer than the array was not read to its end.
-    let available = member.size.saturating_sub(header.data);
-    let layout = header.layout(available).map_err(field)?;
-    let length = header.data + layout.bytes();
-    let bytes = match member.packed {
-        None => Bytes::Mapped(map, member.start + header.data),
-        Some(packed) => Bytes::Unpacked(packed.unpack(&map.bytes()[member.start..member.end], length, &file, &member.name)?, header.data),
-    };
-    let [_, c, h, w] = layout.shape;
-    Ok(Opened { source: Box::new(Npz { bytes, layout }), shape: [c, h, w], note })
+
+    /// Names and shapes of the arrays.
+    fn arrays(&self) -> Vec<(String, Vec<usize>)> {
+        self.members.iter().zip(&self.headers).map(|(member, header)| (member.name.clone(), header.shape.clone())).collect()
+    }
+
+    fn array(self, index: usize, wanted: Wanted) -> Result<Opened, LatentsError> {
+        let Archive { file, map, members, headers } = self;
+        let (member, header) = (&members[index], &headers[index]);
+        let field = |(field, expected, found): Wrong| wrong(&file, format!("{}.npy: {field}", member.name), expected, found);
+        // A header that is longer than the array was not read to its end.
+        let available = member.size.saturating_sub(header.data);
+        let layout = header.layout(wanted, available).map_err(field)?;
+        let length = header.data + layout.bytes();
+        let bytes = match member.packed {
+            None => Bytes::Mapped(map, member.start + header.data),
+            Some(packed) => {
+                Bytes::Unpacked(packed.unpack(&map.bytes()[member.start..member.end], length, &file, &member.name)?, header.data)
+            }
+        };
+        let [_, c, h, w] = layout.shape;
+        Ok(Opened { source: Box::new(Npz { bytes, layout }), shape: [c, h, w], note: None })
+    }
 }
 
 /// The arrays of an archive: where they lie.

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use fcdm_compiler::checkpoint::{Checkpoint, ROOT, StateDict};
 
-use super::{LatentsError, Opened, SHAPE, Source, latents_of, wrong};
-
-/// Names that latents have by custom: ours, and NumPy's for an array without a name.
-const NAMES: [&str; 2] = ["latents", "arr_0"];
+use super::{LatentsError, Opened, Source, Wanted, wrong};
 
 /// Most arrays that a message lists.
 const LISTED: usize = 8;
@@ -21,9 +18,8 @@ pub(super) enum Chosen {
 }
 
 /// Chooses among arrays of that names and shapes, called so in messages. `lists` says whether there may be a list of latents.
-pub(super) fn choose(file: &str, what: &str, arrays: &[(String, Vec<usize>)], lists: bool) -> Result<Chosen, LatentsError> {
-    let named = NAMES.iter().find_map(|name| arrays.iter().position(|(n, _)| n == name));
-    if let Some(index) = named {
+pub(super) fn choose(file: &str, what: &str, arrays: &[(String, Vec<usize>)], wanted: Wanted, lists: bool) -> Result<Chosen, LatentsError> {
+    if let Some(index) = named(arrays, wanted) {
         return Ok(Chosen::One { index, note: None });
     }
     let numbers: Option<Vec<usize>> = arrays.iter().map(|(name, _)| name.parse().ok()).collect();
@@ -33,12 +29,12 @@ pub(super) fn choose(file: &str, what: &str, arrays: &[(String, Vec<usize>)], li
             return Ok(Chosen::Each(all.into_iter().map(|(index, _)| index).collect()));
         }
     }
-    let fitting: Vec<usize> = (0..arrays.len()).filter(|&i| latents_of(&arrays[i].1).is_some()).collect();
+    let fitting: Vec<usize> = (0..arrays.len()).filter(|&i| wanted.parts(&arrays[i].1).is_some()).collect();
     match fitting[..] {
         [index] => {
             let name = shown(&arrays[index].0);
             let plain = arrays.len() == 1 && name == ROOT;
-            let note = (!plain).then(|| format!("{file}: `{name}` {:?} is taken for the latents", arrays[index].1));
+            let note = (!plain).then(|| format!("{file}: `{name}` {:?} is taken for the {}", arrays[index].1, wanted.what()));
             Ok(Chosen::One { index, note })
         }
         ref some => {
@@ -47,9 +43,14 @@ pub(super) fn choose(file: &str, what: &str, arrays: &[(String, Vec<usize>)], li
             let listed = listed.collect::<Vec<_>>().join(", ");
             let more = if which.len() > LISTED { format!(" and {} more", which.len() - LISTED) } else { String::new() };
             let found = if which.is_empty() { "none".to_owned() } else { format!("{listed}{more}") };
-            Err(wrong(file, what, format!("`latents`, or one of {SHAPE}"), found))
+            Err(wrong(file, what, format!("`{}`, or one of {}", wanted.names()[0], wanted.shapes()), found))
         }
     }
+}
+
+/// The array that has the name, by custom.
+pub(super) fn named(arrays: &[(String, Vec<usize>)], wanted: Wanted) -> Option<usize> {
+    wanted.names().iter().find_map(|name| arrays.iter().position(|(n, _)| n == name))
 }
 
 /// A name from a file, fit for a message.
@@ -62,6 +63,19 @@ fn shown(name: &str) -> String {
 struct Tensors {
     file: StateDict,
     latents: Place,
+}
+
+/// Labels, which are few bytes.
+struct Labels(Vec<f32>);
+
+impl Source for Labels {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&mut self, index: usize) -> Result<Vec<f32>, LatentsError> {
+        Ok(vec![self.0[index]])
+    }
 }
 
 enum Place {
@@ -90,11 +104,36 @@ impl Source for Tensors {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
+fn arrays(tensors: &StateDict) -> Vec<(String, Vec<usize>)> {
+    let shape = |name: &str| tensors.tensor(name).map(|t| t.shape.clone()).unwrap_or_default();
+    tensors.names().map(|name| (name.to_owned(), shape(name))).collect()
+}
+
+/// The tensor of that name, if there is one.
+pub(super) fn beside(path: &Path, wanted: Wanted) -> Result<Option<Opened>, LatentsError> {
+    let tensors = StateDict::everything(Checkpoint::open(path)?)?;
+    let arrays = arrays(&tensors);
+    let Some(index) = named(&arrays, wanted) else { return Ok(None) };
+    let (name, shape) = &arrays[index];
+    let Some((count, image)) = wanted.parts(shape) else {
+        return Err(wrong(tensors.file(), format!("tensor `{}`", shown(name)), wanted.shapes(), format!("{shape:?}")));
+    };
+    if wanted == Wanted::Labels {
+        let values = tensors.read_integers(name)?.into_iter().map(|v| v as f32).collect();
+        return Ok(Some(Opened { source: Box::new(Labels(values)), shape: image, note: None }));
+    }
+    let latents = Place::Rows { name: name.clone(), count };
+    Ok(Some(Opened { source: Box::new(Tensors { file: tensors, latents }), shape: image, note: None }))
+}
+
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
+    if wanted == Wanted::Labels {
+        let missing = || wrong(&path.display().to_string(), "tensors", "`labels`", "none of that name");
+        return beside(path, wanted)?.ok_or_else(missing);
+    }
     let tensors = StateDict::everything(Checkpoint::open(path)?)?;
     let file = tensors.file().to_owned();
-    let shape = |name: &str| tensors.tensor(name).map(|t| t.shape.clone()).unwrap_or_default();
-    let arrays: Vec<(String, Vec<usize>)> = tensors.names().map(|name| (name.to_owned(), shape(name))).collect();
+    let arrays = arrays(&tensors);
     let field = |index: usize| format!("tensor `{}`", shown(&arrays[index].0));
     // That elements are floats is said by reading none of them.
     let readable = |index: usize, rank: usize| match rank {
@@ -103,12 +142,12 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
     };
     let image = |index: usize| {
         let shape = &arrays[index].1;
-        let expected = || wrong(&file, field(index), SHAPE, format!("{shape:?}"));
-        let found = latents_of(shape).ok_or_else(expected)?;
+        let expected = || wrong(&file, field(index), wanted.shapes(), format!("{shape:?}"));
+        let found = wanted.parts(shape).ok_or_else(expected)?;
         readable(index, shape.len())?;
         Ok::<_, LatentsError>(found)
     };
-    let (latents, shape, note) = match choose(&file, "tensors", &arrays, true)? {
+    let (latents, shape, note) = match choose(&file, "tensors", &arrays, wanted, true)? {
         Chosen::One { index, note } => {
             let (count, shape) = image(index)?;
             (Place::Rows { name: arrays[index].0.clone(), count }, shape, note)

@@ -1,15 +1,15 @@
 //! A zarr store of version 2, as `encode` and the official scripts write it: the array `latents`, or an array by itself. Chunks may be of any
 //! extents, uncompressed or by zlib and gzip; one that is not there is an error and not a chunk of zeros, for a store that lacks some is not finished.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fcdm_runtime::mapped::MappedFile;
 use serde_json::Value;
 
-use super::array::{ELEMENTS, Element, Layout};
+use super::array::Layout;
 use super::inflate::Compression;
-use super::{LatentsError, Opened, SHAPE, Source, latents_of, wrong};
-use crate::latents::Array;
+use super::{LatentsError, Opened, Source, Wanted, wrong};
 
 /// What describes an array.
 const DESCRIPTION: &str = ".zarray";
@@ -24,8 +24,8 @@ struct Zarr {
     shape: [usize; 3],
     /// Of a chunk.
     chunk: Layout,
-    /// Without the first axis, as the array has three.
-    three_axes: bool,
+    /// Which of the axes of `[n,C,h,w]` the array has.
+    axes: Range<usize>,
     separator: char,
     compressed: Option<Compression>,
     /// The chunk that was read last, by its place: the next latent is mostly in it too.
@@ -51,7 +51,7 @@ impl Zarr {
     fn chunk(&mut self, place: [usize; 4]) -> Result<&[u8], LatentsError> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != place) {
             self.last = None;
-            let parts = place[usize::from(self.three_axes)..].iter().map(usize::to_string).collect::<Vec<_>>();
+            let parts = place[self.axes.clone()].iter().map(usize::to_string).collect::<Vec<_>>();
             let path = self.folder.join(parts.join(&self.separator.to_string()));
             let file = path.display().to_string();
             let map = MappedFile::open(&path).map_err(|source| LatentsError::Read { file: file.clone(), source })?;
@@ -93,18 +93,29 @@ impl Source for Zarr {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
-    let inner = path.join(Array::Latents.name());
+/// The array of that name in a store, if there is one.
+pub(super) fn beside(path: &Path, wanted: Wanted) -> Result<Option<Opened>, LatentsError> {
+    let folder = path.join(wanted.names()[0]);
+    if folder.join(DESCRIPTION).is_file() { array(&folder, wanted).map(Some) } else { Ok(None) }
+}
+
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
+    let inner = path.join(wanted.names()[0]);
     let folder = [path, &inner].into_iter().find(|folder| folder.join(DESCRIPTION).is_file());
     let Some(folder) = folder else {
         let store = path.display().to_string();
         return Err(match [path, &inner].iter().any(|folder| folder.join("zarr.json").is_file()) {
             true => wrong(&store, "zarr_format", "2", "3 (zarr.json): write it with zarr_format=2"),
             false => {
-                wrong(&store, "arrays", "`latents`, which is written last", "none: a store that is not finished, or of something else")
+                let expected = format!("`{}`, which is written last", wanted.names()[0]);
+                wrong(&store, "arrays", expected, "none: a store that is not finished, or of something else")
             }
         });
     };
+    array(folder, wanted)
+}
+
+fn array(folder: &Path, wanted: Wanted) -> Result<Opened, LatentsError> {
     let file = folder.join(DESCRIPTION).display().to_string();
     let read = |e| LatentsError::Read { file: file.clone(), source: e };
     let length = std::fs::metadata(&file).map_err(read)?.len();
@@ -113,12 +124,12 @@ pub(super) fn open(path: &Path) -> Result<Opened, LatentsError> {
     }
     let text = std::fs::read(folder.join(DESCRIPTION)).map_err(read)?;
     let about: Value = serde_json::from_slice(&text).map_err(|e| wrong(&file, "description", "a JSON object", e.to_string()))?;
-    let zarr = described(folder, &file, &about)?;
+    let zarr = described(folder, &file, &about, wanted)?;
     Ok(Opened { shape: zarr.shape, source: Box::new(zarr), note: None })
 }
 
 /// What an array's description says, field by field.
-fn described(folder: &Path, file: &str, about: &Value) -> Result<Zarr, LatentsError> {
+fn described(folder: &Path, file: &str, about: &Value, wanted: Wanted) -> Result<Zarr, LatentsError> {
     let found = |value: &Value| value.to_string().chars().take(96).collect::<String>();
     let field = |name: &str, expected: &str| wrong(file, name, expected, found(&about[name]));
     let extents = |name: &str| -> Option<Vec<usize>> {
@@ -128,11 +139,11 @@ fn described(folder: &Path, file: &str, about: &Value) -> Result<Zarr, LatentsEr
     if about["zarr_format"] != 2 {
         return Err(field("zarr_format", "2"));
     }
-    let shape = extents("shape").ok_or_else(|| field("shape", SHAPE))?;
-    let (count, image) = latents_of(&shape).ok_or_else(|| field("shape", SHAPE))?;
-    let chunks = extents("chunks").filter(|c| c.len() == shape.len()).and_then(|c| latents_of(&c));
+    let shape = extents("shape").ok_or_else(|| field("shape", wanted.shapes()))?;
+    let (count, image) = wanted.parts(&shape).ok_or_else(|| field("shape", wanted.shapes()))?;
+    let chunks = extents("chunks").filter(|c| c.len() == shape.len()).and_then(|c| wanted.parts(&c));
     let (rows, part) = chunks.ok_or_else(|| field("chunks", "an extent for each axis"))?;
-    let element = about["dtype"].as_str().and_then(Element::named).ok_or_else(|| field("dtype", ELEMENTS))?;
+    let element = about["dtype"].as_str().and_then(|d| wanted.element(d)).ok_or_else(|| field("dtype", wanted.elements()))?;
     let fortran = match about["order"].as_str() {
         Some("C") => false,
         Some("F") => true,
@@ -154,6 +165,6 @@ fn described(folder: &Path, file: &str, about: &Value) -> Result<Zarr, LatentsEr
     };
     let [c, h, w] = part;
     let chunk = Layout::new(element, [rows, c, h, w], fortran).ok_or_else(|| field("chunks", "chunks of bytes that can be counted"))?;
-    let (folder, three_axes) = (folder.to_owned(), shape.len() == 3);
-    Ok(Zarr { folder, count, shape: image, chunk, three_axes, separator, compressed, last: None })
+    let axes = if shape.len() == 3 { 1..4 } else { 0..shape.len() };
+    Ok(Zarr { folder: folder.to_owned(), count, shape: image, chunk, axes, separator, compressed, last: None })
 }
