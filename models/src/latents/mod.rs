@@ -221,6 +221,13 @@ pub fn classes(text: &str) -> Result<Vec<String>, String> {
     names.ok_or_else(|| "classes: expected a list of names".to_owned())
 }
 
+/// Names of the classes of a store that `path` leads to, or to whose latents; `None` if nothing says.
+pub fn classes_of(path: &Path) -> Option<Vec<String>> {
+    let folders = [Some(path), path.parent()];
+    let text = folders.into_iter().flatten().find_map(|folder| std::fs::read_to_string(folder.join(DESCRIPTION)).ok())?;
+    classes(&text).ok()
+}
+
 /// What a store says of itself.
 const DESCRIPTION: &str = "latents.json";
 

@@ -32,7 +32,7 @@ pub use error::LatentsError;
 pub use wanted::Wanted;
 
 /// What latents are read from.
-trait Source {
+trait Source: Send {
     /// How many there are.
     fn count(&self) -> usize;
     /// Values of one, `[C,h,w]`.

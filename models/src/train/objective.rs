@@ -208,6 +208,18 @@ impl Objective {
         }
     }
 
+    /// The middle of part `i` of `n` of all times.
+    pub fn spread(&self, i: usize, n: usize) -> f64 {
+        let share = (i as f64 + 0.5) / n as f64;
+        match self {
+            Objective::Diffusion(d) => (share * d.schedule.len() as f64).floor(),
+            Objective::Flow(flow) => {
+                let [first, last] = flow.range();
+                first + (last - first) * share
+            }
+        }
+    }
+
     /// Coefficients at a time, of one of `batch` samples over which the loss is a mean.
     ///
     /// # Panics

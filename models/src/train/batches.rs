@@ -1,0 +1,177 @@
+//! Batches: which examples, at which times, with which noise. All of it is a function of the seed and the number of the update, and of
+//! each sample's place in the batch, whatever came before and however many threads there are.
+//!
+//! A thread makes batches ahead of those that are trained on.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use fcdm_runtime::rng::{Purpose, Stream, normals, uniform};
+
+use super::examples::{Examples, ExamplesError};
+use super::loss::Column;
+use super::objective::Objective;
+use super::order::Order;
+use super::step::Batch;
+
+/// What batches are made of.
+pub struct Batches {
+    /// The examples.
+    pub examples: Examples,
+    /// Their order.
+    pub order: Order,
+    /// What is predicted.
+    pub objective: Objective,
+    /// Seed of order, times, noise, mirroring and dropout.
+    pub seed: u64,
+    /// Samples of a batch.
+    pub size: usize,
+    /// Share of the samples that lose their label.
+    pub dropout: f64,
+    /// The class that means none.
+    pub null_class: Option<i32>,
+    /// Whether half of the samples are mirrored.
+    pub flip: bool,
+}
+
+/// A batch as a step takes it, whole or in parts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Made {
+    /// Which examples.
+    pub examples: Vec<u32>,
+    x: Vec<f32>,
+    noise: Vec<f32>,
+    t: Vec<f32>,
+    y: Vec<i32>,
+    coefficients: Vec<f32>,
+}
+
+impl Made {
+    /// Samples `from .. from + n`.
+    pub fn part(&self, from: usize, n: usize) -> Batch<'_> {
+        let image = self.x.len() / self.t.len();
+        let rows = from..from + n;
+        let images = from * image..(from + n) * image;
+        Batch {
+            x: &self.x[images.clone()],
+            noise: &self.noise[images],
+            t: &self.t[rows.clone()],
+            y: &self.y[rows],
+            coefficients: &self.coefficients[from * Column::COUNT..(from + n) * Column::COUNT],
+        }
+    }
+
+    /// Times, as the network is told.
+    pub fn times(&self) -> &[f32] {
+        &self.t
+    }
+
+    /// Labels.
+    pub fn labels(&self) -> &[i32] {
+        &self.y
+    }
+
+    fn push(&mut self, x: Vec<f32>, noise: &[f32], t: f64, y: i32, row: &[f32]) {
+        self.x.extend(x);
+        self.noise.extend(noise);
+        self.t.push(t as f32);
+        self.y.push(y);
+        self.coefficients.extend(row);
+    }
+}
+
+impl Batches {
+    /// The batch of update `k`, from 1.
+    ///
+    /// # Errors
+    /// When an example cannot be read.
+    pub fn make(&mut self, k: u64) -> Result<Made, ExamplesError> {
+        let image: usize = self.examples.shape().iter().product();
+        let (mut made, mut noise, mut posterior) = (Made::default(), vec![0.0; image], vec![0.0; image]);
+        for i in 0..self.size {
+            let stream = |purpose| Stream { purpose, item: i as u32, step: k as u32 };
+            let example = self.order.at((k - 1) * self.size as u64 + i as u64);
+            let mirrored = self.flip && uniform(self.seed, stream(Purpose::Flip), 0) < 0.5;
+            if self.examples.has_deviation() {
+                normals(self.seed, stream(Purpose::Posterior), &mut posterior);
+            }
+            normals(self.seed, stream(Purpose::TrainingNoise), &mut noise);
+            let x = self.examples.read(example as usize, mirrored, &posterior)?;
+            let dropped = uniform(self.seed, stream(Purpose::LabelDropout), 0) < self.dropout;
+            let label = self.examples.labels()[example as usize];
+            let y = self.null_class.filter(|_| dropped).unwrap_or(label);
+            let t = self.objective.draw(self.seed, i as u32, k as u32);
+            made.push(x, &noise, t, y, &self.objective.row(t, self.size));
+            made.examples.push(example);
+        }
+        Ok(made)
+    }
+
+    /// Held-out examples, in a batch that is always the same: times spread evenly, noise of the examples.
+    ///
+    /// # Errors
+    /// When an example cannot be read.
+    pub fn held_out(&mut self, examples: &[u32]) -> Result<Made, ExamplesError> {
+        let image: usize = self.examples.shape().iter().product();
+        let (mut made, mut noise) = (Made::default(), vec![0.0; image]);
+        for (i, &example) in examples.iter().enumerate() {
+            normals(self.seed, Stream { purpose: Purpose::Validation, item: example, step: 1 }, &mut noise);
+            let x = self.examples.read(example as usize, false, &vec![0.0; image])?;
+            let t = self.objective.spread(i, examples.len());
+            made.push(x, &noise, t, self.examples.labels()[example as usize], &self.objective.row(t, 1));
+            made.examples.push(example);
+        }
+        Ok(made)
+    }
+}
+
+/// Batches that a thread makes ahead.
+pub struct Ahead {
+    made: Option<Receiver<Result<Made, ExamplesError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Batches that wait at the most, beside the one that is being made.
+const AHEAD: usize = 2;
+
+impl Ahead {
+    /// Batches from update `first` on.
+    ///
+    /// # Errors
+    /// When the system starts no more threads.
+    pub fn new(mut batches: Batches, first: u64) -> std::io::Result<Ahead> {
+        let (send, made) = sync_channel(AHEAD);
+        let thread = std::thread::Builder::new().name("batches".into()).spawn(move || {
+            for k in first.. {
+                let made = batches.make(k);
+                let failed = made.is_err();
+                // Nobody waits any more, or ever will.
+                if send.send(made).is_err() || failed {
+                    break;
+                }
+            }
+        })?;
+        Ok(Ahead { made: Some(made), thread: Some(thread) })
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    /// When an example cannot be read; there are no batches behind that.
+    ///
+    /// # Panics
+    /// Behind an error.
+    pub fn next(&mut self) -> Result<Made, ExamplesError> {
+        self.made.as_ref().expect("it is there until it is dropped").recv().expect("the thread goes on until it fails")
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.made = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends when it finds nobody waiting.
+            let _ = thread.join();
+        }
+    }
+}
