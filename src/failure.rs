@@ -11,6 +11,10 @@ use fcdm_models::latents::saved::LatentsError;
 use fcdm_models::options::OptionError;
 use fcdm_models::pictures::PictureError;
 use fcdm_models::tensors::TensorsError;
+use fcdm_models::train::config::ConfigError;
+use fcdm_models::train::examples::ExamplesError;
+use fcdm_models::train::folder::FolderError;
+use fcdm_models::train::trainer::TrainError;
 use fcdm_runtime::artifact::ArtifactError;
 use fcdm_runtime::bench::BenchError;
 use fcdm_runtime::executor::ExecutorError;
@@ -83,6 +87,38 @@ impl From<LatentsError> for Failure {
     fn from(e: LatentsError) -> Failure {
         let code = if matches!(e, LatentsError::NoMemory { .. }) { 1 } else { CHECKPOINT };
         Failure::new(code, e)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Failure {
+        Failure::usage(e)
+    }
+}
+
+impl From<ExamplesError> for Failure {
+    fn from(e: ExamplesError) -> Failure {
+        match e {
+            ExamplesError::Latents(e) => e.into(),
+            ExamplesError::Picture(e) => e.into(),
+            ExamplesError::NoMemory(e) => e.into(),
+            ExamplesError::Field { .. } => Failure::new(PICTURE, e),
+            ExamplesError::Read { .. } => Failure::new(1, e),
+        }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(e: TrainError) -> Failure {
+        match e {
+            TrainError::Config(e) => e.into(),
+            TrainError::Examples(e) => e.into(),
+            TrainError::Folder(FolderError::File(e)) | TrainError::File(e) => e.into(),
+            TrainError::Folder(e) => Failure::usage(e),
+            TrainError::Resume(_) | TrainError::Checkpoint(_) => Failure::new(CHECKPOINT, e),
+            TrainError::Machine(e) => e.into(),
+            TrainError::Step(_) | TrainError::Threads(_) | TrainError::NotFinite { .. } => Failure::new(1, e),
+        }
     }
 }
 

@@ -21,6 +21,9 @@ mod opt;
 mod progress;
 mod quantize_report;
 mod run;
+mod train;
+
+use std::ffi::OsString;
 
 use clap::builder::Styles;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -78,6 +81,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Decode(decode::Arguments),
     Encode(encode::Arguments),
+    Train(Box<train::Arguments>),
     Bench(bench::Arguments),
     QuantizeReport(quantize_report::Arguments),
     Init(init::Arguments),
@@ -94,8 +98,19 @@ fn parse() -> Result<Cli, clap::Error> {
     if !say::has_plain_arguments() {
         command = command.styles(Styles::plain());
     }
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let matches = command.try_get_matches_from_mut(std::env::args_os().map(hyphens))?;
     Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
+}
+
+/// An option's name with hyphens where it has underscores, as Python's scripts have them.
+fn hyphens(argument: OsString) -> OsString {
+    match argument.to_str().and_then(|text| text.strip_prefix("--")) {
+        Some(option) if !option.is_empty() => {
+            let (name, value) = option.find('=').map_or((option, ""), |at| option.split_at(at));
+            format!("--{}{value}", name.replace('_', "-")).into()
+        }
+        _ => argument,
+    }
 }
 
 fn main() {
@@ -114,6 +129,7 @@ fn main() {
         Command::Inspect(a) => inspect::run(&a),
         Command::Decode(a) => decode::run(&a),
         Command::Encode(a) => encode::run(&a),
+        Command::Train(a) => train::run(&a),
         Command::Bench(a) => bench::run(&a),
         Command::QuantizeReport(a) => quantize_report::run(&a),
         Command::Init(a) => init::run(&a),

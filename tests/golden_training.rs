@@ -74,6 +74,7 @@ fn options(import: &Import, shape: &[usize], batch: usize, accumulate: bool) -> 
         averages: vec!["ema.".into()],
         trained: fcdm_models::fcdm::parameters(import.config()).into_iter().map(|p| p.name).collect(),
         accumulate,
+        validate: false,
     }
 }
 

@@ -357,7 +357,25 @@ impl Executor {
     /// not below its limit.
     pub fn run(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) {
         self.program.accept(entry, inputs, outputs);
-        self.run_steps(entry, inputs, outputs, |_| {});
+        self.run_steps(entry, inputs, outputs, |_, _| {});
+    }
+
+    /// As [`Executor::run`], and looks at all that every step writes: the first step that makes what is not finite, of values that may have
+    /// been so before. Takes as long again.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn first_not_finite(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]]) -> Option<Step> {
+        self.program.accept(entry, inputs, outputs);
+        let program = Arc::clone(&self.program);
+        let mut first = None;
+        self.run_steps(entry, inputs, outputs, |i, args| {
+            let step = &program.plan.entries[entry].steps[i];
+            if first.is_none() && !writes_finite(step, args) {
+                first = Some(step.clone());
+            }
+        });
+        first
     }
 
     /// As [`Executor::run`], and writes how long each step took: `times` has one element a step.
@@ -369,7 +387,7 @@ impl Executor {
         assert_eq!(times.len(), self.program.entries[entry].len(), "one time a step");
         self.program.accept(entry, inputs, outputs);
         let mut last = Instant::now();
-        self.run_steps(entry, inputs, outputs, |step| {
+        self.run_steps(entry, inputs, outputs, |step, _| {
             let now = Instant::now();
             times[step] = now - last;
             last = now;
@@ -377,7 +395,7 @@ impl Executor {
     }
 
     /// Runs what was accepted; `done` hears of every step. No clock is looked at here, for there are machines without one.
-    fn run_steps(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], mut done: impl FnMut(usize)) {
+    fn run_steps(&mut self, entry: usize, inputs: &[Input<'_>], outputs: &mut [&mut [f32]], mut done: impl FnMut(usize, &Args)) {
         let program = Arc::clone(&self.program);
         for (i, step) in program.entries[entry].iter().enumerate() {
             let mut args = Args::NONE;
@@ -390,7 +408,7 @@ impl Executor {
                 *address = self.address(slot, inputs, outputs);
             }
             self.run_step(step, &args);
-            done(i);
+            done(i, &args);
         }
     }
 
@@ -431,6 +449,20 @@ impl Executor {
             Slot::Weight(address) => address.cast_mut(),
         }
     }
+}
+
+/// Whether all numbers are finite that a step has just written.
+fn writes_finite(step: &Step, args: &Args) -> bool {
+    let signature = step.kernel.signature();
+    step.outputs.iter().zip(&signature.outputs).zip(args.outputs).all(|((operand, output), address)| {
+        // Those that are encoded hold f32 too.
+        let ranges = output.writes(operand.bytes()).unwrap_or_default();
+        ranges.into_iter().all(|range| {
+            // SAFETY: `check_plan` found the operand inside of its memory and this part inside of the operand; nobody writes there now.
+            let values = unsafe { std::slice::from_raw_parts(address.add(range.start).cast::<f32>(), range.len() / 4) };
+            values.iter().all(|v| v.is_finite())
+        })
+    })
 }
 
 impl Program {

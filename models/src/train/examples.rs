@@ -54,6 +54,25 @@ fn wrong(file: &Path, field: impl Into<String>, expected: impl Into<String>, fou
     ExamplesError::Field { file: file.display().to_string(), field: field.into(), expected: expected.into(), found: found.to_string() }
 }
 
+/// Longest side that pictures are trained at.
+const MOST_SIDE: usize = 1 << 14;
+
+/// The pictures of a folder, if it is one of pictures, and not of latents.
+fn pictures_of(path: &Path) -> Result<Option<Dataset>, ExamplesError> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let dataset = Dataset::open(path).map_err(|source| ExamplesError::Read { file: path.display().to_string(), source })?;
+    match dataset.pictures.is_empty() && dataset.unread.is_empty() {
+        false => Ok(Some(dataset)),
+        // Empty folders are of neither; what to expect there is said for both.
+        true if dataset.left_out.is_empty() && std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none()) => {
+            Err(wrong(path, "folder", format!("latents, or pictures ({FORMATS})"), "nothing"))
+        }
+        true => Ok(None),
+    }
+}
+
 /// What to read.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
@@ -108,9 +127,19 @@ impl Examples {
     /// # Errors
     /// See [`ExamplesError`].
     pub fn open(wish: &Wish, tell: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Examples>, ExamplesError> {
-        match wish.side {
-            Some(side) => Examples::pictures(wish, side, tell),
-            None => Examples::latents(wish).map(Some),
+        let dataset = pictures_of(&wish.path)?;
+        match (dataset, wish.side) {
+            (Some(dataset), Some(side)) => Examples::pictures(wish, dataset, side, tell),
+            (Some(_), None) => Err(wrong(&wish.path, "image-size", "the side that pictures are trained at", "none; or encode them first")),
+            (None, side) => {
+                let mut examples = Examples::latents(wish)?;
+                let [_, h, w] = examples.shape;
+                // What the official trainer is told is the side of the pictures that the latents are of.
+                if side.is_some_and(|side| ![h, 8 * h].contains(&side)) {
+                    examples.notes.push(format!("image-size is for pictures; the latents are of {h} x {w}"));
+                }
+                Ok(Some(examples))
+            }
         }
     }
 
@@ -160,11 +189,15 @@ impl Examples {
         Ok(Examples { source: Source::Latents(Box::new(stored)), labels, classes, shape, notes })
     }
 
-    fn pictures(wish: &Wish, side: usize, tell: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Examples>, ExamplesError> {
+    fn pictures(
+        wish: &Wish,
+        dataset: Dataset,
+        side: usize,
+        tell: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Examples>, ExamplesError> {
         let path = &wish.path;
-        let dataset = Dataset::open(path).map_err(|source| ExamplesError::Read { file: path.display().to_string(), source })?;
-        if dataset.pictures.is_empty() && dataset.unread.is_empty() {
-            return Err(wrong(path, "pictures", FORMATS, "none"));
+        if side == 0 || side > MOST_SIDE {
+            return Err(wrong(path, "image-size", format!("from 1 to {MOST_SIDE}"), side));
         }
         let keep = dataset.pictures.len().saturating_mul(3 * side * side) <= KEPT;
         let (mut files, mut kept, mut notes, mut bad) = (Vec::new(), Vec::new(), Vec::new(), 0);

@@ -1,14 +1,22 @@
 //! Training through the IR: from latents or pictures to checkpoints.
 //!
-//! - [`loss`]: the training losses, as IR;
-//! - [`objective`]: what is predicted of what, by time;
-//! - [`step`]: forward, loss, backward and update as a plan over state.
+//! - [`config`]: the options of a run;
+//! - [`examples`], [`order`], [`batches`]: what is trained on, in which order, at which times and with which noise;
+//! - [`objective`], [`loss`]: what is predicted of what, by time; the losses as IR;
+//! - [`step`]: forward, loss, backward and update as a plan over state;
+//! - [`schedule`]: what changes from update to update;
+//! - [`folder`], [`checkpoint`]: what a run leaves behind, and goes on from;
+//! - [`trainer`]: the loop; [`samples`]: pictures of its checkpoints.
 
 pub mod batches;
+pub mod checkpoint;
 pub mod config;
 pub mod examples;
+pub mod folder;
 pub mod loss;
 pub mod objective;
 pub mod order;
+pub mod samples;
 pub mod schedule;
 pub mod step;
+pub mod trainer;

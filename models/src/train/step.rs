@@ -1,7 +1,8 @@
-//! A training step as a plan of three entry points over state that the engine keeps:
+//! A training step as a plan of entry points over state that the engine keeps:
 //!
 //! - `gradient(x, noise, t, y, coefficients)`: forward, loss, backward; the gradients go to the states `grad.NAME`, in the place of what is
 //!   there or added to it;
+//! - `loss(x, noise, t, y, coefficients)` and `loss.ema.` of the same: the losses alone;
 //! - `norm()`: the sum of all gradients' squares;
 //! - `update(rates)`: AdamW and the averages, in one pass over memory, of the states `NAME`, `exp_avg.NAME`, `exp_avg_sq.NAME`, `ema.NAME`.
 //!
@@ -64,6 +65,8 @@ pub struct StepOptions {
     pub trained: Vec<String>,
     /// Whether gradients of several passes are added up.
     pub accumulate: bool,
+    /// Whether losses are wanted without gradients, of the weights and of the averages.
+    pub validate: bool,
 }
 
 /// What came out of a pass: by sample, in the order of the batch.
@@ -75,6 +78,17 @@ pub struct Losses {
     pub mse: Vec<f32>,
     /// The variational term, in bits by dimension; empty without learned variance.
     pub vb: Vec<f32>,
+}
+
+impl Losses {
+    fn outputs(&mut self) -> Vec<&mut [f32]> {
+        let Losses { loss, mse, vb } = self;
+        let mut outputs: Vec<&mut [f32]> = vec![loss, mse];
+        if !vb.is_empty() {
+            outputs.push(vb);
+        }
+        outputs
+    }
 }
 
 /// A batch: channels last, `n` samples.
@@ -115,6 +129,8 @@ pub struct Step {
     losses: Losses,
     /// Indices of the entries: gradient, gradient added, norm, update.
     entries: [Option<usize>; 4],
+    /// Index of the entry that computes losses with the weights, and with each of the averages.
+    validations: Vec<usize>,
 }
 
 /// No tensors: all weights are state.
@@ -134,6 +150,7 @@ const GRADIENTS: &str = "gradient";
 const ADDED: &str = "gradient.added";
 const NORM: &str = "norm";
 const UPDATE: &str = "update";
+const VALIDATION: &str = "loss.";
 
 /// The plan of a step of a network.
 ///
@@ -143,12 +160,18 @@ pub fn plan(config: &Config, options: &StepOptions) -> Result<Assembly, StepErro
     let loss = training_loss(&network(config, options.size));
     let trained = |name: &str| options.trained.iter().any(|t| t == name);
     let settings = Settings { trained: &trained, ..Settings::default() };
-    let (mut module, _) = run_with(TRAINING, Module { functions: vec![loss] }, &settings, &mut |_, _| {})?;
+    let (mut module, _) = run_with(TRAINING, Module { functions: vec![loss.clone()] }, &settings, &mut |_, _| {})?;
     let differentiated = module.functions.pop().expect("passes of functions keep their number");
     let list: Vec<Parameter> = parameters(config).into_iter().filter(|p| trained(&p.name)).collect();
     let mut entries = vec![gradient(&differentiated, options, false)];
     if options.accumulate {
         entries.push(gradient(&differentiated, options, true));
+    }
+    if options.validate {
+        let forward: Vec<&str> = TRAINING.iter().copied().filter(|pass| *pass != "differentiate").collect();
+        let (mut module, _) = run_with(&forward, Module { functions: vec![loss] }, &settings, &mut |_, _| {})?;
+        let loss = module.functions.pop().expect("passes of functions keep their number");
+        entries.extend(weights_of(options).map(|prefix| validation(&loss, options, prefix)));
     }
     entries.push(norm(&list));
     entries.push(update(&list, options));
@@ -176,6 +199,24 @@ fn gradient(f: &Function, options: &StepOptions, add: bool) -> EntryPoint {
         }
         results.push((name.clone(), value));
     }
+    EntryPoint { function: b.finish(results), rows: options.size.batch, kept }
+}
+
+/// The losses with the weights whose names begin so, which are state.
+fn validation(f: &Function, options: &StepOptions, prefix: &str) -> EntryPoint {
+    let mut b = Builder::new(format!("{VALIDATION}{prefix}"));
+    let mut copier = Copier::with_inputs(f, &mut b);
+    let (mut kept, mut results) = (Vec::new(), Vec::new());
+    for (v, data) in f.weights() {
+        // Those that are not trained have no average.
+        let prefix = if options.trained.contains(&data.name) { prefix } else { "" };
+        let name = format!("{prefix}{}", data.name);
+        let weight = b.input(&name, data.ty.clone());
+        copier.bind(v, weight);
+        kept.push(Kept { input: name.clone(), result: name.clone() });
+        results.push((name, weight));
+    }
+    results.extend(f.results().iter().map(|(name, v)| (name.clone(), copier.copy(&mut b, *v))));
     EntryPoint { function: b.finish(results), rows: options.size.batch, kept }
 }
 
@@ -228,6 +269,11 @@ fn states(options: &StepOptions) -> impl Iterator<Item = &str> {
     ["", MEAN, SQUARE].into_iter().chain(options.averages.iter().map(String::as_str))
 }
 
+/// What stands before a weight's name in those of weights that can be evaluated.
+fn weights_of(options: &StepOptions) -> impl Iterator<Item = &str> {
+    std::iter::once("").chain(options.averages.iter().map(String::as_str))
+}
+
 impl Step {
     /// Plans a step and reserves what it takes. All state is zero.
     ///
@@ -240,9 +286,11 @@ impl Step {
         let n = options.size.batch;
         let index = |name: &str| engine.entries().iter().position(|e| e.name == name);
         let entries = [GRADIENTS, ADDED, NORM, UPDATE].map(index);
+        let named = |prefix| index(&format!("{VALIDATION}{prefix}"));
+        let validations = weights_of(&options).filter_map(named).collect();
         let vb = if config.learn_sigma { vec![0.0; n] } else { Vec::new() };
         let losses = Losses { loss: vec![0.0; n], mse: vec![0.0; n], vb };
-        Ok(Step { engine, parameters: parameters(config), options, losses, entries })
+        Ok(Step { engine, parameters: parameters(config), options, losses, entries, validations })
     }
 
     /// What it was made for.
@@ -281,15 +329,32 @@ impl Step {
     /// # Panics
     /// If the batch has another size than the step, or `add` without accumulation.
     pub fn gradient(&mut self, batch: &Batch<'_>, add: bool) -> &Losses {
-        let entry = self.entries[usize::from(add)].expect("made to accumulate");
-        let inputs = Self::inputs(batch);
-        let Losses { loss, mse, vb } = &mut self.losses;
-        let mut outputs: Vec<&mut [f32]> = vec![loss, mse];
-        if !vb.is_empty() {
-            outputs.push(vb);
-        }
-        self.engine.run(entry, &inputs, &mut outputs);
+        self.losses_of(self.entries[usize::from(add)].expect("made to accumulate"), batch)
+    }
+
+    /// Losses of a batch with the weights (0) or an average of them (from 1), without gradients.
+    ///
+    /// # Panics
+    /// If the batch has another size than the step, or the step was not made to validate, or there is no such average.
+    pub fn validate(&mut self, batch: &Batch<'_>, weights: usize) -> &Losses {
+        self.losses_of(self.validations[weights], batch)
+    }
+
+    fn losses_of(&mut self, entry: usize, batch: &Batch<'_>) -> &Losses {
+        self.engine.run(entry, &Self::inputs(batch), &mut self.losses.outputs());
         &self.losses
+    }
+
+    /// What of a batch's gradient, computed once more, is the first that is not finite: the value, and the kernel that made it. Nothing if
+    /// all is, or the engine does not know.
+    ///
+    /// # Panics
+    /// As of [`Step::gradient`].
+    pub fn first_not_finite(&mut self, batch: &Batch<'_>) -> Option<(String, &'static str)> {
+        let entry = self.entries[0].expect("every plan has it");
+        let executor = self.engine.as_executor()?;
+        let step = executor.first_not_finite(entry, &Self::inputs(batch), &mut self.losses.outputs())?;
+        Some((step.label, step.kernel.name()))
     }
 
     fn inputs<'a>(batch: &Batch<'a>) -> [Input<'a>; 5] {

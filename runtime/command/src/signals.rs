@@ -25,6 +25,11 @@ pub fn stop_when_asked() {
     ASKED.at_once.store(false, Ordering::SeqCst);
 }
 
+/// From here on SIGUSR1, by which schedulers of clusters announce the end, asks for a stop as the others do.
+pub fn also_on_user_signal() {
+    let _ = system::also_on_user_signal(&ASKED);
+}
+
 /// Whether a stop was asked for.
 pub fn stopped() -> bool {
     ASKED.code.load(Ordering::SeqCst) != 0
@@ -44,7 +49,7 @@ mod system {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
     use signal_hook::flag;
 
     use super::Asked;
@@ -66,6 +71,10 @@ mod system {
         Ok(())
     }
 
+    pub fn also_on_user_signal(asked: &'static Asked) -> io::Result<()> {
+        flag::register_usize(SIGUSR1, Arc::clone(&asked.code), 128 + SIGUSR1 as usize).map(drop)
+    }
+
     fn is_ignored(signal: i32) -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigIgn:")?.trim(), 16).ok());
@@ -78,6 +87,11 @@ mod system {
     use std::sync::atomic::Ordering;
 
     use super::Asked;
+
+    /// There is no such signal.
+    pub fn also_on_user_signal(_: &'static Asked) -> std::io::Result<()> {
+        Ok(())
+    }
 
     pub fn listen(asked: &'static Asked) -> Result<(), ctrlc::Error> {
         ctrlc::set_handler(move || {

@@ -29,7 +29,27 @@ pub fn write_tensors(
     tensors: &[(String, Vec<usize>)],
     values: &mut dyn FnMut(usize) -> Option<Vec<f32>>,
 ) -> Result<bool, FileError> {
+    write_tensors_about(path, &[], tensors, values)
+}
+
+/// As [`write_tensors`], with what the file says of itself: names and texts of its `__metadata__`.
+///
+/// # Errors
+/// As there.
+///
+/// # Panics
+/// As there.
+pub fn write_tensors_about(
+    path: &Path,
+    about: &[(&str, String)],
+    tensors: &[(String, Vec<usize>)],
+    values: &mut dyn FnMut(usize) -> Option<Vec<f32>>,
+) -> Result<bool, FileError> {
     let mut header = serde_json::Map::new();
+    if !about.is_empty() {
+        let about = about.iter().map(|(name, text)| ((*name).to_owned(), json!(text)));
+        header.insert("__metadata__".to_owned(), serde_json::Value::Object(about.collect()));
+    }
     let mut end = 0;
     for (name, shape) in tensors {
         let begin = end;
