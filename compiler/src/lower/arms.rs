@@ -5,8 +5,9 @@ use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::kernels::{
     Activation, Adamw, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
-    Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, Matmul, Modulate, NormModulate, OneHot,
-    Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding, TimestepFrequencies, Unary, Window,
+    Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, LinearWeightGrad, Matmul, Modulate,
+    NormModulate, OneHot, Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding,
+    TimestepFrequencies, Unary, Window,
 };
 
 use super::{LowerError, Lowering, View, shares_buffer};
@@ -34,6 +35,12 @@ impl Multiplied {
     }
 }
 
+/// Whether an instruction takes a value as the matrix of a product, in the order of its rows, and for nothing else.
+pub(super) fn packs(inst: &Inst, v: Value) -> bool {
+    let kept = FusedConv2d::from_op(&inst.op).is_none_or(|c| c.rearrange == ops::Rearrange::Keep);
+    kept && Multiplied::of(inst).is_some_and(|m| m.w == v) && inst.operands.iter().filter(|&&x| x == v).count() == 1
+}
+
 /// Rows of codes of so many bits, of which the verifier allows 7 and 8.
 fn code_rows(bits: usize) -> Left {
     if bits == 7 { Left::U7 } else { Left::U8 }
@@ -44,6 +51,9 @@ impl Lowering<'_> {
         let (x, y) = (&inst.operands, inst.results[0]);
         if shares_buffer(&inst.op) {
             self.place[y.index()] = Some(self.buffer_of(x[0]));
+            return Ok(());
+        }
+        if matches!(inst.op, Op::Transpose(_) | Op::Flip(_)) && self.is_only_packed(y) {
             return Ok(());
         }
         match &inst.op {
@@ -92,6 +102,7 @@ impl Lowering<'_> {
             Op::QuantiseRows(o) => self.quantise_rows(inst, o.bits),
             Op::ConcatLinear(_) => self.product(inst, Product::concat_linear()),
             Op::FusedLinear(o) => self.linear(inst, o),
+            Op::LinearWeightGrad(_) => self.kernel(inst, LinearWeightGrad {}),
             Op::Matmul(_) => self.batched(inst, Matmul {}),
             Op::Attention(o) => self.batched(inst, Attention { scale: o.scale as f32 }),
             Op::Conv2d(o) => self.conv(inst, &FusedConv2d::new(o.stride, o.pad.clone())),

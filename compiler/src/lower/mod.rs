@@ -9,7 +9,8 @@ mod copies;
 
 use std::collections::HashMap;
 
-use fcdm_ir::{DType, Def, Function, Op, Type, Value};
+use fcdm_ir::ops::{Flip, Transpose};
+use fcdm_ir::{DType, Def, Function, Inst, Op, Type, Value};
 use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::kernels::{Kernel, MAX_AXES, Pack, Rearrange};
 use fcdm_runtime::plan::{ALIGN, Element, Form, Port};
@@ -288,9 +289,38 @@ impl Lowering<'_> {
             return View { buffer: self.weight_of(v, form, Order::of(rearrange), shape.clone()), form, shape };
         }
         let bytes = Encoding::F32.bytes(Matrix { rows, taps, channels }, ALIGN);
-        let (x, y) = (self.view(v), View { buffer: self.buffer(bytes, Home::Arena), form, shape });
-        self.step(v, Pack { rearrange }, vec![x], vec![y.clone()]);
+        let transposed = self.transposed(v).filter(|_| rearrange == Rearrange::Keep);
+        let (x, y) = (self.view(transposed.unwrap_or(v)), View { buffer: self.buffer(bytes, Home::Arena), form, shape });
+        self.step(v, Pack { rearrange, transposed: transposed.is_some() }, vec![x], vec![y.clone()]);
         y
+    }
+
+    /// What a matrix has rows and columns exchanged of, or a convolution's weights channels, with the taps in reverse: it is packed from there.
+    fn transposed(&self, v: Value) -> Option<Value> {
+        let inst = self.f.def_inst(v)?;
+        let Op::Transpose(Transpose { perm }) = &inst.op else { return None };
+        match perm[..] {
+            [1, 0] => Some(inst.operands[0]),
+            [3, 1, 2, 0] => {
+                let flip = self.f.def_inst(inst.operands[0])?;
+                matches!(&flip.op, Op::Flip(Flip { axes }) if axes[..] == [1, 2]).then(|| flip.operands[0])
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether nothing reads a value but what packs it from elsewhere ([`Lowering::transposed`]).
+    fn is_only_packed(&self, v: Value) -> bool {
+        let mut users = self.f.insts().iter().filter(|i| i.operands.contains(&v)).peekable();
+        let flipped = self.f.def_inst(v).is_some_and(|i| matches!(i.op, Op::Flip(_)));
+        let packed = |user: &Inst| match flipped {
+            true => self.transposed(user.results[0]).is_some() && self.is_only_packed(user.results[0]),
+            false => arms::packs(user, v),
+        };
+        users.peek().is_some()
+            && users.all(packed)
+            && (flipped || self.transposed(v).is_some())
+            && !self.f.results().iter().any(|&(_, r)| r == v)
     }
 
     /// A value that a kernel reads densely, as f32 or as its weight says.

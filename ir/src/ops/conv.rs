@@ -11,7 +11,7 @@ use ndarray::{Array4, ArrayBase, ArrayView4, Axis, Ix1, Ix2, Ix4, RawData, Slice
 
 use super::reduce::sum_channels;
 use super::rule;
-use super::{Conv2d, Conv2dWeightGrad, ConvTranspose2d, Cost, OpDef, Share};
+use super::{Conv2d, Conv2dWeightGrad, ConvTranspose2d, Cost, Flip, OpDef, Share, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -90,6 +90,22 @@ fn macs(pixels: usize, w: &[usize]) -> Cost {
     Cost::macs(pixels.saturating_mul(rule::product(w)))
 }
 
+impl Conv2d {
+    /// The cotangent of an x of height and width `output`. At stride 1 it is a convolution too, with the taps in reverse and channels exchanged, unless
+    /// padding is wider than the kernel reaches.
+    fn input_grad(&self, b: &mut Builder, dy: Value, w: Value, output: Vec<usize>) -> Value {
+        let shape = &b.ty(w).shape;
+        let reach = [shape[1] - 1, shape[2] - 1, shape[1] - 1, shape[2] - 1];
+        if self.stride != 1 || self.pad.iter().zip(reach).any(|(&pad, reach)| pad > reach) {
+            return b.one(ConvTranspose2d { stride: self.stride, pad: self.pad.clone(), output }, &[dy, w]);
+        }
+        let flipped = b.one(Flip { axes: vec![1, 2] }, &[w]);
+        let exchanged = b.one(Transpose { perm: vec![3, 1, 2, 0] }, &[flipped]);
+        let pad = self.pad.iter().zip(reach).map(|(&pad, reach)| reach - pad).collect();
+        b.one(Conv2d { stride: 1, pad }, &[dy, exchanged])
+    }
+}
+
 impl OpDef for Conv2d {
     fn operands(&self) -> &'static [&'static str] {
         &["x", "w", "b?"]
@@ -126,7 +142,7 @@ impl OpDef for Conv2d {
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
         let output = b.ty(x[0]).shape[1..3].to_vec();
         let kernel = b.ty(x[1]).shape[1..3].to_vec();
-        let dx = b.one(ConvTranspose2d { stride: self.stride, pad: self.pad.clone(), output }, &[dy[0], x[1]]);
+        let dx = self.input_grad(b, dy[0], x[1], output);
         let dw = b.one(Conv2dWeightGrad { stride: self.stride, pad: self.pad.clone(), kernel }, &[x[0], dy[0]]);
         let mut grads = vec![Some(dx), Some(dw)];
         if x.len() == 3 {

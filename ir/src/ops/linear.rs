@@ -1,11 +1,10 @@
 //! Matrix products.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, Array3, CowArray, Ix1, Ix2, Ix3};
+use ndarray::{Array2, Array3, Axis, CowArray, Ix1, Ix2, Ix3};
 
-use super::reduce::sum_channels;
 use super::rule;
-use super::{Cost, Linear, Matmul, OpDef, Reshape, Share, Transpose};
+use super::{Cost, Linear, LinearWeightGrad, Matmul, OpDef, Share, Transpose};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -46,23 +45,50 @@ impl OpDef for Linear {
     }
 
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
-        let (k, o) = (b.ty(x[1]).shape[1], b.ty(x[1]).shape[0]);
-        let count = b.ty(x[0]).count() / k;
         let wt = b.one(Transpose { perm: vec![1, 0] }, &[x[1]]);
         let dx = b.one(Linear {}, &[dy[0], wt]);
-        let flat_x = b.one(Reshape { shape: vec![count, k] }, &[x[0]]);
-        let flat_dy = b.one(Reshape { shape: vec![count, o] }, &[dy[0]]);
-        let dyt = b.one(Transpose { perm: vec![1, 0] }, &[flat_dy]);
-        let dw = b.one(Matmul {}, &[dyt, flat_x]);
-        let mut grads = vec![Some(dx), Some(dw)];
-        if x.len() == 3 {
-            grads.push(Some(sum_channels(b, flat_dy)));
-        }
-        grads
+        let dw = b.emit(LinearWeightGrad {}, &[x[0], dy[0]]);
+        [dx].into_iter().chain(dw).map(Some).take(x.len()).collect()
     }
 
     fn cost(&self, x: &[&Type], y: &[&Type]) -> Cost {
         Cost::macs(y[0].count().saturating_mul(x[1].shape[1]))
+    }
+}
+
+impl OpDef for LinearWeightGrad {
+    fn operands(&self) -> &'static [&'static str] {
+        &["x", "dy"]
+    }
+
+    fn infer(&self, x: &[&Type]) -> Result<Vec<Type>, TypeError> {
+        rule::rank_at_least("linear_weight_grad.1", "x", x[0], 1)?;
+        let lead = x[0].rank() - 1;
+        let alike = x[1].dtype == x[0].dtype && x[1].rank() == x[0].rank() && x[1].shape[..lead] == x[0].shape[..lead];
+        ensure!("linear_weight_grad.2", alike, "operands differ in element type or leading axes: {} vs {}", x[0], x[1]);
+        let (k, o) = (x[0].channels(), x[1].channels());
+        Ok(vec![x[0].with_shape([o, k]), x[0].with_shape([o])])
+    }
+
+    fn rows(&self, _x: &[&Type]) -> Option<Vec<Share>> {
+        None
+    }
+
+    fn eval(&self, x: &[&Tensor]) -> Vec<Tensor> {
+        let (x, dy) = (rows(x[0]), rows(x[1]));
+        let mut dw = Array2::zeros((dy.ncols(), x.ncols()));
+        general_mat_mul(1.0, &dy.t(), &x, 0.0, &mut dw);
+        vec![dw.into_dyn(), dy.sum_axis(Axis(0)).into_dyn()]
+    }
+
+    fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
+        let wt = b.one(Transpose { perm: vec![1, 0] }, &[dy[0]]);
+        vec![Some(b.one(Linear {}, &[x[1], wt])), Some(b.one(Linear {}, &[x[0], dy[0], dy[1]]))]
+    }
+
+    fn cost(&self, x: &[&Type], y: &[&Type]) -> Cost {
+        let pixels = x[0].count() / x[0].channels();
+        Cost::macs(y[0].count().saturating_mul(pixels))
     }
 }
 

@@ -358,6 +358,8 @@ ops! {
     // --- matrix products
     /// `x [..,K]`, `w [O,K]`, `b [O]`: `y [..,O] = x w^T + b`. The 1x1 convolution.
     "linear" = Linear {};
+    /// Gradients of `linear` in w and b. `x [..,K]`, `dy [..,O]`: `dw [O,K] = dy^T x`, `db [O]`, the sum of dy's rows.
+    "linear_weight_grad" = LinearWeightGrad {};
     /// `a [..,M,K]`, `b [..,K,N]`, equal leading axes: `y [..,M,N]`.
     "matmul" = Matmul {};
 

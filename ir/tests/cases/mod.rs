@@ -135,6 +135,8 @@ pub fn cases() -> Vec<Case> {
         case(ScaleChannels {}, &[&[2, 3, 2], &[2, 2]]),
         case(Linear {}, &[&[2, 2, 3], &[4, 3], &[4]]),
         case(Linear {}, &[&[3], &[2, 3]]),
+        case(LinearWeightGrad {}, &[&[2, 2, 3], &[2, 2, 4]]),
+        case(LinearWeightGrad {}, &[&[3], &[2]]),
         case(Matmul {}, &[&[2, 3], &[3, 4]]),
         case(Matmul {}, &[&[2, 2, 2, 3], &[2, 2, 3, 2]]),
         case(Conv2d { stride: 1, pad: p([1, 1, 1, 1]) }, &[&[2, 3, 4, 2], &[3, 3, 3, 2], &[3]]),

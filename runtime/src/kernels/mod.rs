@@ -61,7 +61,7 @@ pub use quantise::QuantiseRows;
 pub use reduce::{Sum, SumSquares};
 pub(crate) use scratch::{Scratch, Split, Units, part};
 pub use strided::Strided;
-pub use weight_grad::{Conv2dWeightGrad, DwConv2dWeightGrad};
+pub use weight_grad::{Conv2dWeightGrad, DwConv2dWeightGrad, LinearWeightGrad};
 
 macro_rules! kernels {
     ($($name:ident = $text:literal;)*) => {
@@ -109,6 +109,7 @@ kernels! {
     GrnScale = "grn_scale";
     GroupNorm = "group_norm";
     LayerNorm = "layer_norm";
+    LinearWeightGrad = "linear_weight_grad";
     Matmul = "matmul";
     Modulate = "modulate";
     NormModulate = "norm_modulate";

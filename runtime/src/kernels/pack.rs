@@ -11,12 +11,15 @@ use crate::plan::{Form, Operand, PANEL};
 use crate::simd::Isa;
 
 /// `x [O, taps * channels] -> W [O, taps, channels]`, encoded as [`Encoding::F32`]. For a convolution whose result is shuffled, rows
-/// `(c, dy, dx)` of x become rows `(dy, dx, c)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `(c, dy, dx)` of x become rows `(dy, dx, c)`. Or `x [channels, taps, O] -> W`, taps being in reverse: the weights of a product's gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pack {
     /// The rearrangement of the convolution that has these weights.
     #[serde(default)]
     pub rearrange: Rearrange,
+    /// Whether x has rows and channels exchanged and its taps in reverse.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
 }
 
 impl KernelDef for Pack {
@@ -31,7 +34,8 @@ impl KernelDef for Pack {
         let count = o.checked_mul(taps).and_then(|n| n.checked_mul(channels));
         ensure("pack.2", count == Some(x[0].count()), format!("{:?} elements", count), x[0].count())?;
         let tiles = self.tiles();
-        ensure("pack.3", tiles.is_some_and(|t| o.is_multiple_of(t)), format!("rows that {tiles:?} divides"), o)
+        ensure("pack.3", tiles.is_some_and(|t| o.is_multiple_of(t)), format!("rows that {tiles:?} divides"), o)?;
+        ensure("pack.4", !self.transposed || tiles == Some(1), "rows in their order, of what is transposed", self.rearrange)
     }
 
     fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
@@ -40,6 +44,9 @@ impl KernelDef for Pack {
 
     fn task(&self, _: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
         let matrix = y[0].matrix().expect("checked: W is a matrix");
+        if self.transposed {
+            return Box::new(Transposed { matrix });
+        }
         Box::new(Rows { matrix, tiles: self.tiles().expect("checked: it is a number") })
     }
 }
@@ -86,6 +93,34 @@ impl Task for Rows {
     }
 }
 
+struct Transposed {
+    matrix: Matrix,
+}
+
+impl Task for Transposed {
+    fn needs(&self, _threads: usize) -> Needs {
+        Needs::PLAIN
+    }
+
+    /// A unit of work is a panel.
+    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
+        let Matrix { rows, taps, channels } = self.matrix;
+        let k = self.matrix.columns();
+        // SAFETY: the task's contract.
+        let x = unsafe { args.input(0, rows * k) };
+        for panel in worker.units(self.matrix.panels()) {
+            // SAFETY: the panel is this thread's.
+            let lines = unsafe { args.output_range(0, panel * k * PANEL..(panel + 1) * k * PANEL) };
+            let (first, n) = (panel * PANEL, PANEL.min(rows - panel * PANEL));
+            for (i, line) in lines.chunks_exact_mut(PANEL).enumerate() {
+                let (tap, channel) = (taps - 1 - i / channels, i % channels);
+                line[..n].copy_from_slice(&x[(channel * taps + tap) * rows + first..][..n]);
+                line[n..].fill(0.0);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{run_all, step, tiles_first, values};
@@ -104,9 +139,16 @@ mod tests {
                     assert_eq!(y[0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(), want, "{what}");
                 });
             };
-            check(Pack { rearrange: Rearrange::Keep }, bytes(&x));
+            check(Pack::default(), bytes(&x));
+            let exchanged: Vec<f32> = (0..x.len())
+                .map(|i| {
+                    let (tap, channel) = (i / channels % taps, i % channels);
+                    x[(channel * taps + taps - 1 - tap) * o + i / channels / taps]
+                })
+                .collect();
+            check(Pack { transposed: true, ..Pack::default() }, bytes(&exchanged));
             if o.is_multiple_of(4) {
-                check(Pack { rearrange: Rearrange::Shuffle { factor: 2 } }, bytes(&tiles_first(&x, o, 4)));
+                check(Pack { rearrange: Rearrange::Shuffle { factor: 2 }, ..Pack::default() }, bytes(&tiles_first(&x, o, 4)));
             }
         }
     }

@@ -1,21 +1,28 @@
-//! Gradients of convolutions in their weights, which reduce over all pixels.
+//! Gradients of linear layers and convolutions in their weights, which reduce over all pixels: what they are; [`product`] and
+//! [`depthwise`] compute them.
 //!
-//! `conv2d`: `dw[o, (ky, kx, i)] = sum over pixels p of dy[p, o] x_col[p, (ky, kx, i)]`, a product with pixels as k:
-//! a unit of work is 16 columns, for which x is gathered in stretches of pixels. `dwconv2d`:
-//! `dw[ky, kx, c] = sum over pixels of dy[p, c] x[p + tap, c]`, summed in f32 along a row of pixels and in f64
-//! over rows.
+//! - `linear`: `dw[o, k] = sum over pixels p of dy[p, o] x[p, k]`, `db[o]` that of dy;
+//! - `conv2d`: the same of x gathered by tap, `x_col[p, (ky, kx, i)]`;
+//! - `dwconv2d`: `dw[ky, kx, c] = sum over pixels of dy[p, c] x[p + tap, c]`.
+
+mod depthwise;
+mod product;
 
 use serde::{Deserialize, Serialize};
 
 use super::gemm::ImageWindow;
-use super::gemm::micro::{Ahead, DEPTH, GROUP, Left, MultiplyAdd, Right, multiply_add};
-use super::scratch::{addresses, zeroed_f64};
-use super::{Args, KernelDef, Needs, Signature, Task, Worker};
+use super::{KernelDef, Signature, Task};
 use crate::check::Fault;
-use crate::check::rule::{convolved, rank, shape};
+use crate::check::rule::{convolved, rank, rows, shape};
 use crate::cost::{Cost, pixels};
-use crate::plan::{Operand, PANEL};
+use crate::plan::Operand;
 use crate::simd::Isa;
+use depthwise::Depthwise;
+use product::{Columns, WeightProduct};
+
+/// `x [..,K], dy [..,O] -> dw [O,K], db [O]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinearWeightGrad {}
 
 /// `x [N,H,W,I], dy [N,OH,OW,O] -> dw [O,KH,KW,I]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +38,29 @@ pub struct Conv2dWeightGrad {
 pub struct DwConv2dWeightGrad {
     /// On all four sides.
     pub pad: usize,
+}
+
+impl KernelDef for LinearWeightGrad {
+    fn signature(&self) -> Signature {
+        Signature::of(&["x", "dy"], &["dw", "db"])
+    }
+
+    fn check(&self, x: &[Operand], y: &[Operand]) -> Result<(), Fault> {
+        let (lead, k) = rows("linear_weight_grad.1", "x", &x[0])?;
+        let (_, o) = rows("linear_weight_grad.2", "dy", &x[1])?;
+        shape("linear_weight_grad.3", "dy", &x[1], &[lead, &[o]].concat())?;
+        shape("linear_weight_grad.4", "dw", &y[0], &[o, k])?;
+        shape("linear_weight_grad.5", "db", &y[1], &[o])
+    }
+
+    fn cost(&self, x: &[Operand], y: &[Operand]) -> Cost {
+        Cost::whole(x[0].count().saturating_mul(y[1].count()), x, y)
+    }
+
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
+        let &[o, k] = &y[0].shape[..] else { unreachable!("checked: dw is a matrix") };
+        Box::new(WeightProduct::new(Columns::Rows { width: k }, x[0].count() / k, o, true, isa))
+    }
 }
 
 impl KernelDef for Conv2dWeightGrad {
@@ -57,7 +87,8 @@ impl KernelDef for Conv2dWeightGrad {
         let dw = &y[0].shape;
         let window = window(x, [dw[1], dw[2]], self.stride, self.pad[0], self.pad[1]);
         let dy = &x[1].shape;
-        Box::new(Conv { window, samples: dy[0], pixels: dy[1] * dy[2], o: dy[3], multiply_add: multiply_add(isa) })
+        let (samples, pixels) = (dy[0], dy[1] * dy[2]);
+        Box::new(WeightProduct::new(Columns::Window { window, pixels }, samples * pixels, dy[3], false, isa))
     }
 }
 
@@ -80,9 +111,9 @@ impl KernelDef for DwConv2dWeightGrad {
         Cost::whole(y[0].count().saturating_mul(pixels(&x[1])), x, y)
     }
 
-    fn task(&self, x: &[Operand], y: &[Operand], _: Isa) -> Box<dyn Task> {
+    fn task(&self, x: &[Operand], y: &[Operand], isa: Isa) -> Box<dyn Task> {
         let (dw, dy) = (&y[0].shape, &x[1].shape);
-        Box::new(Depthwise { window: window(x, [dw[0], dw[1]], 1, self.pad, self.pad), samples: dy[0], pixels: dy[1] * dy[2] })
+        Box::new(Depthwise::new(window(x, [dw[0], dw[1]], 1, self.pad, self.pad), dy[0], dy[1], isa))
     }
 }
 
@@ -92,134 +123,31 @@ fn window(x: &[Operand], kernel: [usize; 2], stride: usize, top: usize, left: us
     ImageWindow { height: x[1], width: x[2], channels: x[3], out_width: dy[2], kernel, stride, top, left, upsample: 1 }
 }
 
-struct Conv {
-    window: ImageWindow,
-    samples: usize,
-    pixels: usize,
-    o: usize,
-    multiply_add: MultiplyAdd,
-}
-
-struct Depthwise {
-    window: ImageWindow,
-    samples: usize,
-    pixels: usize,
-}
-
-impl Conv {
-    fn columns(&self) -> usize {
-        self.window.kernel[0] * self.window.kernel[1] * self.window.channels
-    }
-
-    /// Columns `first ..` of the gathered row of one pixel.
-    fn columns_of(&self, image: &[f32], pixel: usize, first: usize, out: &mut [f32]) {
-        let w = &self.window;
-        let (oy, ox) = (pixel / w.out_width, pixel % w.out_width);
-        let mut done = 0;
-        while done < out.len() {
-            let (tap, c) = ((first + done) / w.channels, (first + done) % w.channels);
-            let n = (w.channels - c).min(out.len() - done);
-            let y = (oy * w.stride + tap / w.kernel[1]).wrapping_sub(w.top);
-            let x = (ox * w.stride + tap % w.kernel[1]).wrapping_sub(w.left);
-            let out = &mut out[done..done + n];
-            if y < w.height && x < w.width {
-                out.copy_from_slice(&image[(y * w.width + x) * w.channels + c..][..n]);
-            } else {
-                out.fill(0.0);
-            }
-            done += n;
-        }
-    }
-}
-
-impl Task for Conv {
-    fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 1, own: DEPTH * PANEL + self.o * (GROUP + 2), shared: 0 }
-    }
-
-    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
-        let image = self.window.height * self.window.width * self.window.channels;
-        // SAFETY: the task's contract.
-        let (x, dy) = unsafe { (args.input(0, self.samples * image), args.input(1, self.samples * self.pixels * self.o)) };
-        let columns = self.columns();
-        for panel in worker.units(columns.div_ceil(PANEL)) {
-            let first = panel * PANEL;
-            let n = PANEL.min(columns - first);
-            let (gathered, rest) = worker.own.split_at_mut(DEPTH * PANEL);
-            let (sums, table) = rest.split_at_mut(self.o * GROUP);
-            sums.fill(0.0);
-            let table = addresses(table, self.o);
-            for sample in 0..self.samples {
-                for start in (0..self.pixels).step_by(DEPTH) {
-                    let depth = DEPTH.min(self.pixels - start);
-                    for (p, out) in gathered.chunks_exact_mut(PANEL).take(depth).enumerate() {
-                        self.columns_of(&x[sample * image..][..image], start + p, first, &mut out[..n]);
-                        out[n..].fill(0.0);
-                    }
-                    let a = &dy[(sample * self.pixels + start) * self.o..][..depth * self.o];
-                    table.iter_mut().zip(a).for_each(|(address, a)| *address = a);
-                    let left = Left { rows: table, step: self.o };
-                    let right = Right { start: gathered.as_ptr(), panel_step: 0, panels: 1 };
-                    // SAFETY: `depth` pixels of o channels, `depth` gathered rows, o rows of sums.
-                    unsafe { (self.multiply_add)(left, right, Ahead::NOTHING, depth, sums.as_mut_ptr(), false) };
-                }
-            }
-            for (o, sums) in sums.chunks_exact(GROUP).enumerate() {
-                // SAFETY: these columns are this thread's.
-                unsafe { args.output_range(0, o * columns + first..o * columns + first + n) }.copy_from_slice(&sums[..n]);
-            }
-        }
-    }
-}
-
-/// Channels of a unit of work of the depthwise gradient.
-const CHANNELS: usize = 64;
-
-impl Task for Depthwise {
-    fn needs(&self, _threads: usize) -> Needs {
-        Needs { phases: 1, own: 3 * CHANNELS, shared: 0 }
-    }
-
-    unsafe fn run(&self, _phase: usize, args: &Args, worker: &mut Worker<'_>) {
-        let w = &self.window;
-        let c = w.channels;
-        let image = w.height * w.width * c;
-        // SAFETY: the task's contract.
-        let (x, dy) = unsafe { (args.input(0, self.samples * image), args.input(1, self.samples * self.pixels * c)) };
-        let blocks = c.div_ceil(CHANNELS);
-        for unit in worker.units(w.kernel[0] * w.kernel[1] * blocks) {
-            let (tap, first) = (unit / blocks, unit % blocks * CHANNELS);
-            let n = CHANNELS.min(c - first);
-            let (row, sums) = worker.own.split_at_mut(CHANNELS);
-            let (row, sums) = (&mut row[..n], zeroed_f64(sums, n));
-            for line in 0..self.samples * self.pixels / w.out_width {
-                let (sample, oy) = (line / (self.pixels / w.out_width), line % (self.pixels / w.out_width));
-                let y = (oy + tap / w.kernel[1]).wrapping_sub(w.top);
-                if y >= w.height {
-                    continue;
-                }
-                row.fill(0.0);
-                for ox in 0..w.out_width {
-                    let at = (ox + tap % w.kernel[1]).wrapping_sub(w.left);
-                    if at < w.width {
-                        let x = &x[sample * image + (y * w.width + at) * c + first..][..n];
-                        let dy = &dy[(line * w.out_width + ox) * c + first..][..n];
-                        row.iter_mut().zip(x.iter().zip(dy)).for_each(|(sum, (x, dy))| *sum += x * dy);
-                    }
-                }
-                sums.iter_mut().zip(&*row).for_each(|(sum, &row)| *sum += f64::from(row));
-            }
-            // SAFETY: these channels of this tap are this thread's.
-            let dw = unsafe { args.output_range(0, tap * c + first..tap * c + first + n) };
-            dw.iter_mut().zip(&*sums).for_each(|(dw, &sum)| *dw = sum as f32);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{close, run_all, step, values};
     use super::*;
+
+    #[test]
+    fn of_a_linear_layer_against_f64() {
+        for (pixels, k, o) in [(1, 1, 1), (7, 5, 3), (300, 33, 17), (513, 200, 97), (40, 16, 100), (256, 193, 12)] {
+            let (x, dy) = (values(pixels * k, 1), values(pixels * o, 2));
+            let (mut dw, mut db) = (vec![0.0; o * k], vec![0.0; o]);
+            for p in 0..pixels {
+                for r in 0..o {
+                    let d = f64::from(dy[p * o + r]);
+                    db[r] += d;
+                    (0..k).for_each(|c| dw[r * k + c] += d * f64::from(x[p * k + c]));
+                }
+            }
+            let s = step(LinearWeightGrad {}, &[&[pixels, k], &[pixels, o]], &[&[o, k], &[o]]);
+            run_all(&s, &[&x, &dy], |y, what| {
+                // Of 19,400 sums over 513 pixels the worst.
+                close(&y[0], &dw, 4e-6, what);
+                close(&y[1], &db, 2e-6, what);
+            });
+        }
+    }
 
     #[test]
     fn of_a_convolution_against_f64() {
@@ -229,6 +157,7 @@ mod tests {
             (2, 5, 6, 3, 7, [3, 3], 1, [1; 4]),
             (1, 20, 17, 5, 33, [3, 3], 1, [1; 4]),
             (2, 8, 7, 4, 5, [2, 3], 2, [1, 0, 0, 1]),
+            (1, 18, 17, 25, 100, [3, 3], 1, [1; 4]),
         ];
         for (n, h, w, i, o, kernel, stride, pad) in cases {
             let [kh, kw] = kernel;
@@ -252,7 +181,9 @@ mod tests {
 
     #[test]
     fn of_a_depthwise_convolution_against_f64() {
-        for (n, h, w, c, k, pad) in [(1, 1, 1, 1, 1, 0), (2, 5, 6, 3, 3, 1), (1, 9, 8, 70, 7, 3)] {
+        for (n, h, w, c, k, pad) in
+            [(1, 1, 1, 1, 1, 0), (2, 5, 6, 3, 3, 1), (1, 9, 8, 70, 7, 3), (2, 3, 20, 16, 7, 3), (1, 2, 2, 9, 7, 6), (1, 12, 11, 24, 9, 2)]
+        {
             let (oh, ow) = (h + 2 * pad - k + 1, w + 2 * pad - k + 1);
             let (x, dy) = (values(n * h * w * c, 1), values(n * oh * ow * c, 2));
             let mut want = vec![0.0; k * k * c];
