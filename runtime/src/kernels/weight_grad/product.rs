@@ -44,32 +44,68 @@ impl Columns {
         }
     }
 
-    /// Columns `first ..` of a pixel.
-    fn read(&self, x: &[f32], pixel: usize, first: usize, out: &mut [f32]) {
+    /// Columns `first .. first + n` of pixels `start ..`, a line each; zeros behind them.
+    fn panel(&self, x: &[f32], start: usize, first: usize, n: usize, lines: &mut [[f32; PANEL]]) {
         match self {
-            Columns::Rows { width } => out.copy_from_slice(&x[pixel * width + first..][..out.len()]),
+            Columns::Rows { width } if n == PANEL => {
+                let rows = x[start * width..].chunks_exact(*width);
+                lines.iter_mut().zip(rows).for_each(|(line, row)| *line = whole(&row[first..]));
+            }
+            Columns::Window { window, pixels } if n == PANEL && window.channels.is_multiple_of(PANEL) => {
+                let w = window;
+                let (tap, c) = (first / w.channels, first % w.channels);
+                // Counted on: a division a line would take as long as what the line is for.
+                let (mut sample, mut row, mut column) = (start / pixels, start % pixels / w.out_width, start % w.out_width);
+                let [ky, kx] = [tap / w.kernel[1], tap % w.kernel[1]];
+                for line in lines {
+                    let y = (row * w.stride + ky).wrapping_sub(w.top);
+                    let at = (column * w.stride + kx).wrapping_sub(w.left);
+                    let inside = y < w.height && at < w.width;
+                    let from =
+                        (sample * w.height).wrapping_add(y).wrapping_mul(w.width).wrapping_add(at).wrapping_mul(w.channels).wrapping_add(c);
+                    *line = if inside { whole(&x[from..]) } else { [0.0; PANEL] };
+                    column += 1;
+                    if column == w.out_width {
+                        (row, column) = (row + 1, 0);
+                    }
+                    if row * w.out_width == *pixels {
+                        (sample, row) = (sample + 1, 0);
+                    }
+                }
+            }
+            Columns::Rows { width } => {
+                for (line, row) in lines.iter_mut().zip(x[start * width..].chunks_exact(*width)) {
+                    line[..n].copy_from_slice(&row[first..first + n]);
+                    line[n..].fill(0.0);
+                }
+            }
             Columns::Window { window, pixels } => {
                 let image = window.height * window.width * window.channels;
-                gathered(window, &x[pixel / pixels * image..][..image], pixel % pixels, first, out);
+                for (i, line) in lines.iter_mut().enumerate() {
+                    let (sample, pixel) = ((start + i) / pixels, (start + i) % pixels);
+                    gathered(window, &x[sample * image..][..image], pixel, first, &mut line[..n]);
+                    line[n..].fill(0.0);
+                }
             }
         }
     }
 }
 
+/// So many elements of a slice, of a number that is known: such copies are a few instructions.
+fn whole<const N: usize>(x: &[f32]) -> [f32; N] {
+    *x.first_chunk().expect("that many are there")
+}
+
 /// Columns `first ..` of what one pixel sees.
 fn gathered(w: &ImageWindow, image: &[f32], pixel: usize, first: usize, out: &mut [f32]) {
-    let (oy, ox) = (pixel / w.out_width, pixel % w.out_width);
     let mut done = 0;
     while done < out.len() {
         let (tap, c) = ((first + done) / w.channels, (first + done) % w.channels);
         let n = (w.channels - c).min(out.len() - done);
-        let y = (oy * w.stride + tap / w.kernel[1]).wrapping_sub(w.top);
-        let x = (ox * w.stride + tap % w.kernel[1]).wrapping_sub(w.left);
         let out = &mut out[done..done + n];
-        if y < w.height && x < w.width {
-            out.copy_from_slice(&image[(y * w.width + x) * w.channels + c..][..n]);
-        } else {
-            out.fill(0.0);
+        match w.pixel(pixel, tap) {
+            Some(at) => out.copy_from_slice(&image[at * w.channels + c..][..n]),
+            None => out.fill(0.0),
         }
         done += n;
     }
@@ -150,12 +186,9 @@ impl Task for WeightProduct {
                     let n = GROUP.min(wanted.end - first);
                     let panels = n.div_ceil(PANEL);
                     for panel in 0..panels {
+                        let (lines, _) = own.right[panel * PANEL * STRETCH..].as_chunks_mut();
                         let m = PANEL.min(n - panel * PANEL);
-                        let lines = own.right[panel * PANEL * STRETCH..].chunks_exact_mut(PANEL).take(depth);
-                        for (p, line) in lines.enumerate() {
-                            self.columns.read(x, start + p, first + panel * PANEL, &mut line[..m]);
-                            line[m..].fill(0.0);
-                        }
+                        self.columns.panel(x, start, first + panel * PANEL, m, &mut lines[..depth]);
                     }
                     let left = Left { rows: &own.table[..rows], step: TOGETHER };
                     let right = Right { start: own.right.as_ptr(), panel_step: PANEL * STRETCH, panels };
@@ -184,8 +217,13 @@ impl Task for WeightProduct {
 /// Rows `wanted` of a stretch of dy, in groups; adds them to `bias`, if that is there.
 fn copy_left(seen: &[f32], o: usize, wanted: std::ops::Range<usize>, left: &mut [f32], bias: Option<&mut [f64]>) {
     for (p, row) in seen.chunks_exact(o).enumerate() {
-        for (group, part) in row[wanted.clone()].chunks(TOGETHER).enumerate() {
-            left[group * TOGETHER * STRETCH + p * TOGETHER..][..part.len()].copy_from_slice(part);
+        let (groups, rest) = row[wanted.clone()].as_chunks::<TOGETHER>();
+        for (group, part) in groups.iter().enumerate() {
+            let to = left[group * TOGETHER * STRETCH + p * TOGETHER..].first_chunk_mut();
+            *to.expect("the group is there") = *part;
+        }
+        if !rest.is_empty() {
+            left[groups.len() * TOGETHER * STRETCH + p * TOGETHER..][..rest.len()].copy_from_slice(rest);
         }
     }
     if let Some(bias) = bias {
