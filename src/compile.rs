@@ -380,7 +380,11 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
     if a.calibration_folder.is_some() && !a.calibrate && mix.is_none() {
         return Err(Failure::usage("calibration-folder: expected --calibrate or --quantize auto beside it, found neither"));
     }
-    let class_names = a.class_names.as_deref().map_or(Ok(Vec::new()), class_names)?;
+    let class_names = match &a.class_names {
+        Some(path) => class_names(path)?,
+        // Folders may have had names that no class can have.
+        None => import.and_then(Import::class_names).filter(|names| unfit(names).is_none()).unwrap_or_default(),
+    };
     let of_checkpoints = [
         ("class-names", a.class_names.is_some()),
         ("sampling", a.sampling.is_some()),
@@ -397,7 +401,7 @@ fn options(a: &Arguments, import: Option<&Import>, vae: Option<&Autoencoder>) ->
         return Err(Failure::usage(format!("class names: the checkpoint has {classes} classes, found 0 names")));
     }
     let [height, width] = a.size.map_or_else(|| size::inferred(import, vae).map_err(Failure::usage), Ok)?;
-    if let Some((import, trained)) = import.and_then(|i| Some((i, size::trained_on(i)?))) {
+    if let Some((import, trained)) = import.and_then(|i| Some((i, size::trained_on(i, vae)?))) {
         let pictures = [height, width].map(|side| side.saturating_mul(size::factor(import, vae)));
         if pictures != trained {
             let ([h, w], [th, tw]) = (pictures, trained);
@@ -442,15 +446,20 @@ fn class_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
         return fcdm_models::latents::classes(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())));
     }
     let names: Vec<String> = text.trim_start_matches('\u{feff}').trim_end().lines().map(|l| l.trim().to_owned()).collect();
-    let mut known = HashSet::new();
-    for (i, name) in names.iter().enumerate() {
-        let reserved = name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
-        if !known.insert(name) || reserved || say::inline(name) != *name {
-            let expected = "distinct names without commas and control characters, no numbers, not `null`";
-            return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{name}`", path.display(), i + 1)));
-        }
+    if let Some(i) = unfit(&names) {
+        let expected = "distinct names without commas and control characters, no numbers, not `null`";
+        return Err(Failure::usage(format!("{}: line {}: expected {expected}, found `{}`", path.display(), i + 1, names[i])));
     }
     Ok(names)
+}
+
+/// The first name that no class can have.
+fn unfit(names: &[String]) -> Option<usize> {
+    let mut known = HashSet::new();
+    names.iter().position(|name| {
+        let reserved = name.is_empty() || name.contains(',') || name == "null" || name.parse::<u64>().is_ok();
+        !known.insert(name) || reserved || say::inline(name) != *name
+    })
 }
 
 /// What was made, as one who uses it sees it; with `--verbose` also how.

@@ -109,7 +109,7 @@ fn checkpoint(a: &Arguments) -> Result<(), Failure> {
         "values_not_finite": bad,
         "optimizer_step": ckpt.optimizer_step(),
         "arguments": ckpt.arguments(),
-        "trained_on": size::trained_on(&import),
+        "trained_on": size::trained_on(&import, None),
         "notes": weights.notes().collect::<Vec<_>>(),
     });
     about(a, about_file, import.config())

@@ -302,6 +302,11 @@ impl Arguments {
             set("micro-batch", (*n as i64).into());
         }
         tables.push(given);
+        if !tables.iter().any(|t| t.contains_key("data")) {
+            return Err(Failure::usage(
+                "data: expected latents or a folder of pictures, found nothing; try `fcdm train latents --steps 1000`",
+            ));
+        }
         let mut config = Config::from_tables(&tables)?;
         if train_batch_size.is_none() && gradient_accumulation_steps.is_some() {
             if !config.batch_size.is_multiple_of(passes) {

@@ -42,5 +42,7 @@ mod specialised;
 mod surface;
 #[path = "command_line/terminal.rs"]
 mod terminal;
+#[path = "command_line/training.rs"]
+mod training;
 #[path = "command_line/weights.rs"]
 mod weights;

@@ -13,10 +13,19 @@ pub const DEFAULT: [usize; 2] = [32, 32];
 /// Pixels for a latent where the autoencoder is not known.
 pub const USUAL_FACTOR: usize = 8;
 
+/// The name under which our own trainer records height and width of the network's input.
+pub const INPUT: &str = "fcdm.size";
+
 /// Height and width of the pictures that a checkpoint was trained on, if it records them.
-pub fn trained_on(import: &Import) -> Option<[usize; 2]> {
+pub fn trained_on(import: &Import, autoencoder: Option<&Autoencoder>) -> Option<[usize; 2]> {
     let arguments = import.state_dict()?.checkpoint().arguments();
-    let text = RECORDED.iter().find_map(|name| arguments.get(*name))?;
+    let factor = factor(import, autoencoder);
+    let of_input = arguments.get(INPUT).and_then(|text| sides(text)).map(|sides| sides.map(|side| side * factor));
+    of_input.or_else(|| sides(RECORDED.iter().find_map(|name| arguments.get(*name))?))
+}
+
+/// A side, or height and width, as a checkpoint's arguments have them.
+fn sides(text: &str) -> Option<[usize; 2]> {
     // A safetensors file has texts only.
     let value = serde_json::from_str(text).ok()?;
     let value = if let serde_json::Value::String(inner) = &value { serde_json::from_str(inner).ok()? } else { value };
@@ -42,7 +51,7 @@ pub fn factor(import: &Import, autoencoder: Option<&Autoencoder>) -> usize {
 /// One line, when the pictures trained on are of no size that the network takes.
 pub fn inferred(import: Option<&Import>, autoencoder: Option<&Autoencoder>) -> Result<[usize; 2], String> {
     let own = import.and_then(Import::onnx).map(|(_, size)| size).or_else(|| autoencoder?.own_size());
-    let trained = import.and_then(|i| Some((i, trained_on(i)?)));
+    let trained = import.and_then(|i| Some((i, trained_on(i, autoencoder)?)));
     let (import, pictures) = match (own, trained) {
         (Some(own), _) => return Ok(own),
         (None, Some(trained)) => trained,

@@ -14,6 +14,7 @@ use super::network::parameters;
 use crate::graph_roles::roles;
 use crate::import::{ImportError, Survey, Surveyor, Tensors, instead, survey};
 use crate::role::Role;
+use crate::train::checkpoint::CLASSES;
 
 /// The tensor by which an FCDM is recognised in a file.
 const ANCHOR: &str = "x_embedder.weight";
@@ -128,6 +129,13 @@ impl Import {
     /// The sizes.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Names of the classes, if its trainer was ours and knew them.
+    pub fn class_names(&self) -> Option<Vec<String>> {
+        let text = self.state_dict()?.checkpoint().arguments().get(CLASSES)?;
+        let names: Vec<String> = serde_json::from_str(&serde_json::from_str::<String>(text).ok()?).ok()?;
+        (names.len() == self.config.num_classes).then_some(names)
     }
 
     /// What a weight is for.

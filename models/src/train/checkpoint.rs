@@ -7,7 +7,7 @@
 //! | `ema.NAME` | their running average: what pictures are made with |
 //! | `optimizer.exp_avg.NAME`, `optimizer.exp_avg_sq.NAME` | what AdamW keeps |
 //!
-//! The metadata say in `fcdm.training` how far it is, in `fcdm.config` with which options, in `fcdm.classes` of which classes.
+//! The metadata say in `fcdm.training` how far it is, in `fcdm.config` with which options, in `fcdm.classes` of which classes, in `fcdm.size` of which height and width.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::examples::Statistics;
 use super::schedule::Decay;
 use super::step::{MEAN, SQUARE, Step};
+use crate::size::INPUT;
 
 /// The average that official checkpoints have too.
 pub const EMA: &str = "ema.";
@@ -30,7 +31,8 @@ const SETS: [(&str, &str); 4] = [("model.", ""), (EMA, EMA), ("optimizer.exp_avg
 /// Keys of the metadata.
 const TRAINING: &str = "fcdm.training";
 const CONFIG: &str = "fcdm.config";
-const CLASSES: &str = "fcdm.classes";
+/// Names of the classes.
+pub const CLASSES: &str = "fcdm.classes";
 
 /// How far a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,6 +91,7 @@ pub fn save(path: &Path, step: &Step, progress: &Progress, config: &str, classes
         (TRAINING, serde_json::to_string(progress).expect("it is JSON")),
         (CONFIG, config.to_owned()),
         (CLASSES, serde_json::to_string(classes).expect("it is JSON")),
+        (INPUT, format!("[{}, {}]", step.options().size.height, step.options().size.width)),
     ];
     let parameters = step.parameters();
     let trained = |name: &str| step.options().trained.iter().any(|t| t == name);
