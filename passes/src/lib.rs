@@ -21,6 +21,7 @@ mod fuse_attention;
 mod fuse_concat_linear;
 mod fuse_conv_shuffle;
 mod fuse_dwconv_norm_modulate;
+mod fuse_gelu_grn;
 mod fuse_linear_gelu_sumsq;
 mod fuse_norm_modulate;
 mod fuse_residual;

@@ -12,6 +12,7 @@ use crate::fuse_attention::fuse_attention;
 use crate::fuse_concat_linear::fuse_concat_linear;
 use crate::fuse_conv_shuffle::fuse_conv_shuffle;
 use crate::fuse_dwconv_norm_modulate::fuse_dwconv_norm_modulate;
+use crate::fuse_gelu_grn::fuse_gelu_grn;
 use crate::fuse_linear_gelu_sumsq::fuse_linear_gelu_sumsq;
 use crate::fuse_norm_modulate::fuse_norm_modulate;
 use crate::fuse_residual::fuse_residual;
@@ -149,6 +150,7 @@ pub const PASSES: &[Pass] = &[
         about: "convolution, linear layer or group norm and ReLU or SiLU as one kernel",
         body: Body::Function(fuse_activation),
     },
+    Pass { name: "fuse_gelu_grn", about: "GELU and global response normalisation as one kernel", body: Body::Function(fuse_gelu_grn) },
     Pass { name: "differentiate", about: "gradients of the loss by every weight", body: Body::Set(differentiate) },
     Pass { name: "fuse_attention", about: "attention as one kernel, without its matrix of scores", body: Body::Function(fuse_attention) },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
@@ -193,6 +195,7 @@ pub const TRAINING: &[&str] = &[
     "simplify",
     // Before the gradients: that of a fused op is a fused op, where there is one.
     "fuse_norm_modulate",
+    "fuse_gelu_grn",
     "differentiate",
     "simplify",
     "eliminate_dead_code",

@@ -5,9 +5,9 @@ use fcdm_ir::{Inst, Op, Value};
 use fcdm_runtime::encoding::{Encoding, Matrix};
 use fcdm_runtime::kernels::{
     Activation, Adamw, Algorithm, Attention, Binary, Conv2dWeightGrad, ConvTranspose2d, DwConv2d, DwConv2dWeightGrad, DwConvNormModulate,
-    Embedding, Epilogue, Fill, GatedAdd, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left, LinearWeightGrad, Matmul, Modulate,
-    NormModulate, OneHot, Product, QuantiseRows, Rearrange, ScaleChannels, Softmax, Sum, SumSquares, TimestepEmbedding,
-    TimestepFrequencies, Unary, Window,
+    Embedding, Epilogue, Fill, GatedAdd, GatedAddGrad, GeluGrn, GeluGrnGrad, Grn, GrnScale, GroupNorm, Kernel, LayerNorm, Left,
+    LinearWeightGrad, Matmul, Modulate, NormModulate, NormModulateGrad, OneHot, Product, QuantiseRows, Rearrange, ScaleChannels, Softmax,
+    Sum, SumSquares, TimestepEmbedding, TimestepFrequencies, Unary, Window,
 };
 
 use super::{LowerError, Lowering, View, shares_buffer};
@@ -95,6 +95,10 @@ impl Lowering<'_> {
             Op::GatedAdd(_) => self.kernel(inst, GatedAdd {}),
             Op::ScaleChannels(_) => self.kernel(inst, ScaleChannels {}),
             Op::NormModulate(o) => self.kernel(inst, NormModulate { eps: o.eps as f32 }),
+            Op::NormModulateGrad(o) => self.kernel(inst, NormModulateGrad { eps: o.eps as f32 }),
+            Op::GeluGrn(o) => self.kernel(inst, GeluGrn { eps: o.eps as f32 }),
+            Op::GeluGrnGrad(o) => self.kernel(inst, GeluGrnGrad { eps: o.eps as f32 }),
+            Op::GatedAddGrad(_) => self.kernel(inst, GatedAddGrad {}),
 
             Op::Linear(_) => self.product(inst, Product::linear()),
             Op::LinearGeluSumsq(_) => self.product(inst, Product::linear_gelu_sumsq()),

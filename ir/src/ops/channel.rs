@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayView3, Zip};
 
 use super::reduce::sum_middle;
 use super::rule;
-use super::{Cost, GatedAdd, Modulate, Mul, Offset, OpDef, ScaleChannels, Share};
+use super::{Cost, GatedAdd, GatedAddGrad, Modulate, Mul, Offset, OpDef, ScaleChannels, Share};
 use crate::eval::Tensor;
 use crate::function::{Builder, Value};
 use crate::types::{Type, TypeError, ensure};
@@ -81,9 +81,8 @@ impl OpDef for GatedAdd {
     }
 
     fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
-        let dh = b.one(ScaleChannels {}, &[dy[0], x[2]]);
-        let product = b.one(Mul {}, &[dy[0], x[1]]);
-        vec![Some(dy[0]), Some(dh), Some(sum_middle(b, product))]
+        let grads = b.emit(GatedAddGrad {}, &[x[1], x[2], dy[0]]);
+        [dy[0]].into_iter().chain(grads).map(Some).collect()
     }
 
     fn cost(&self, x: &[&Type], _y: &[&Type]) -> Cost {

@@ -2,8 +2,8 @@
 
 use super::{
     Activation, Add, Attention, Broadcast, Concat, ConcatLinear, Conv2d, Cost, Div, DwConv2d, DwConvNormModulate, FusedConv2d, FusedDef,
-    FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate, Mul,
-    NormModulate, Offset, Op, QuantiseRows, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Share, Softmax, Sqrt, Sum,
+    FusedGradient, FusedGroupNorm, FusedLinear, GatedAdd, Gelu, GrnScale, GroupNorm, LayerNorm, Linear, LinearGeluSumsq, Matmul, Modulate,
+    Mul, NormModulate, Offset, Op, QuantiseRows, Rearrange, Reshape, Scale, ScaleChannels, ScaleLinearGatedAdd, Share, Softmax, Sqrt, Sum,
     SumSquares, Transpose, UpsampleNearest, attr::Attr,
 };
 use crate::eval::{self, Tensor};
@@ -300,6 +300,11 @@ pub(super) fn eval<F: FusedDef>(op: &F, x: &[&Tensor]) -> Vec<Tensor> {
 /// Differentiates the expansion.
 pub(super) fn grad<F: FusedDef>(op: &F, b: &mut Builder, x: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
     vjp::through(b, x, dy, |b, x| op.expand(b, x))
+}
+
+/// The gradient that the op has of its own.
+pub(super) fn own_grad<F: FusedGradient>(op: &F, b: &mut Builder, x: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
+    op.grad(b, x, dy)
 }
 
 /// Cost of all plain ops of the expansion.

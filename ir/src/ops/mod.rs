@@ -14,6 +14,7 @@ mod depthwise;
 mod elementwise;
 mod epilogue;
 mod fused;
+mod fused_grad;
 mod identity;
 mod image;
 mod linear;
@@ -111,8 +112,15 @@ pub trait FusedDef {
     fn expand(&self, b: &mut Builder, x: &[Value]) -> Result<Vec<Value>, TypeError>;
 }
 
+/// A fused op, marked `differentiated` in the table, whose gradient is not that of its expansion instruction by instruction, but another fused op
+/// with the same meaning: one kernel.
+pub trait FusedGradient: FusedDef {
+    /// As in [`OpDef`].
+    fn grad(&self, b: &mut Builder, x: &[Value], dy: &[Value]) -> Vec<Option<Value>>;
+}
+
 macro_rules! ops {
-    ($( $(#[$doc:meta])* $text:literal = $name:ident { $($attr:ident : $aty:ty $(= $default:expr)?),* } $($fused:ident)? ;)*) => {
+    ($( $(#[$doc:meta])* $text:literal = $name:ident { $($attr:ident : $aty:ty $(= $default:expr)?),* } $($fused:ident)* ;)*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug)]
@@ -147,7 +155,7 @@ macro_rules! ops {
                 }
             }
 
-            ops!(@fused $name $($fused)?);
+            ops!(@fused $name $($fused)*);
         )*
 
         /// An op with its attributes. Equal are those with the same text, and no others: numbers are compared bit by bit.
@@ -217,7 +225,7 @@ macro_rules! ops {
 
             /// The vector-Jacobian product, as in [`OpDef::grad`].
             pub fn grad(&self, b: &mut Builder, x: &[Value], y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
-                match self { $( Op::$name(op) => op.grad(b, x, y, dy), )* }
+                match self { $( Op::$name(op) => OpDef::grad(op, b, x, y, dy), )* }
             }
 
             /// What one execution costs.
@@ -227,19 +235,21 @@ macro_rules! ops {
 
             /// True if the op is defined by its expansion.
             pub fn is_fused(&self) -> bool {
-                match self { $( Op::$name(_) => ops!(@is_fused $($fused)?), )* }
+                match self { $( Op::$name(_) => ops!(@is_fused $($fused)*), )* }
             }
 
             /// The expansion of a fused op; `None` for a plain one.
             pub fn expand(&self, b: &mut Builder, x: &[Value]) -> Option<Result<Vec<Value>, TypeError>> {
-                match self { $( Op::$name(op) => ops!(@expand op b x $($fused)?), )* }
+                match self { $( Op::$name(op) => ops!(@expand op b x $($fused)*), )* }
             }
         }
     };
     (@default) => { None };
     (@default $default:expr) => { Some($default) };
     (@fused $name:ident) => {};
-    (@fused $name:ident fused) => {
+    (@fused $name:ident fused) => { ops!(@fused $name fused by fused::grad); };
+    (@fused $name:ident fused differentiated) => { ops!(@fused $name fused by fused::own_grad); };
+    (@fused $name:ident fused by $grad:path) => {
         impl OpDef for $name {
             fn operands(&self) -> &'static [&'static str] {
                 FusedDef::operands(self)
@@ -254,7 +264,7 @@ macro_rules! ops {
                 fused::eval(self, x)
             }
             fn grad(&self, b: &mut Builder, x: &[Value], _y: &[Value], dy: &[Value]) -> Vec<Option<Value>> {
-                fused::grad(self, b, x, dy)
+                $grad(self, b, x, dy)
             }
             fn cost(&self, x: &[&Type], _y: &[&Type]) -> Cost {
                 fused::cost(self, x)
@@ -262,9 +272,9 @@ macro_rules! ops {
         }
     };
     (@is_fused) => { false };
-    (@is_fused fused) => { true };
+    (@is_fused fused $($differentiated:ident)?) => { true };
     (@expand $op:ident $b:ident $x:ident) => {{ let _ = ($op, &$b, $x); None }};
-    (@expand $op:ident $b:ident $x:ident fused) => { Some(FusedDef::expand($op, $b, $x)) };
+    (@expand $op:ident $b:ident $x:ident fused $($differentiated:ident)?) => { Some(FusedDef::expand($op, $b, $x)) };
 }
 
 ops! {
@@ -424,7 +434,15 @@ ops! {
     /// `gated_add(x, linear(scale_channels(h, a), w, b), gate)`; with `quantise`, of rows that are scaled and then as by `quantise_rows` of 8 bits.
     "fused.scale_linear_gated_add" = ScaleLinearGatedAdd { quantise: bool = false } fused;
     /// `x [N,H,W,C]`, `shift [N,C]`, `scale [N,C]`: `modulate(layer_norm(x), shift, scale)`.
-    "fused.norm_modulate" = NormModulate { eps: f64 } fused;
+    "fused.norm_modulate" = NormModulate { eps: f64 } fused differentiated;
+    /// The gradient of `fused.norm_modulate`: `x`, `scale`, and `dy` as x: `dx`, `dshift [N,C]`, `dscale [N,C]`.
+    "fused.norm_modulate_grad" = NormModulateGrad { eps: f64 } fused;
+    /// `x [N,H,W,C]`, `gamma [C]`, `beta [C]`: `grn(gelu(x), gamma, beta)`.
+    "fused.gelu_grn" = GeluGrn { eps: f64 } fused differentiated;
+    /// The gradient of `fused.gelu_grn`: `x`, `gamma`, and `dy` as x: `dx`, `dgamma [C]`, `dbeta [C]`.
+    "fused.gelu_grn_grad" = GeluGrnGrad { eps: f64 } fused;
+    /// The gradient of `gated_add` in h and gate: `h`, `gate`, and `dy` as h: `dh`, `dgate [N,C]`.
+    "fused.gated_add_grad" = GatedAddGrad {} fused;
     /// `a [..,I]`, `b [..,J]`, `w [O,I+J]`, `bias [O]`: `linear(concat(a, b), w, bias)`, joined along the last axis.
     "fused.concat_linear" = ConcatLinear {} fused;
     /// `w`, `b` as of `conv2d`, `r` with `residual` alone: `rearrange(activation(conv2d(upsample_nearest(x, upsample), w, b) + r))`.
