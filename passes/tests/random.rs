@@ -12,11 +12,12 @@ use std::collections::HashMap;
 
 use evaluation::{assert_same_values, seeded};
 use fcdm_ir::eval::{Tensor, evaluate};
+use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::*;
 use fcdm_ir::text::parse_module;
 use fcdm_ir::verify::verify_module;
 use fcdm_ir::{Builder, DType, Function, Module, Op, Type, Value};
-use fcdm_passes::{OPTIMISED, PASSES, Settings, run};
+use fcdm_passes::{OPTIMISED, PASSES, Settings, TRAINING, run};
 use proptest::prelude::*;
 
 /// Channels of the images; everything else follows from it.
@@ -263,6 +264,19 @@ fn modules() -> impl Strategy<Value = Shown> {
     (1usize..=2, steps, prop::collection::vec(any::<u8>(), 0..3)).prop_map(|(rows, steps, results)| Shown(function(rows, &steps, &results)))
 }
 
+/// The module's function with one result, `loss`: the sum of squares of what is like the first float of its results.
+fn with_loss(m: &Module) -> Option<Module> {
+    let f = &m.functions[0];
+    let &(_, first) = f.results().iter().find(|(_, v)| f.ty(*v).dtype.is_float())?;
+    let mut b = Builder::new(f.name());
+    let mut copier = Copier::with_inputs(f, &mut b);
+    let v = copier.copy(&mut b, first);
+    let square = b.one(Mul {}, &[v, v]);
+    let axes = (0..b.ty(v).rank()).collect();
+    let loss = b.one(Sum { axes }, &[square]);
+    Some(Module { functions: vec![b.finish(vec![("loss".to_owned(), loss)])] })
+}
+
 fn assert_valid(what: &str, m: &Module) {
     verify_module(m).unwrap_or_else(|e| panic!("{what}: {e:?}\n{m}"));
     let printed = m.to_string();
@@ -314,6 +328,17 @@ proptest! {
         }
     }
 
+    /// Gradients are those of the function, fused or not.
+    #[test]
+    fn fusions_keep_the_gradients(Shown(m) in modules()) {
+        let Some(m) = with_loss(&m) else { return Ok(()) };
+        let differentiate = |passes: &[&str]| run(passes, m.clone(), &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}")).0;
+        let (plain, fused) = (differentiate(&["differentiate"]), differentiate(TRAINING));
+        assert_valid("fused and differentiated", &fused);
+        assert_same_values("fused and differentiated", &plain, &fused);
+        assert_eq!(plain.functions[0].results().len(), 1 + m.functions[0].weights().filter(|(_, d)| d.ty.dtype.is_float()).count());
+    }
+
     #[test]
     fn the_pipeline_keeps_the_values(Shown(m) in modules()) {
         let (after, _) = run(OPTIMISED, m.clone(), &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
@@ -333,6 +358,10 @@ fn random_functions_make_every_pass_fire() {
         let Shown(m) = modules().new_tree(&mut runner).unwrap().current();
         for (count, pass) in fired.iter_mut().zip(PASSES) {
             *count += usize::from(pass.apply(&m, &asked) != m);
+        }
+        let differentiable = with_loss(&m).unwrap_or_default();
+        for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "differentiate") {
+            *count += usize::from(pass.apply(&differentiable, &asked) != differentiable);
         }
         let stored = fcdm_passes::find("quantise_weights").unwrap().apply(&m, &asked);
         for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "quantise_rows") {

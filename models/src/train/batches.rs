@@ -161,7 +161,7 @@ impl Ahead {
     ///
     /// # Panics
     /// Behind an error.
-    pub fn next(&mut self) -> Result<Made, ExamplesError> {
+    pub fn take(&mut self) -> Result<Made, ExamplesError> {
         self.made.as_ref().expect("it is there until it is dropped").recv().expect("the thread goes on until it fails")
     }
 }

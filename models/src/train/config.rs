@@ -405,11 +405,11 @@ impl Config {
         let (ours, theirs) = (all(self), all(other));
         // Where the rate does not depend on the end the run may be longer or shorter.
         let free_end = self.lr_schedule != Decline::Cosine;
-        let counts = |key: &String| !INDIFFERENT.contains(&key.as_str()) && !(free_end && matches!(key.as_str(), "steps" | "epochs"));
+        let may_differ = |key: &str| INDIFFERENT.contains(&key) || free_end && matches!(key, "steps" | "epochs");
         let shown = |t: &Table, key: &str| t.get(key).map_or("nothing".to_owned(), Value::to_string);
         keys()
             .into_iter()
-            .filter(|key| counts(key) && ours.get(key) != theirs.get(key))
+            .filter(|key| !may_differ(key) && ours.get(key) != theirs.get(key))
             .map(|key| (key.clone(), shown(&ours, &key), shown(&theirs, &key)))
             .collect()
     }

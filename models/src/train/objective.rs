@@ -27,7 +27,7 @@ pub enum Objective {
 /// Noise prediction, of networks with learned variance or without.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diffusion {
-    schedule: Schedule,
+    schedule: Box<Schedule>,
     min_snr: Option<f64>,
 }
 
@@ -97,7 +97,7 @@ impl Diffusion {
     /// The schedule that networks are trained with. With `min_snr` gamma the squared error has weight `min(SNR, gamma) / SNR`
     /// (Hang et al., arXiv 2303.09556, eq. 6), without it 1.
     pub fn new(min_snr: Option<f64>) -> Diffusion {
-        Diffusion { schedule: Schedule::new(Spacing::Even(1000)).expect("all timesteps are a selection"), min_snr }
+        Diffusion { schedule: Box::new(Schedule::new(Spacing::Even(1000)).expect("all timesteps are a selection")), min_snr }
     }
 
     fn row(&self, t: usize, batch: f64) -> Row {

@@ -461,7 +461,7 @@ impl Trainer<'_> {
 
     fn update(&mut self) -> Result<(), TrainError> {
         let (k, begun) = (self.progress.step + 1, Instant::now());
-        let made = self.batches.next()?;
+        let made = self.batches.take()?;
         let waited = begun.elapsed().as_secs_f64();
         self.waited += waited;
         let (size, n) = (self.config.batch_size, self.step.options().size.batch);

@@ -180,7 +180,7 @@ mod tests {
             }
             let average = |i: usize| (0..count).map(|k| at(4, 4 + 2 * i) * at(5 + i, k) + at(4, 5 + 2 * i) * p[k]).collect::<Vec<_>>();
             let want: Vec<Vec<f64>> = [p.clone(), m, v].into_iter().chain((0..averages).map(average)).collect();
-            let like = vec![count];
+            let like = [count];
             let inputs: Vec<&[usize]> =
                 x.iter().map(|v| if v.len() == count { &like[..] } else { std::slice::from_ref(&RATES[averages]) }).collect();
             let s = step(kernel, &inputs, &vec![&like[..]; 3 + averages]);
