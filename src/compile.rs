@@ -54,7 +54,7 @@ pub struct Arguments {
     /// The autoencoder: a folder, file, or ONNX models.
     ///
     /// A folder in diffusers' layout (AutoencoderKL, AutoencoderTiny) or a whole pipeline's, one file with its weights, TAESD files, or
-    /// ONNX models of its halves, separated by a comma.
+    /// ONNX models of its halves, separated by a comma. `taef2`, where there is no such path, is the one in the box.
     #[arg(long, value_name = "PATH", value_delimiter = ',', help_heading = AUTOENCODER)]
     vae: Vec<PathBuf>,
     /// Scaling factor of the latents, if no file says it.

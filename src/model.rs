@@ -82,7 +82,7 @@ pub fn for_one_run(networks: Networks<'_>, options: &Options, name: &str) -> Res
 pub fn autoencoder(path: Option<&Path>, scale: Option<f64>, size: WantedSize, half: Half) -> Result<Arc<Artifact>, Failure> {
     let opened_weights = match path {
         None => bundled::autoencoder(),
-        Some(path) if path.is_dir() || is_onnx(path) => weights(path, scale),
+        Some(path) if bundled::is_autoencoder(path) || path.is_dir() || is_onnx(path) => weights(path, scale),
         Some(path) => match Artifact::open_unverified(path) {
             Ok(_) if scale.is_some() => {
                 let line = "vae-scale: it is for ONNX autoencoders; an artifact says what it scales by";

@@ -1,6 +1,7 @@
 //! The model in the box: a small FCDM of photographs of clothes and the autoencoder of its latents, so that pictures can be made
 //! before anything is downloaded. Where they come from and their licences stand in `models/weights/README.md`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fcdm_compiler::checkpoint::{Checkpoint, StateDict};
@@ -41,13 +42,23 @@ pub fn networks() -> Result<(Import, Autoencoder), ImportError> {
     Ok((import, autoencoder()?))
 }
 
+/// Whether a path is none, but the name of the autoencoder in the box.
+pub fn is_autoencoder(path: &Path) -> bool {
+    path == Path::new("taef2") && !path.exists()
+}
+
 /// The autoencoder alone.
 ///
 /// # Errors
 /// As [`networks`].
 pub fn autoencoder() -> Result<Autoencoder, ImportError> {
+    autoencoder_under(PREFIX)
+}
+
+/// The same with other names in the IR, see [`crate::autoencoder::open`].
+pub(crate) fn autoencoder_under(prefix: &str) -> Result<Autoencoder, ImportError> {
     let open = |name: &str, bytes: &[u8]| StateDict::only(&Arc::new(Checkpoint::from_bytes(name, bytes.to_vec())?));
-    taesd(Some(open("taef2_encoder", ENCODER)?), Some(open("taef2_decoder", DECODER)?), PREFIX)
+    taesd(Some(open("taef2_encoder", ENCODER)?), Some(open("taef2_decoder", DECODER)?), prefix)
 }
 
 /// How to compile it.

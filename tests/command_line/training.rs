@@ -85,10 +85,9 @@ fn from_pictures_to_pictures() {
     assert!(loss[5] < 0.8 * loss[0] && held_out[1] < loss[0], "{loss:?} {held_out:?}");
     let checkpoint = format!("{run}/checkpoints/0000300.safetensors");
     // As the deployer does it, with weights in 8 bits.
-    f.ok(&format!("compile {checkpoint} -o m.fcdm --quantize i8"));
-    f.ok("generate m.fcdm -c blue,green,red,white -n 6 --steps 12 --cfg-scale 1.5 -o out --save-latents made.safetensors");
-    f.ok("decode made.safetensors -o decoded");
-    let made: Vec<String> = f.files().into_iter().filter(|n| n.starts_with("decoded/") && n.ends_with(".png")).collect();
+    f.ok(&format!("compile {checkpoint} --vae taef2 -o m.fcdm --quantize i8"));
+    f.ok("generate m.fcdm -c blue,green,red,white -n 6 --steps 12 --cfg-scale 1.5 -o out");
+    let made: Vec<String> = f.files().into_iter().filter(|n| n.starts_with("out/") && n.ends_with(".png")).collect();
     assert_eq!(made.len(), 24);
     let right = made.iter().enumerate().filter(|(i, name)| nearest(mean(&f.path(name))) == i / 6).count();
     assert!(right >= 18, "{right} of 24 pictures have their class's colour, by chance it would be 6");

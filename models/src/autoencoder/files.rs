@@ -11,6 +11,7 @@ use super::graph::Graph;
 use super::kl::{self, Kl};
 use super::tiny::{self, Naming, Tiny};
 use super::{Autoencoder, Family, Half, single, weight_files};
+use crate::bundled;
 use crate::import::{ImportError, Tensors};
 
 const CONFIG: &str = "config.json";
@@ -71,7 +72,7 @@ pub fn open_all(paths: &[PathBuf], prefix: &str, scale: Option<f64>) -> Result<A
 
 /// Opens an autoencoder: a directory in diffusers' layout (`AutoencoderKL`, `AutoencoderTiny`), a pipeline's that has such, a directory
 /// with the two halves of a TAESD (`*encoder*`, `*decoder*`), or one of these files, whose other half is taken if it lies beside it; or one
-/// file of both halves, under diffusers' names or CompVis'. In the IR the names of its weights begin with `prefix`.
+/// file of both halves, under diffusers' names or CompVis'; `taef2`, where there is no such path, is the one in the box. In the IR the names of its weights begin with `prefix`.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -86,6 +87,10 @@ fn open_scaled(path: &Path, prefix: &str, scale: Option<f64>) -> Result<Autoenco
         }
         None => Ok(()),
     };
+    if bundled::is_autoencoder(path) {
+        says_itself()?;
+        return bundled::autoencoder_under(prefix);
+    }
     if path.is_dir() {
         says_itself()?;
         let inner = path.join(OF_PIPELINE);
