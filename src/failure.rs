@@ -115,7 +115,7 @@ impl From<TrainError> for Failure {
             TrainError::Examples(e) => e.into(),
             TrainError::Folder(FolderError::File(e)) | TrainError::File(e) => e.into(),
             TrainError::Folder(e) => Failure::usage(e),
-            TrainError::Resume(_) | TrainError::Checkpoint(_) => Failure::new(CHECKPOINT, e),
+            TrainError::Resume(_) | TrainError::Checkpoint(_) | TrainError::Import(_) => Failure::new(CHECKPOINT, e),
             TrainError::Machine(e) => e.into(),
             TrainError::Step(_) | TrainError::Threads(_) | TrainError::NotFinite { .. } => Failure::new(1, e),
         }

@@ -122,6 +122,24 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     mlp_ratio: Option<f64>,
 
+    /// A checkpoint to go on from, in place of fresh weights.
+    ///
+    /// Any that `compile` reads. The network is its; classes may be others: those of the same name, or else number, keep their
+    /// embedding, the rest begin anew.
+    #[arg(long, alias = "ckpt", value_name = "FILE", help_heading = NETWORK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<String>,
+    /// Which of its weights, as `compile --weights`.
+    #[arg(long, value_name = "NAME", requires = "init", help_heading = NETWORK, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_weights: Option<String>,
+    /// Weights that stay as they are: a pattern of their names.
+    ///
+    /// A regular expression, anywhere in the name: `^encoder_level|^latent` trains the decoder alone.
+    #[arg(long, value_name = "PATTERN", help_heading = NETWORK, hide_short_help = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freeze: Option<String>,
+
     /// diffusion or flow [default: diffusion].
     #[arg(long, value_name = "NAME", help_heading = OBJECTIVE)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -261,6 +279,12 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     vae: Option<String>,
 
+    /// Memory that training may take, such as 2GB.
+    ///
+    /// Weights, what the optimiser keeps of them, and values of a pass. Where that is too much, values are computed once more, not kept.
+    #[arg(long, value_name = "SIZE", value_parser = crate::progress::parse_size, help_heading = MACHINE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_memory: Option<u64>,
     /// Threads [default: all].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]

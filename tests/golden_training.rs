@@ -8,7 +8,7 @@ use fcdm_compiler::weights::WeightSource;
 use fcdm_models::fcdm::{Config, Import, Size};
 use fcdm_models::train::loss::Column;
 use fcdm_models::train::objective::{Diffusion, Flow, Objective, Path, Prediction, Times};
-use fcdm_models::train::step::{Batch, Rates, Step, StepOptions};
+use fcdm_models::train::step::{Batch, Rates, Step, StepError, StepOptions, memory, plan};
 use fcdm_runtime::engine::Cpu;
 use oracle::{File, NETS, checkpoint};
 
@@ -75,6 +75,7 @@ fn options(import: &Import, shape: &[usize], batch: usize, accumulate: bool) -> 
         trained: fcdm_models::fcdm::parameters(import.config()).into_iter().map(|p| p.name).collect(),
         accumulate,
         validate: false,
+        max_memory: None,
     }
 }
 
@@ -167,5 +168,40 @@ fn gradients_are_those_of_the_mean_over_the_batch() {
     for step in [&mut whole, &mut parts] {
         let norm = f64::from(step.norm());
         assert!((norm / squares.sqrt() - 1.0).abs() < 1e-5, "{norm} for {}", squares.sqrt());
+    }
+}
+
+/// What the backward pass computes once more has the bits that it had.
+#[test]
+fn recomputed_gradients_are_those_that_are_kept() {
+    for net in NETS {
+        let (file, import) = (File::open(net, "loss"), Import::new(checkpoint(net), true).unwrap());
+        let given = Given::of(&file, "", &objective(import.config()));
+        let kept = options(&import, &file.get("x0").shape, given.t.len(), false);
+        let device = Cpu::new(2).unwrap();
+        let bytes = |o: &StepOptions| {
+            let plan = plan(import.config(), o, &device).unwrap().plan;
+            (memory(&plan, &device), plan.entries[0].arena_bytes)
+        };
+        let (whole, arena) = bytes(&kept);
+        // Less than nothing says what the least is.
+        let least = match plan(import.config(), &StepOptions { max_memory: Some(0), ..kept.clone() }, &device) {
+            Err(StepError::Memory { least, .. }) => least,
+            _ => panic!("a step without memory"),
+        };
+        assert!(least < whole, "{net}: {least} of {whole}");
+        let mut first = begin(&import, kept.clone());
+        let losses = first.gradient(&given.batch(), false).clone();
+        for most in [least, least.midpoint(whole)] {
+            let tight = StepOptions { max_memory: Some(most), ..kept.clone() };
+            let (taken, smaller) = bytes(&tight);
+            assert!(taken <= most && smaller < arena, "{net}: {taken} of {most}, {smaller} of {arena}");
+            let mut step = begin(&import, tight);
+            assert_eq!(*step.gradient(&given.batch(), false), losses);
+            for i in 0..step.parameters().len() {
+                let [a, b] = [&first, &step].map(|s| state(s, "grad.", i).iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+                assert!(a == b, "{net}: {}", step.parameters()[i].name);
+            }
+        }
     }
 }

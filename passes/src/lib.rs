@@ -39,6 +39,7 @@ mod recognise_modulate;
 mod recognise_pixel_shuffle;
 mod recognise_silu;
 mod recognise_split;
+mod recompute;
 mod repeated;
 mod simplify;
 
@@ -46,4 +47,5 @@ pub use differentiate::{GRADIENT, LOSS};
 pub use fold_weights::folded_from;
 pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, Settings, TRAINING, find, run, run_with};
 pub use quantise_rows::encoding_of;
+pub use recompute::candidates;
 pub use rebatch::rebatch;

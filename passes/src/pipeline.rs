@@ -1,7 +1,7 @@
 //! The passes by name, the pipelines as lists, and the driver that verifies after every pass.
 
 use fcdm_ir::verify::{VerifyError, verify_module};
-use fcdm_ir::{Function, Inst, Module};
+use fcdm_ir::{Function, Inst, Module, Value};
 
 use crate::differentiate::differentiate;
 use crate::eliminate_dead_code::eliminate_dead_code;
@@ -30,6 +30,7 @@ use crate::recognise_modulate::recognise_modulate;
 use crate::recognise_pixel_shuffle::recognise_pixel_shuffle;
 use crate::recognise_silu::recognise_silu;
 use crate::recognise_split::recognise_split;
+use crate::recompute::recompute;
 use crate::simplify::simplify;
 
 /// What passes are told that no function says.
@@ -42,11 +43,19 @@ pub struct Settings<'a> {
     pub rows: &'a dyn Fn(&Function, &Inst) -> bool,
     /// Whether a weight is trained, by its name: the loss is differentiated by it.
     pub trained: &'a dyn Fn(&str) -> bool,
+    /// Whether the backward pass computes an instruction of the forward pass once more, in place of keeping its results.
+    pub recomputed: &'a dyn Fn(&Function, &Inst) -> bool,
+}
+
+/// Whether an instruction multiplies nothing.
+fn is_cheap(f: &Function, inst: &Inst) -> bool {
+    let types = |values: &[Value]| values.iter().map(|&v| f.ty(v)).collect::<Vec<_>>();
+    inst.op.cost(&types(&inst.operands), &types(&inst.results)).macs == 0
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Settings { types: &|_| None, rows: &|_, _| true, trained: &|_| true }
+        Settings { types: &|_| None, rows: &|_, _| true, trained: &|_| true, recomputed: &is_cheap }
     }
 }
 
@@ -152,6 +161,7 @@ pub const PASSES: &[Pass] = &[
     },
     Pass { name: "fuse_gelu_grn", about: "GELU and global response normalisation as one kernel", body: Body::Function(fuse_gelu_grn) },
     Pass { name: "differentiate", about: "gradients of the loss by every weight", body: Body::Set(differentiate) },
+    Pass { name: "recompute", about: "what the backward pass computes once more, not to keep it", body: Body::Set(recompute) },
     Pass { name: "fuse_attention", about: "attention as one kernel, without its matrix of scores", body: Body::Function(fuse_attention) },
     Pass { name: "fold_weights", about: "what depends on weights alone is computed at compile time", body: Body::Module(fold_weights) },
     Pass { name: "hoist_condition", about: "what does not see x runs once for all steps", body: Body::Module(hoist_condition) },

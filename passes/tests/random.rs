@@ -336,6 +336,13 @@ proptest! {
         let (plain, fused) = (differentiate(&["differentiate"]), differentiate(TRAINING));
         assert_valid("fused and differentiated", &fused);
         assert_same_values("fused and differentiated", &plain, &fused);
+        // Whatever is computed once more is the same, too.
+        let all = Settings { recomputed: &|_, _| true, ..Settings::default() };
+        for settings in [Settings::default(), all] {
+            let again = fcdm_passes::find("recompute").unwrap().apply(&fused, &settings);
+            assert_valid("recomputed", &again);
+            assert_same_values("recomputed", &fused, &again);
+        }
         assert_eq!(plain.functions[0].results().len(), 1 + m.functions[0].weights().filter(|(_, d)| d.ty.dtype.is_float()).count());
     }
 
@@ -362,6 +369,10 @@ fn random_functions_make_every_pass_fire() {
         let differentiable = with_loss(&m).unwrap_or_default();
         for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "differentiate") {
             *count += usize::from(pass.apply(&differentiable, &asked) != differentiable);
+        }
+        let differentiated = fcdm_passes::find("differentiate").unwrap().apply(&differentiable, &asked);
+        for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "recompute") {
+            *count += usize::from(pass.apply(&differentiated, &asked) != differentiated);
         }
         let stored = fcdm_passes::find("quantise_weights").unwrap().apply(&m, &asked);
         for (count, pass) in fired.iter_mut().zip(PASSES).filter(|(_, p)| p.name == "quantise_rows") {

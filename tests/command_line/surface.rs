@@ -108,7 +108,7 @@ fn manual_pages() {
     let f = Folder::new();
     let page = f.ok("man");
     assert!(page.contains(".TH \"fcdm\" \"1\"") && page.contains(".SH \"EXAMPLES\"") && page.contains(".SH \"EXIT CODES\""), "{page}");
-    assert_eq!(f.ok("man -o pages/man1"), "wrote 13 pages to pages/man1\n");
+    assert_eq!(f.ok("man -o pages/man1"), "wrote 14 pages to pages/man1\n");
     let mut expected: Vec<String> = COMMANDS.iter().map(|c| format!("pages/man1/fcdm-{c}.1")).collect();
     expected.push("pages/man1/fcdm.1".into());
     expected.sort();

@@ -64,14 +64,16 @@ fn from_pictures_to_pictures() {
     let said = f.json(line);
     assert_eq!((&said["steps"], &said["folder"]), (&Json::from(300), &Json::from("results/000-FCDM-S")));
     let run = "results/000-FCDM-S";
-    let own = |n: &String| n.starts_with("results/");
+    let own = |n: &String| n.starts_with("results/") && !n.contains("/events.out.tfevents.");
     let left: Vec<String> = f.files().into_iter().filter(own).collect();
+    assert_eq!(f.files().iter().filter(|n| n.contains("/events.out.tfevents.")).count(), 1);
     let expected = [
         "checkpoints/0000150.safetensors",
         "checkpoints/0000300.safetensors",
         "config.toml",
         "lock",
         "log.txt",
+        "loss.svg",
         "metrics.jsonl",
         "samples/0000150.png",
         "samples/0000300.png",
@@ -221,4 +223,100 @@ fn a_run_goes_on_with_its_own_options_only() {
     first.wait().unwrap();
     let expected = "error: busy/000-FCDM-S: another process is training in it; wait for that, or --new for another run";
     assert_eq!((ran.code, ran.err.lines().last()), (Some(2), Some(expected)), "{ran:?}");
+}
+
+/// From a checkpoint: its network, classes by their names, frozen parts as they were; the average begins there too.
+#[test]
+fn training_goes_on_from_any_checkpoint() {
+    let f = Folder::new();
+    pictures(&f, "photos", 3, 16);
+    let line = format!("{SMALL} --image-size 16 --steps 3 -q");
+    f.ok(&format!("train photos {line} -o first"));
+    let first = "first/000-FCDM-S/checkpoints/0000003.safetensors";
+    // Another class before the others, and one less.
+    std::fs::rename(f.path("photos/blue"), f.path("photos/amber")).unwrap();
+    std::fs::remove_dir_all(f.path("photos/red")).unwrap();
+    let tuned = format!("train photos --init {first} --freeze ^encoder_level|^latent --batch-size 8 --image-size 16 --samples 0 -q -o tuned");
+    f.ok(&format!("{tuned} --steps 2"));
+    let (before, after) = (read(&f.path(first)), read(&f.path("tuned/000-FCDM/checkpoints/0000002.safetensors")));
+    for (name, values) in &after {
+        let Some(weight) = name.strip_prefix("model.") else { continue };
+        let (old, average) = (&before[&format!("ema.{weight}")], &after[&format!("ema.{weight}")]);
+        let frozen = weight.starts_with("encoder_level") || weight.starts_with("latent");
+        assert_eq!(after.contains_key(&format!("optimizer.exp_avg.{weight}")), !frozen, "{weight}");
+        if weight.contains("embedding_table") {
+            let width = old.shape[1];
+            let row = |t: &crate::oracle::Golden, i: usize| t.values[i * width..(i + 1) * width].to_vec();
+            let near = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-3);
+            // amber is new; green, white and none have moved up.
+            assert_eq!(values.shape, [4, width]);
+            assert!(!near(row(values, 0), row(old, 0)), "{weight}");
+            assert!(near(row(values, 1), row(old, 1)) && near(row(values, 2), row(old, 3)) && near(row(values, 3), row(old, 4)), "{weight}");
+        } else if frozen {
+            assert!(values.values == old.values && average.values == old.values, "{weight}");
+        } else {
+            assert!(values.values.iter().zip(&old.values).all(|(a, b)| (a - b).abs() < 1e-3), "{weight}");
+        }
+    }
+    // The same command goes on, longer.
+    f.ok(&format!("{tuned} --steps 4"));
+    assert!(f.path("tuned/000-FCDM/checkpoints/0000004.safetensors").exists());
+    f.ok("compile tuned/000-FCDM/checkpoints/0000004.safetensors -o m.fcdm");
+    let ran = f.run("train photos --init GOLDEN/eps8/weights.safetensors --image-size 16 --steps 1 -o other");
+    let expected = "error: init: expected a network of 3 channels, as the data have, found one of 4";
+    assert_eq!((ran.code, ran.err.lines().last()), (Some(2), Some(expected)), "{ran:?}");
+}
+
+/// What is not finite is not made a step of.
+#[test]
+fn what_is_not_finite_ends_training_before_the_weights_change() {
+    let f = Folder::new();
+    pictures(&f, "photos", 3, 16);
+    let line = format!("train photos --image-size 16 {SMALL} --steps 50 --checkpoint-every 1");
+    let ran = f.run(&format!("{line} --lr 1e30"));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let last = ran.err.lines().last().unwrap();
+    let (expected, checkpoint) = ("error: update 2: the loss is not finite, first in `", "results/000-FCDM-S/checkpoints/0000001.safetensors");
+    assert!(last.starts_with(expected) && last.ends_with(&format!("the last checkpoint is {checkpoint}")), "{last}");
+    assert_eq!(f.files().iter().filter(|n| n.ends_with(".safetensors")).count(), 1);
+}
+
+/// A disk that is full leaves the last checkpoint as it was.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_keeps_the_last_checkpoint() {
+    let f = Folder::new();
+    pictures(&f, "photos", 3, 16);
+    let line = format!("train photos --image-size 16 {SMALL} --checkpoint-every 2");
+    f.ok(&format!("{line} --steps 2 -q"));
+    let checkpoint = "results/000-FCDM-S/checkpoints/0000002.safetensors";
+    let before = f.bytes(checkpoint);
+    let limited = crate::process::finish(&line, f.limited(&format!("{line} --steps 6"), "-f 200"));
+    assert_eq!(limited.code, Some(1), "{limited:?}");
+    assert!(limited.err.lines().last().unwrap().contains("0000004.safetensors: cannot write"), "{limited:?}");
+    assert_eq!(f.files().iter().filter(|n| n.contains("/checkpoints/")).collect::<Vec<_>>(), [checkpoint]);
+    assert_eq!(f.bytes(checkpoint), before);
+    // With room again it goes on.
+    f.ok(&format!("{line} --steps 6 -q"));
+}
+
+/// The sheet of a checkpoint shows what compiling and generating give.
+#[test]
+fn a_sheet_shows_what_its_checkpoint_makes() {
+    let f = Folder::new();
+    pictures(&f, "photos", 4, 16);
+    f.ok("train photos --image-size 16 --hidden 8 --depths 1,1,1,1,1 --batch-size 8 --steps 3 --samples 8 --sample-steps 5 --cfg-scale 2 -q");
+    f.ok("compile results/000-FCDM-S/checkpoints/0000003.safetensors -o m.fcdm");
+    f.ok("generate m.fcdm -n 2 -o out --steps 5 --cfg-scale 2 --cfg-channels all -c 0,1,2,3");
+    let sheet = read_png(&f.path("results/000-FCDM-S/samples/0000003.png")).unwrap();
+    let made: Vec<String> = f.files().into_iter().filter(|n| n.starts_with("out/")).collect();
+    assert_eq!((made.len(), sheet.width), (8, 2 * 18 + 2));
+    for (i, name) in made.iter().enumerate() {
+        let picture = read_png(&f.path(name)).unwrap();
+        let (x0, y0) = (2 + i % 2 * 18, 2 + i / 2 * 18);
+        for y in 0..16 {
+            let row = ((y0 + y) * sheet.width + x0) * 3;
+            assert_eq!(sheet.pixels[row..row + 48], picture.pixels[y * 48..(y + 1) * 48], "{name}, row {y}");
+        }
+    }
 }

@@ -52,8 +52,12 @@ pub struct Config {
     pub mlp_ratio: f64,
     /// Classes, if there are more than in the data.
     pub num_classes: Option<usize>,
-    /// Weights to begin with, in place of fresh ones.
+    /// A checkpoint to begin with, in place of fresh weights: the network is then its.
     pub init: Option<String>,
+    /// Which of its weights; as `compile` takes them if not given.
+    pub init_weights: Option<String>,
+    /// Weights whose names match this pattern stay as they are.
+    pub freeze: Option<String>,
     /// What is trained for.
     pub objective: ObjectiveKind,
     /// A flow's path.
@@ -128,6 +132,8 @@ pub struct Config {
     pub cfg_scale: f64,
     /// The autoencoder that shows latents.
     pub vae: Option<String>,
+    /// Bytes that weights, what is kept of them, values and scratch may take together; more is computed twice for it.
+    pub max_memory: Option<u64>,
     /// Threads; all if not given.
     pub threads: Option<usize>,
 }
@@ -145,6 +151,8 @@ impl Default for Config {
             mlp_ratio: 3.0,
             num_classes: None,
             init: None,
+            init_weights: None,
+            freeze: None,
             objective: ObjectiveKind::Diffusion,
             path: Path::Linear,
             prediction: Prediction::Velocity,
@@ -182,6 +190,7 @@ impl Default for Config {
             sample_steps: 50,
             cfg_scale: 4.0,
             vae: None,
+            max_memory: None,
             threads: None,
         }
     }
@@ -289,6 +298,7 @@ pub fn keys() -> Vec<String> {
     // What is not given is not written.
     (full.labels, full.image_size, full.hidden, full.depths) = (Some(String::new()), Some(0), Some(0), Some([0; 5]));
     (full.num_classes, full.init, full.snr_gamma, full.micro_batch) = (Some(0), Some(String::new()), Some(0.0), Some(0));
+    (full.init_weights, full.freeze, full.max_memory) = (Some(String::new()), Some(String::new()), Some(0));
     (full.steps, full.epochs, full.max_hours, full.keep) = (Some(0), Some(0.0), Some(0.0), Some(0));
     (full.validate_every, full.vae, full.threads) = (Some(0), Some(String::new()), Some(0));
     let table = Table::try_from(full).expect("options are a table");
@@ -296,8 +306,9 @@ pub fn keys() -> Vec<String> {
 }
 
 /// Options that do not change what is computed: a run goes on with others.
-const INDIFFERENT: [&str; 12] = [
+const INDIFFERENT: [&str; 13] = [
     "threads",
+    "max-memory",
     "keep",
     "log-every",
     "checkpoint-every",

@@ -1,20 +1,26 @@
-//! Where a run is written: `results/NNN-NAME/` with `checkpoints/`, `samples/`, `config.toml`, `log.txt` and `metrics.jsonl`. The same
+//! Where a run is written: `results/NNN-NAME/` with `checkpoints/`, `samples/`, `config.toml`, `log.txt`, `metrics.jsonl`, `loss.svg` and, for
+//! TensorBoard, `events.out.tfevents.*`. The same
 //! command goes on with the newest run of its output folder; one with other options says in which.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fcdm_runtime::file::{FileError, replace_file};
 use thiserror::Error;
 
 use super::config::{Config, table};
+use super::curve::svg;
+use super::events::Events;
 
 /// Names of what is in it.
 const CONFIG: &str = "config.toml";
 const LOCK: &str = "lock";
 const LOG: &str = "log.txt";
 const METRICS: &str = "metrics.jsonl";
+const CURVE: &str = "loss.svg";
+const EVENTS: &str = "events.out.tfevents.";
 
 /// Why a run has no folder.
 #[derive(Debug, Error)]
@@ -53,6 +59,8 @@ pub struct Folder {
     _lock: File,
     log: File,
     metrics: File,
+    events: Events<File>,
+    events_path: PathBuf,
     fresh: bool,
 }
 
@@ -61,6 +69,11 @@ fn filled(given: &Config, begun: &Config) -> Config {
     let mut config = given.clone();
     config.micro_batch = config.micro_batch.or(begun.micro_batch);
     config.num_classes = config.num_classes.or(begun.num_classes);
+    if config.init.is_some() && config.init == begun.init {
+        // What the checkpoint said.
+        (config.hidden, config.depths) = (config.hidden.or(begun.hidden), config.depths.or(begun.depths));
+        (config.model, config.mlp_ratio, config.objective) = (begun.model.clone(), begun.mlp_ratio, begun.objective);
+    }
     config
 }
 
@@ -133,7 +146,10 @@ impl Folder {
             let file = path.join(name);
             OpenOptions::new().create(true).append(true).open(&file).map_err(FileError::writing(&file))
         };
-        Ok(Folder { log: append(LOG)?, metrics: append(METRICS)?, _lock: file, fresh: continued.is_none(), path })
+        let (log, metrics) = (append(LOG)?, append(METRICS)?);
+        let events_path = path.join(format!("{EVENTS}{:.0}.fcdm", now()));
+        let events = File::create(&events_path).and_then(|file| Events::begin(file, now())).map_err(FileError::writing(&events_path))?;
+        Ok(Folder { log, metrics, events, events_path, _lock: file, fresh: continued.is_none(), path })
     }
 
     /// Where it is.
@@ -169,7 +185,23 @@ impl Folder {
     /// # Errors
     /// When it cannot be written.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<(), FileError> {
-        writeln!(self.metrics, "{line}").map_err(FileError::writing(&self.path.join(METRICS)))
+        writeln!(self.metrics, "{line}").map_err(FileError::writing(&self.path.join(METRICS)))?;
+        let numbers = line.as_object().into_iter().flatten().filter(|(name, _)| *name != "step" && *name != "seconds");
+        let scalars: Vec<(&str, f64)> = numbers.filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))).collect();
+        let step = line["step"].as_u64().unwrap_or(0);
+        self.events.add(now(), step, &scalars).map_err(FileError::writing(&self.events_path))
+    }
+
+    /// Draws the metrics so far.
+    ///
+    /// # Errors
+    /// When the picture cannot be written.
+    pub fn draw(&self) -> Result<(), FileError> {
+        let path = self.path.join(CURVE);
+        match svg(&self.metrics()) {
+            Some(svg) => replace_file(&path, |file| file.write_all(svg.as_bytes()).map_err(FileError::writing(&path))),
+            None => Ok(()),
+        }
     }
 
     /// The lines of the metrics.
@@ -189,6 +221,11 @@ impl Folder {
         self.metrics = OpenOptions::new().append(true).open(&path).map_err(FileError::writing(&path))?;
         Ok(())
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The greatest number that a folder begins with, whatever is in it.

@@ -8,6 +8,7 @@
 //!
 //! Between them the caller looks at what came out: a step that is not finite is not taken.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fcdm_compiler::assemble::{AssembleError, Assembly, EntryPoint, assemble};
@@ -17,10 +18,12 @@ use fcdm_compiler::target::Target;
 use fcdm_compiler::weights::{WeightError, WeightSource};
 use fcdm_ir::flow::Copier;
 use fcdm_ir::ops::{Adamw, Add, Rate, Reshape, Sum, SumSquares};
-use fcdm_ir::{Builder, Def, Function, Module, Type, Value};
-use fcdm_passes::{GRADIENT, PassError, Settings, TRAINING, run_with};
+use fcdm_ir::{Builder, Def, Function, Inst, Module, Type, Value};
+use fcdm_passes::{GRADIENT, PassError, Settings, TRAINING, candidates, run_with};
 use fcdm_runtime::engine::{Device, Engine, LoadError};
 use fcdm_runtime::executor::Input;
+use fcdm_runtime::memory::size;
+use fcdm_runtime::plan::Plan;
 use thiserror::Error;
 
 #[cfg(doc)]
@@ -46,6 +49,16 @@ pub enum StepError {
     /// The plan cannot be loaded: memory or threads.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// It takes more than is allowed, whatever is computed once more.
+    #[error("max-memory: expected at least {} for passes of {samples} samples, found {}; --micro-batch takes fewer", size(*least), size(*most))]
+    Memory {
+        /// Bytes that it takes.
+        least: u64,
+        /// Bytes that are allowed.
+        most: u64,
+        /// Samples of a pass.
+        samples: usize,
+    },
 }
 
 /// What a step is made for.
@@ -67,6 +80,8 @@ pub struct StepOptions {
     pub accumulate: bool,
     /// Whether losses are wanted without gradients, of the weights and of the averages.
     pub validate: bool,
+    /// Bytes that the step may take: for these values are computed once more, in place of being kept.
+    pub max_memory: Option<u64>,
 }
 
 /// What came out of a pass: by sample, in the order of the batch.
@@ -152,30 +167,115 @@ const NORM: &str = "norm";
 const UPDATE: &str = "update";
 const VALIDATION: &str = "loss.";
 
-/// The plan of a step of a network.
+/// The plan of a step of a network, in the memory that is allowed on that device.
 ///
 /// # Errors
-/// [`StepError::Pass`], [`StepError::Assemble`]: bugs.
-pub fn plan(config: &Config, options: &StepOptions) -> Result<Assembly, StepError> {
-    let loss = training_loss(&network(config, options.size));
-    let trained = |name: &str| options.trained.iter().any(|t| t == name);
-    let settings = Settings { trained: &trained, ..Settings::default() };
-    let (mut module, _) = run_with(TRAINING, Module { functions: vec![loss.clone()] }, &settings, &mut |_, _| {})?;
-    let differentiated = module.functions.pop().expect("passes of functions keep their number");
-    let list: Vec<Parameter> = parameters(config).into_iter().filter(|p| trained(&p.name)).collect();
-    let mut entries = vec![gradient(&differentiated, options, false)];
-    if options.accumulate {
-        entries.push(gradient(&differentiated, options, true));
+/// [`StepError::Memory`]; [`StepError::Pass`] and [`StepError::Assemble`] are bugs.
+pub fn plan(config: &Config, options: &StepOptions, device: &dyn Device) -> Result<Assembly, StepError> {
+    let parts = Parts::new(config, options)?;
+    let whole = parts.assemble(&[])?;
+    match options.max_memory {
+        Some(most) if memory(&whole.plan, device) > most => parts.within(most, device),
+        _ => Ok(whole),
     }
-    if options.validate {
+}
+
+/// Bytes that a plan takes: state, values and scratch.
+pub fn memory(plan: &Plan, device: &dyn Device) -> u64 {
+    let mut names = HashSet::new();
+    let ports = plan.entries.iter().flat_map(|e| &e.state).filter(|port| names.insert(&port.name));
+    let state: usize = ports.map(|port| port.shape.iter().product::<usize>() * port.dtype.bytes()).sum();
+    let entries: Vec<(usize, usize)> = plan.entries.iter().map(|e| device.memory_of(e)).collect();
+    let most = |of: &dyn Fn(&(usize, usize)) -> usize| entries.iter().map(of).max().unwrap_or(0);
+    state as u64 + most(&|e| e.0) as u64 + most(&|e| e.1) as u64
+}
+
+/// What a plan is made of, before it is decided what the backward pass computes once more.
+struct Parts<'a> {
+    options: &'a StepOptions,
+    differentiated: Function,
+    loss: Function,
+    list: Vec<Parameter>,
+}
+
+/// Values of fewer bytes are always kept.
+const WORTH_FREEING: usize = 1 << 10;
+
+impl Parts<'_> {
+    fn new<'a>(config: &Config, options: &'a StepOptions) -> Result<Parts<'a>, StepError> {
+        let loss = training_loss(&network(config, options.size));
+        let trained = |name: &str| options.trained.iter().any(|t| t == name);
+        let settings = Settings { trained: &trained, ..Settings::default() };
+        let differentiated = passed(TRAINING, loss.clone(), &settings)?;
         let forward: Vec<&str> = TRAINING.iter().copied().filter(|pass| *pass != "differentiate").collect();
-        let (mut module, _) = run_with(&forward, Module { functions: vec![loss] }, &settings, &mut |_, _| {})?;
-        let loss = module.functions.pop().expect("passes of functions keep their number");
-        entries.extend(weights_of(options).map(|prefix| validation(&loss, options, prefix)));
+        let loss = passed(&forward, loss, &settings)?;
+        let list = parameters(config).into_iter().filter(|p| trained(&p.name)).collect();
+        Ok(Parts { options, differentiated, loss, list })
     }
-    entries.push(norm(&list));
-    entries.push(update(&list, options));
-    Ok(assemble(entries, None, &Target::CPU)?)
+
+    /// The plan in which the backward pass computes these instructions of the forward pass once more.
+    fn assemble(&self, again: &[&Inst]) -> Result<Assembly, StepError> {
+        let chosen = |_: &Function, inst: &Inst| again.iter().any(|a| a.results == inst.results);
+        let settings = Settings { recomputed: &chosen, ..Settings::default() };
+        let f = match again {
+            [] => self.differentiated.clone(),
+            _ => passed(&["recompute"], self.differentiated.clone(), &settings)?,
+        };
+        let mut entries = vec![gradient(&f, self.options, false)];
+        if self.options.accumulate {
+            entries.push(gradient(&f, self.options, true));
+        }
+        if self.options.validate {
+            entries.extend(weights_of(self.options).map(|prefix| validation(&self.loss, self.options, prefix)));
+        }
+        entries.push(norm(&self.list));
+        entries.push(update(&self.list, self.options));
+        Ok(assemble(entries, None, &Target::CPU)?)
+    }
+
+    /// The plan that takes no more than `most` bytes and computes as little as that needs once more: what frees most bytes for its time first.
+    fn within(&self, most: u64, device: &dyn Device) -> Result<Assembly, StepError> {
+        let f = &self.differentiated;
+        let bytes = |values: &[Value]| values.iter().map(|&v| f.ty(v).bytes()).sum::<usize>();
+        let seconds = |inst: &Inst| {
+            let types = |values: &[Value]| values.iter().map(|&v| f.ty(v)).collect::<Vec<_>>();
+            let macs = inst.op.cost(&types(&inst.operands), &types(&inst.results)).macs as f64;
+            let moved = (bytes(&inst.operands) + bytes(&inst.results)) as f64;
+            macs / Target::CPU.macs_per_second + moved / Target::CPU.memory_bytes_per_second
+        };
+        let mut worth: Vec<(f64, &Inst)> = candidates(f)
+            .filter(|inst| bytes(&inst.results) >= WORTH_FREEING)
+            .map(|inst| (bytes(&inst.results) as f64 / seconds(inst), inst))
+            .collect();
+        worth.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let order: Vec<&Inst> = worth.into_iter().map(|(_, inst)| inst).collect();
+        let of = |n: usize| {
+            let assembly = self.assemble(&order[..n])?;
+            Ok::<_, StepError>((memory(&assembly.plan, device), assembly))
+        };
+        // The least that fits lies between one that does not and one that does.
+        let (mut few, mut many) = (0, order.len());
+        let (least, mut best) = of(many)?;
+        if least > most {
+            return Err(StepError::Memory { least, most, samples: self.options.size.batch });
+        }
+        while many - few > 1 {
+            let middle = few.midpoint(many);
+            let (needs, assembly) = of(middle)?;
+            if needs <= most {
+                (many, best) = (middle, assembly);
+            } else {
+                few = middle;
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// A function behind some passes.
+fn passed(passes: &[&str], f: Function, settings: &Settings<'_>) -> Result<Function, StepError> {
+    let (mut module, _) = run_with(passes, Module { functions: vec![f] }, settings, &mut |_, _| {})?;
+    Ok(module.functions.pop().expect("passes of functions keep their number"))
 }
 
 /// Weights become state, and so do their gradients.
@@ -280,7 +380,7 @@ impl Step {
     /// # Errors
     /// See [`StepError`].
     pub fn new(config: &Config, options: StepOptions, device: &dyn Device) -> Result<Step, StepError> {
-        let assembly = plan(config, &options)?;
+        let assembly = plan(config, &options, device)?;
         let weights = InMemory::new(&assembly, &Nothing).expect("weights are state: there is nothing to load");
         let engine = device.load(assembly.plan, Arc::new(weights))?;
         let n = options.size.batch;

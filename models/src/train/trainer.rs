@@ -10,6 +10,7 @@ use fcdm_compiler::checkpoint::CheckpointError;
 use fcdm_runtime::engine::{Cpu, Device};
 use fcdm_runtime::executor::ExecutorError;
 use fcdm_runtime::file::FileError;
+use regex_lite::Regex;
 use serde_json::json;
 use thiserror::Error;
 
@@ -18,12 +19,14 @@ use super::checkpoint::{self, EMA, Progress, ResumeError};
 use super::config::{Config, ConfigError, ObjectiveKind, TimesKind};
 use super::examples::{Examples, ExamplesError, Statistics, Wish};
 use super::folder::{Folder, FolderError};
+use super::initial::Initial;
 use super::objective::{Diffusion, Flow, Objective, Times};
 use super::order::{Order, split};
 use super::schedule::{Average, Decay, Decline, LearningRate};
 use super::step::{Rates, Step, StepError, StepOptions};
 use crate::fcdm::initialise::initialise;
 use crate::fcdm::{Config as Network, Preset, Size, parameters};
+use crate::import::ImportError;
 
 /// Why a run ends before its end.
 #[derive(Debug, Error)]
@@ -43,6 +46,9 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint to begin with.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The plan.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -211,7 +217,12 @@ pub fn train(config: &Config, output: &Path, anew: bool, observer: &mut dyn Obse
     })?;
     let Some(mut examples) = opened else { return Ok(None) };
     examples.notes().iter().for_each(|note| observer.event(Event::Note(note)));
-    let network = network(&mut config, &examples)?;
+    let initial = initial(&mut config, &examples)?;
+    let network = match &initial {
+        Some(initial) => initial.network(&mut config, &examples)?,
+        None => network(&mut config, &examples)?,
+    };
+    let trained_weights = trained(&config, &network)?;
     let statistics = examples.statistics()?;
     note_scale(&statistics, &examples, observer);
     let size =
@@ -240,12 +251,12 @@ pub fn train(config: &Config, output: &Path, anew: bool, observer: &mut dyn Obse
     let held_out = if held.is_empty() { None } else { Some(batches.held_out(&held)?) };
 
     let device = Cpu::new(config.threads.unwrap_or_else(fcdm_runtime::threads::available))?;
-    let mut step = Step::new(&network, step_options(&config, &network, size, held_out.is_some()), &device as &dyn Device)?;
+    let mut step = Step::new(&network, step_options(&config, trained_weights, size, held_out.is_some()), &device as &dyn Device)?;
     let mut folder = Folder::open(output, &config, continued.as_ref().map(|(path, _)| path.as_path()))?;
     let progress = match checkpoint::list(&folder.checkpoints()).pop() {
         Some((_, path)) => checkpoint::load(&path, &mut step)?,
         None => {
-            begin(&mut step, &config);
+            begin(&mut step, &config, initial.as_ref())?;
             Progress { statistics: Some(statistics), ..Progress::default() }
         }
     };
@@ -284,12 +295,31 @@ pub fn train(config: &Config, output: &Path, anew: bool, observer: &mut dyn Obse
     trainer.run().map(Some)
 }
 
-/// The network's sizes; the number of classes is filled in.
-fn network(config: &mut Config, examples: &Examples) -> Result<Network, TrainError> {
-    let wrong = |key: &str, expected: String, found: String| TrainError::Config(ConfigError::Value { key: key.into(), expected, found });
-    let preset = Preset::from_name(&config.model);
-    let preset = preset.ok_or_else(|| wrong("model", "FCDM-S, FCDM-B, FCDM-L or FCDM-XL".into(), config.model.clone()))?;
-    config.model = preset.name().to_owned();
+/// A value that cannot be.
+pub(super) fn wrong(key: &str, expected: impl Into<String>, found: impl ToString) -> TrainError {
+    TrainError::Config(ConfigError::Value { key: key.to_owned(), expected: expected.into(), found: found.to_string() })
+}
+
+/// The checkpoint to begin with, if there is one.
+fn initial(config: &mut Config, examples: &Examples) -> Result<Option<Initial>, TrainError> {
+    let Some(path) = config.init.clone() else { return Ok(None) };
+    Initial::open(Path::new(&path), config, examples).map(Some)
+}
+
+/// Names of the weights that are trained.
+fn trained(config: &Config, network: &Network) -> Result<Vec<String>, TrainError> {
+    let all = parameters(network).into_iter().map(|p| p.name);
+    let Some(pattern) = &config.freeze else { return Ok(all.collect()) };
+    let frozen = Regex::new(pattern).map_err(|e| wrong("freeze", "a pattern of names", e))?;
+    let trained: Vec<String> = all.filter(|name| !frozen.is_match(name)).collect();
+    if trained.is_empty() {
+        return Err(wrong("freeze", "a pattern that leaves weights to train", format!("`{pattern}`, which none is left by")));
+    }
+    Ok(trained)
+}
+
+/// Classes of the data: as many as are asked for, or as it has; every label is below.
+pub(super) fn classes(config: &Config, examples: &Examples) -> Result<usize, TrainError> {
     let greatest = examples.labels().iter().copied().max().unwrap_or(0);
     let least = examples.labels().iter().copied().min().unwrap_or(0);
     let classes = config.num_classes.unwrap_or_else(|| examples.classes().len().max(greatest.max(0) as usize + 1));
@@ -298,21 +328,26 @@ fn network(config: &mut Config, examples: &Examples) -> Result<Network, TrainErr
         let at = examples.labels().iter().position(|&l| l == bad).unwrap_or(0);
         return Err(wrong("num-classes", format!("labels from 0 to {}", classes - 1), format!("{bad}, of example {at}")));
     }
+    Ok(classes)
+}
+
+/// The network's sizes; the number of classes is filled in.
+fn network(config: &mut Config, examples: &Examples) -> Result<Network, TrainError> {
+    let preset = Preset::from_name(&config.model);
+    let preset = preset.ok_or_else(|| wrong("model", "FCDM-S, FCDM-B, FCDM-L or FCDM-XL", &config.model))?;
+    config.model = preset.name().to_owned();
+    let classes = classes(config, examples)?;
     config.num_classes = Some(classes);
     let of = preset.config();
     let hidden = config.hidden.unwrap_or(of.hidden);
     if hidden < 2 || !hidden.is_multiple_of(2) {
-        return Err(wrong("hidden", "an even number of channels: they are halved on the way down".into(), hidden.to_string()));
+        return Err(wrong("hidden", "an even number of channels: they are halved on the way down", hidden));
     }
     let depths = config.depths.unwrap_or(of.depths);
     if depths.contains(&0) {
-        return Err(wrong("depths", "at least one block in each of the five stages".into(), format!("{depths:?}")));
+        return Err(wrong("depths", "at least one block in each of the five stages", format!("{depths:?}")));
     }
-    let [channels, height, width] = examples.shape();
-    if !height.is_multiple_of(4) || !width.is_multiple_of(4) {
-        let key = if examples.are_pictures() { "image-size" } else { "data" };
-        return Err(wrong(key, "height and width that 4 divides".into(), format!("{height} x {width}")));
-    }
+    let channels = channels(examples)?;
     Ok(Network {
         hidden,
         depths,
@@ -322,6 +357,16 @@ fn network(config: &mut Config, examples: &Examples) -> Result<Network, TrainErr
         in_channels: channels,
         learn_sigma: config.objective == ObjectiveKind::Diffusion,
     })
+}
+
+/// Channels of the examples, whose height and width are such as a network takes.
+pub(super) fn channels(examples: &Examples) -> Result<usize, TrainError> {
+    let [channels, height, width] = examples.shape();
+    if !height.is_multiple_of(4) || !width.is_multiple_of(4) {
+        let key = if examples.are_pictures() { "image-size" } else { "data" };
+        return Err(wrong(key, "height and width that 4 divides", format!("{height} x {width}")));
+    }
+    Ok(channels)
 }
 
 /// Samples of a pass, filled in: of the numbers that divide the batch the greatest whose values are not too many.
@@ -352,26 +397,33 @@ fn objective(config: &Config) -> Objective {
     }
 }
 
-fn step_options(config: &Config, network: &Network, size: Size, validate: bool) -> StepOptions {
+fn step_options(config: &Config, trained: Vec<String>, size: Size, validate: bool) -> StepOptions {
     StepOptions {
         size,
         beta1: config.adam_beta1,
         beta2: config.adam_beta2,
         eps: config.adam_epsilon,
         averages: vec![EMA.to_owned()],
-        trained: parameters(network).into_iter().map(|p| p.name).collect(),
+        trained,
         accumulate: config.batch_size > size.batch,
         validate,
+        max_memory: config.max_memory,
     }
 }
 
-/// Fresh weights, which are their own average.
-fn begin(step: &mut Step, config: &Config) {
+/// The first weights, which are their own average: fresh, or those of a checkpoint.
+fn begin(step: &mut Step, config: &Config, initial: Option<&Initial>) -> Result<(), TrainError> {
     for (i, p) in step.parameters().to_vec().iter().enumerate() {
-        let values = p.to_ir(initialise(p, i, config.seed));
+        let mut values = p.to_ir(initialise(p, i, config.seed));
+        if let Some(initial) = initial {
+            initial.weights(p, &mut values)?;
+        }
         step.write(&p.name, &values);
-        step.write(&format!("{EMA}{}", p.name), &values);
+        if step.options().trained.contains(&p.name) {
+            step.write(&format!("{EMA}{}", p.name), &values);
+        }
     }
+    Ok(())
 }
 
 fn note_scale(statistics: &Statistics, examples: &Examples, observer: &mut dyn Observer) {
@@ -568,6 +620,7 @@ impl Trainer<'_> {
     /// Writes a checkpoint. One that is `kept` stays; of the others the newest does.
     fn save(&mut self, kept: bool) -> Result<(), TrainError> {
         self.log()?;
+        self.folder.draw()?;
         self.progress.seconds = self.seconds();
         let folder = self.folder.checkpoints();
         let before = checkpoint::list(&folder);
