@@ -47,5 +47,5 @@ pub use differentiate::{GRADIENT, LOSS};
 pub use fold_weights::folded_from;
 pub use pipeline::{IMPORTED, OPTIMISED, PASSES, PLAIN, Pass, PassError, Report, Run, Settings, TRAINING, find, run, run_with};
 pub use quantise_rows::encoding_of;
-pub use recompute::candidates;
 pub use rebatch::rebatch;
+pub use recompute::candidates;

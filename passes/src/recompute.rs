@@ -23,8 +23,7 @@ pub(crate) fn recompute(f: &Function, settings: &Settings<'_>) -> Function {
     let forward = forward(f);
     let mut again = Again { chosen: &chosen, copies: HashMap::new(), next: barriers(f) };
     rewrite(f, |r, inst| {
-        let backward = !forward[inst.results[0].index()];
-        if !backward || !inst.operands.iter().any(|&v| again.is_chosen(r.old(), v)) {
+        if is_of(&forward, inst) || !inst.operands.iter().any(|&v| again.is_chosen(r.old(), v)) {
             return None;
         }
         let operands: Vec<Value> = inst.operands.iter().map(|&v| again.value(r, v)).collect();
@@ -38,14 +37,19 @@ fn forward(f: &Function) -> Vec<bool> {
     needed(f, results, |_| false)
 }
 
+/// Whether an instruction is of those that values are of.
+fn is_of(values: &[bool], inst: &Inst) -> bool {
+    inst.results.iter().any(|r| values[r.index()])
+}
+
 /// Instructions of the forward pass whose results the backward pass uses.
 pub fn candidates(f: &Function) -> impl Iterator<Item = &Inst> {
     let forward = forward(f);
     let mut used = vec![false; f.value_count()];
-    for inst in f.insts().iter().filter(|inst| !forward[inst.results[0].index()]) {
+    for inst in f.insts().iter().filter(|inst| !is_of(&forward, inst)) {
         inst.operands.iter().for_each(|v| used[v.index()] = true);
     }
-    f.insts().iter().filter(move |inst| forward[inst.results[0].index()] && inst.results.iter().any(|r| used[r.index()]))
+    f.insts().iter().filter(move |inst| is_of(&forward, inst) && is_of(&used, inst))
 }
 
 /// The first number that no barrier has.

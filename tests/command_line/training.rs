@@ -236,7 +236,9 @@ fn training_goes_on_from_any_checkpoint() {
     // Another class before the others, and one less.
     std::fs::rename(f.path("photos/blue"), f.path("photos/amber")).unwrap();
     std::fs::remove_dir_all(f.path("photos/red")).unwrap();
-    let tuned = format!("train photos --init {first} --freeze ^encoder_level|^latent --batch-size 8 --image-size 16 --samples 0 -q -o tuned");
+    let tuned = format!(
+        "train photos --init {first} --freeze ^encoder_level|^latent --batch-size 8 --image-size 16 --samples 0 --seed 5 -q -o tuned"
+    );
     f.ok(&format!("{tuned} --steps 2"));
     let (before, after) = (read(&f.path(first)), read(&f.path("tuned/000-FCDM/checkpoints/0000002.safetensors")));
     for (name, values) in &after {
@@ -251,7 +253,10 @@ fn training_goes_on_from_any_checkpoint() {
             // amber is new; green, white and none have moved up.
             assert_eq!(values.shape, [4, width]);
             assert!(!near(row(values, 0), row(old, 0)), "{weight}");
-            assert!(near(row(values, 1), row(old, 1)) && near(row(values, 2), row(old, 3)) && near(row(values, 3), row(old, 4)), "{weight}");
+            assert!(
+                near(row(values, 1), row(old, 1)) && near(row(values, 2), row(old, 3)) && near(row(values, 3), row(old, 4)),
+                "{weight}"
+            );
         } else if frozen {
             assert!(values.values == old.values && average.values == old.values, "{weight}");
         } else {
@@ -276,7 +281,8 @@ fn what_is_not_finite_ends_training_before_the_weights_change() {
     let ran = f.run(&format!("{line} --lr 1e30"));
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let last = ran.err.lines().last().unwrap();
-    let (expected, checkpoint) = ("error: update 2: the loss is not finite, first in `", "results/000-FCDM-S/checkpoints/0000001.safetensors");
+    let (expected, checkpoint) =
+        ("error: update 2: the loss is not finite, first in `", "results/000-FCDM-S/checkpoints/0000001.safetensors");
     assert!(last.starts_with(expected) && last.ends_with(&format!("the last checkpoint is {checkpoint}")), "{last}");
     assert_eq!(f.files().iter().filter(|n| n.ends_with(".safetensors")).count(), 1);
 }
@@ -305,7 +311,9 @@ fn a_full_disk_keeps_the_last_checkpoint() {
 fn a_sheet_shows_what_its_checkpoint_makes() {
     let f = Folder::new();
     pictures(&f, "photos", 4, 16);
-    f.ok("train photos --image-size 16 --hidden 8 --depths 1,1,1,1,1 --batch-size 8 --steps 3 --samples 8 --sample-steps 5 --cfg-scale 2 -q");
+    f.ok(
+        "train photos --image-size 16 --hidden 8 --depths 1,1,1,1,1 --batch-size 8 --steps 3 --samples 8 --sample-steps 5 --cfg-scale 2 -q",
+    );
     f.ok("compile results/000-FCDM-S/checkpoints/0000003.safetensors -o m.fcdm");
     f.ok("generate m.fcdm -n 2 -o out --steps 5 --cfg-scale 2 --cfg-channels all -c 0,1,2,3");
     let sheet = read_png(&f.path("results/000-FCDM-S/samples/0000003.png")).unwrap();

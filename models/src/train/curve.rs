@@ -76,7 +76,8 @@ fn ticks(least: f64, most: f64) -> Vec<f64> {
     let round = |steps: &[i32]| -> Vec<f64> {
         let powers = least.log10().floor() as i32..=most.log10().ceil() as i32;
         // Of whole numbers, so that 0.3 is 0.3.
-        let value = |power: i32, step: i32| if power < 0 { f64::from(step) / 10f64.powi(-power) } else { f64::from(step) * 10f64.powi(power) };
+        let value =
+            |power: i32, step: i32| if power < 0 { f64::from(step) / 10f64.powi(-power) } else { f64::from(step) * 10f64.powi(power) };
         powers.flat_map(|p| steps.iter().map(move |&s| value(p, s))).filter(|v| (least..=most).contains(v)).collect()
     };
     let few = round(&[1, 2, 5]);
