@@ -8,7 +8,8 @@ use fcdm_compiler::weights::{WeightError, WeightSource};
 
 use super::config::{Config, ObjectiveKind};
 use super::examples::Examples;
-use super::trainer::{TrainError, channels, classes, wrong};
+use super::setup::{channels, classes, wrong};
+use super::trainer::TrainError;
 use crate::fcdm::{Config as Network, Import};
 use crate::import::ImportError;
 use crate::parameter::Parameter;

@@ -5,7 +5,7 @@
 //! - [`objective`], [`loss`]: what is predicted of what, by time; the losses as IR;
 //! - [`step`]: forward, loss, backward and update as a plan over state;
 //! - [`schedule`]: what changes from update to update;
-//! - `initial`: a checkpoint to begin with;
+//! - `setup`, `initial`: what follows from the options before the first update; a checkpoint to begin with;
 //! - [`folder`], [`checkpoint`]: what a run leaves behind, and goes on from;
 //! - `curve`, `events`: its losses as a picture, and for TensorBoard;
 //! - [`trainer`]: the loop; [`samples`]: pictures of its checkpoints.
@@ -23,5 +23,6 @@ pub mod objective;
 pub mod order;
 pub mod samples;
 pub mod schedule;
+mod setup;
 pub mod step;
 pub mod trainer;
