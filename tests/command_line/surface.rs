@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::process::{Folder, Ran, finish};
 
-const COMMANDS: [&str; 12] =
-    ["generate", "compile", "inspect", "decode", "encode", "bench", "quantize-report", "init", "run", "opt", "completions", "man"];
+const COMMANDS: [&str; 13] =
+    ["generate", "compile", "inspect", "decode", "encode", "train", "bench", "quantize-report", "init", "run", "opt", "completions", "man"];
 
 /// A command where the terminal has so many columns.
 fn at(f: &Folder, columns: usize, line: &str) -> Ran {

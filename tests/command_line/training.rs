@@ -328,3 +328,37 @@ fn a_sheet_shows_what_its_checkpoint_makes() {
         }
     }
 }
+
+/// Training for long takes no more memory than for a while.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow() {
+    let f = Folder::new();
+    pictures(&f, "photos", 8, 8);
+    let line = "train photos --image-size 8 --hidden 4 --depths 1,1,1,1,1 --batch-size 4 --samples 0 --checkpoint-minutes 0 --steps 2600 \
+                --log-every 50 --checkpoint-every 500 --keep 2 --validation 0.2 --micro-batch 2 -q";
+    let mut child = f.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let resident = |id: u32| -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+    };
+    let step = || {
+        let text = std::fs::read_to_string(f.path("results/000-FCDM-S/metrics.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|l| serde_json::from_str::<Json>(l).ok()?["step"].as_u64()).max().unwrap_or(0)
+    };
+    let begun = Instant::now();
+    let (mut early, mut late) = (None, None);
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(300), "it takes too long");
+        match step() {
+            0..550 => {}
+            550.. if early.is_none() => early = resident(child.id()),
+            _ => late = resident(child.id()).or(late),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(child.wait().unwrap().success());
+    let (early, late) = (early.unwrap(), late.unwrap());
+    assert!(late < early + 1024, "{early} kB at first, {late} kB behind 2,000 updates");
+    assert_eq!(f.files().iter().filter(|n| n.contains("/checkpoints/")).count(), 2);
+}

@@ -175,3 +175,77 @@ impl Drop for Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tensors::write_tensors;
+    use crate::train::examples::Wish;
+    use crate::train::objective::{Diffusion, Flow, Path, Prediction, Times};
+
+    /// Latents of one class, `[n,1,4,4]`, of that root mean square.
+    fn examples(n: usize, scale: f32) -> Examples {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latents.safetensors");
+        let mut values = vec![0.0; 16 * n];
+        normals(5, Stream { purpose: Purpose::Weights, item: 0, step: 0 }, &mut values);
+        values.iter_mut().for_each(|v| *v *= scale);
+        write_tensors(&path, &[("latents".to_owned(), vec![n, 1, 4, 4])], &mut |_| Some(values.clone())).unwrap();
+        Examples::open(&Wish { path, ..Wish::default() }, &mut |_, _| true).unwrap().unwrap()
+    }
+
+    fn batches(n: usize, size: usize, seed: u64, objective: Objective) -> Batches {
+        let examples = examples(n, 1.0);
+        let order = Order::new((0..n as u32).collect(), seed);
+        Batches { examples, order, objective, seed, size, dropout: 0.1, null_class: Some(1), flip: false }
+    }
+
+    fn diffusion() -> Objective {
+        Objective::Diffusion(Diffusion::new(None))
+    }
+
+    #[test]
+    fn a_tenth_of_the_samples_lose_their_label_and_times_are_spread() {
+        let mut all = batches(40, 1000, 3, diffusion());
+        let made: Vec<Made> = (1..=10).map(|k| all.make(k).unwrap()).collect();
+        let labels: Vec<i32> = made.iter().flat_map(|m| m.labels().to_vec()).collect();
+        let dropped = labels.iter().filter(|&&y| y == 1).count();
+        assert!(labels.iter().all(|y| [0, 1].contains(y)));
+        // Four deviations of 10,000 draws.
+        assert!((880..=1120).contains(&dropped), "{dropped} of 10000");
+        let times: Vec<f32> = made.iter().flat_map(|m| m.times().to_vec()).collect();
+        assert!(times.iter().all(|t| t.fract() == 0.0 && (0.0..1000.0).contains(t)));
+        let early = times.iter().filter(|&&t| t < 250.0).count();
+        assert!((2327..=2673).contains(&early), "{early} of 10000 in the first quarter");
+        // Each update has noise of its own, and each sample.
+        let noise = |m: &Made| m.part(0, 1000).noise.chunks(16).map(|c| c[0].to_bits()).collect::<Vec<_>>();
+        let mut firsts: Vec<u32> = made.iter().flat_map(noise).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert!(firsts.len() > 9_900, "{} different of 10000", firsts.len());
+    }
+
+    #[test]
+    fn a_batch_follows_from_seed_and_update_alone() {
+        let flow =
+            Flow { path: Path::Linear, prediction: Prediction::Velocity, times: Times::LogitNormal { mean: 0.0, std: 1.0 }, min_snr: None };
+        for objective in [diffusion(), Objective::Flow(flow)] {
+            let mut from_the_start = batches(7, 5, 3, objective.clone());
+            let third = (1..=3).map(|k| from_the_start.make(k).unwrap()).next_back().unwrap();
+            assert_eq!(batches(7, 5, 3, objective.clone()).make(3).unwrap(), third);
+            assert_ne!(batches(7, 5, 4, objective.clone()).make(3).unwrap(), third);
+            // Made ahead they are the same.
+            let mut ahead = Ahead::new(batches(7, 5, 3, objective), 2).unwrap();
+            ahead.take().unwrap();
+            assert_eq!(ahead.take().unwrap(), third);
+        }
+    }
+
+    #[test]
+    fn latents_of_another_scale_are_measured() {
+        let statistics = examples(300, 5.49).statistics().unwrap();
+        assert!((statistics.scale - 5.49).abs() < 0.2 && (statistics.std[0] - 5.49).abs() < 0.2, "{statistics:?}");
+        assert!(statistics.mean[0].abs() < 0.4, "{statistics:?}");
+    }
+}

@@ -61,6 +61,9 @@ impl Pack {
     }
 }
 
+/// Lines of a block: 4 KB.
+const LINES: usize = 64;
+
 struct Rows {
     matrix: Matrix,
     tiles: usize,
@@ -80,13 +83,19 @@ impl Task for Rows {
         for panel in worker.units(self.matrix.panels()) {
             // SAFETY: the panel is this thread's.
             let lines = unsafe { args.output_range(0, panel * k * PANEL..(panel + 1) * k * PANEL) };
-            for lane in 0..PANEL {
-                let row = panel * PANEL + lane;
-                // The row of x that becomes this one; there may be none.
-                let source = row % (rows / self.tiles) * self.tiles + row / (rows / self.tiles);
-                let values = (row < rows).then(|| &x[source * k..(source + 1) * k]);
-                for (i, line) in lines.chunks_exact_mut(PANEL).enumerate() {
-                    line[lane] = values.map_or(0.0, |v| v[i]);
+            // Lines that stay in the nearest cache until all of their lanes are there.
+            for (block, lines) in lines.chunks_mut(LINES * PANEL).enumerate() {
+                for lane in 0..PANEL {
+                    let row = panel * PANEL + lane;
+                    // The row of x that becomes this one; there may be none.
+                    let source = row % (rows / self.tiles) * self.tiles + row / (rows / self.tiles);
+                    let lanes = lines.iter_mut().skip(lane).step_by(PANEL);
+                    if row < rows {
+                        let values = &x[source * k + block * LINES..(source + 1) * k];
+                        lanes.zip(values).for_each(|(to, &v)| *to = v);
+                    } else {
+                        lanes.for_each(|to| *to = 0.0);
+                    }
                 }
             }
         }
