@@ -53,8 +53,10 @@ pub struct Arguments {
     /// A file of options; those given here come over it.
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     config: Option<PathBuf>,
-    /// Folder of runs, each of which has its own in it.
-    #[arg(short, long, visible_alias = "results-dir", alias = "output-dir", default_value = "results", value_name = "FOLDER", help_heading = OUTPUT)]
+    /// Folder of runs.
+    ///
+    /// Each has a folder of its own in it.
+    #[arg(short, long, alias = "results-dir", alias = "output-dir", default_value = "results", value_name = "FOLDER", help_heading = OUTPUT)]
     output: PathBuf,
     /// Begin another run, whatever is there.
     #[arg(long, help_heading = OUTPUT)]
@@ -77,7 +79,7 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<String>,
     /// Labels, if they are elsewhere.
-    #[arg(long, visible_alias = "label-path", value_name = "PATH", help_heading = DATA)]
+    #[arg(long, alias = "label-path", value_name = "PATH", help_heading = DATA, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<String>,
     /// Side of the square pictures.
@@ -89,19 +91,19 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     num_classes: Option<usize>,
     /// Mirror half of the samples.
-    #[arg(long, alias = "random-flip", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = DATA)]
+    #[arg(long, alias = "random-flip", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, help_heading = DATA)]
     #[serde(skip_serializing_if = "Option::is_none")]
     flip: Option<bool>,
     /// Share of samples without label [default: 0.1].
     #[arg(long, value_name = "SHARE", help_heading = DATA)]
     #[serde(skip_serializing_if = "Option::is_none")]
     label_dropout: Option<f64>,
-    /// Share of the examples that is held out [default: 0].
+    /// Share of examples held out [default: 0].
     #[arg(long, value_name = "SHARE", help_heading = DATA)]
     #[serde(skip_serializing_if = "Option::is_none")]
     validation: Option<f64>,
     /// A picture that cannot be read is an error.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = DATA, hide_short_help = true)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, help_heading = DATA, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
 
@@ -109,11 +111,11 @@ struct Given {
     #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
-    /// Width, in place of the model's.
+    /// Width, if not the model's.
     #[arg(long, value_name = "N", help_heading = NETWORK)]
     #[serde(skip_serializing_if = "Option::is_none")]
     hidden: Option<usize>,
-    /// Blocks of the five stages, in place of the model's.
+    /// Blocks of the stages, if not the model's.
     #[arg(long, value_name = "N,N,N,N,N", value_delimiter = ',', num_args = 1, help_heading = NETWORK)]
     #[serde(skip_serializing_if = "Option::is_none")]
     depths: Option<Vec<usize>>,
@@ -122,9 +124,9 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     mlp_ratio: Option<f64>,
 
-    /// A checkpoint to go on from, in place of fresh weights.
+    /// A checkpoint to go on from.
     ///
-    /// Any that `compile` reads. The network is its; classes may be others: those of the same name, or else number, keep their
+    /// In place of fresh weights; any that `compile` reads. The network is its; classes may be others: those of the same name, or else number, keep their
     /// embedding, the rest begin anew.
     #[arg(long, alias = "ckpt", value_name = "FILE", help_heading = NETWORK)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +147,7 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     objective: Option<String>,
     /// Times of a flow: uniform or logit-normal.
-    #[arg(long, value_name = "NAME", help_heading = OBJECTIVE)]
+    #[arg(long, value_name = "NAME", help_heading = OBJECTIVE, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<String>,
     /// Mean of logit-normal times [default: 0].
@@ -177,7 +179,7 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     micro_batch: Option<usize>,
     /// Greatest learning rate [default: 1e-4].
-    #[arg(long, visible_alias = "lr", value_name = "RATE", help_heading = OPTIMISER)]
+    #[arg(long, alias = "lr", value_name = "RATE", help_heading = OPTIMISER)]
     #[serde(skip_serializing_if = "Option::is_none")]
     learning_rate: Option<f64>,
     /// constant, cosine or wsd.
@@ -195,7 +197,7 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     decay_share: Option<f64>,
     /// Greatest norm of the gradient; 0: any.
-    #[arg(long, value_name = "NORM", help_heading = OPTIMISER)]
+    #[arg(long, value_name = "NORM", help_heading = OPTIMISER, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_grad_norm: Option<f64>,
     /// Decoupled weight decay [default: 0].
@@ -219,10 +221,12 @@ struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     ema_decay: Option<f64>,
     /// Let that share grow from 2/11.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = OPTIMISER, hide_short_help = true)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, help_heading = OPTIMISER, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     ema_warmup: Option<bool>,
-    /// Seed of weights, order, times and noise [default: 0].
+    /// Seed of all that is random [default: 0].
+    ///
+    /// First weights, order of the examples, times, noise, mirroring and dropout.
     #[arg(long, alias = "global-seed", value_name = "SEED", help_heading = OPTIMISER)]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
@@ -262,7 +266,9 @@ struct Given {
     #[arg(long, value_name = "N", help_heading = CHECKPOINTS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     validate_every: Option<u64>,
-    /// Pictures of the sheet with every checkpoint; 0: none.
+    /// Pictures of the sheets of samples; 0: none.
+    ///
+    /// One comes with every checkpoint that stays.
     #[arg(long, value_name = "N", help_heading = CHECKPOINTS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<usize>,
@@ -274,7 +280,9 @@ struct Given {
     #[arg(long, value_name = "SCALE", help_heading = CHECKPOINTS, hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     cfg_scale: Option<f64>,
-    /// The autoencoder that shows latents [default: the one in the box].
+    /// What shows latents [default: in the box].
+    ///
+    /// The autoencoder that they were encoded with, see `compile --vae`.
     #[arg(long, value_name = "PATH", help_heading = CHECKPOINTS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     vae: Option<String>,
