@@ -34,6 +34,9 @@ pub fn svg(metrics: &[Value]) -> Option<String> {
     if !least.is_finite() || least >= most {
         return None;
     }
+    // At least a factor of three, in which there are round numbers to write beside.
+    let wider = (3.0 * least / most).max(1.0).sqrt();
+    let (least, most) = (least / wider, most * wider);
     let [left, right, bottom, top] = MARGIN;
     let x = |step: f64| left + step / last * (SIZE[0] - left - right);
     let y = |loss: f64| top + (most / loss).ln() / (most / least).ln() * (SIZE[1] - top - bottom);
@@ -98,6 +101,12 @@ mod tests {
         assert_eq!(svg.matches("<polyline").count(), 3);
         assert!(svg.contains(">0.2<") && svg.contains(">1<") && svg.contains(">200<"), "{svg}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn a_flat_line_has_numbers_beside_it() {
+        let svg = svg(&[json!({ "step": 1, "loss": 1.3 }), json!({ "step": 2, "loss": 1.31 })]).unwrap_or_default();
+        assert!(svg.contains(">1<") && svg.contains(">2<"), "{svg}");
     }
 
     #[test]

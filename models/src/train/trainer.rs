@@ -224,6 +224,11 @@ pub fn train(config: &Config, output: &Path, anew: bool, observer: &mut dyn Obse
     let wanted = (config.validation * examples.count() as f64).ceil() as usize;
     // Whole passes, and something left to train on.
     let held = wanted.min(HELD_OUT).min(examples.count() - 1) / size.batch * size.batch;
+    if wanted > 0 && held == 0 {
+        let line =
+            format!("nothing is held out: it would be {wanted} of {} examples, fewer than a pass of {}", examples.count(), size.batch);
+        observer.event(Event::Note(&line));
+    }
     let (trained, held) = split(examples.count(), held, config.seed);
     let order = Order::new(trained, config.seed);
     let per_epoch = order.count() as f64 / config.batch_size as f64;
